@@ -1,0 +1,195 @@
+"""LeNet-5: LeCun, Bottou, Bengio, Haffner, "Gradient-Based Learning Applied to Document Recognition", 1998.
+
+`LeNet5` is the network as it is taught today; `LeNet51998` is the paper's (section II.B and figure 2).
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from architectures import layers
+from architectures.layers import ACTIVATIONS, Conv
+
+# Table I: which of the six maps of S2 each of the sixteen maps of C3 reads.
+C3_CONNECTIONS = (
+    (0, 1, 2),
+    (1, 2, 3),
+    (2, 3, 4),
+    (3, 4, 5),
+    (4, 5, 0),
+    (5, 0, 1),
+    (0, 1, 2, 3),
+    (1, 2, 3, 4),
+    (2, 3, 4, 5),
+    (3, 4, 5, 0),
+    (4, 5, 0, 1),
+    (5, 0, 1, 2),
+    (0, 1, 3, 4),
+    (1, 2, 4, 5),
+    (0, 2, 3, 5),
+    (0, 1, 2, 3, 4, 5),
+)
+
+
+class LeNet5(nn.Module):
+    """LeNet-5 as it is taught: full connections, max pooling, a softmax output; 61,706 parameters.
+
+    It keeps the widths 6-16-120-84-10 and differs from the paper in C3 (every map reads all six), the subsampling
+    (max pooling, no parameters), the activation (ReLU here; `tanh` is the lecture's), the output (dense).
+
+    Input [B, 32, 32, C] float, output logits [B, num_classes].
+    """
+
+    num_classes: int = 10
+    activation: str = 'relu'
+    dtype: jnp.dtype = jnp.float32
+    param_dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        f = ACTIVATIONS[self.activation]
+        options = {
+            'kernel_init': nn.initializers.he_uniform() if self.activation == 'relu' else layers.uniform_fan_in(2.4),
+            'dtype': self.dtype,
+            'param_dtype': self.param_dtype,
+        }
+        x = f(Conv(6, (5, 5), name='conv1', **options)(images))
+        x = layers.max_pool(x, 2, 2)
+        x = f(Conv(16, (5, 5), name='conv2', **options)(x))
+        x = layers.max_pool(x, 2, 2)
+        x = x.reshape(len(x), -1)
+        x = f(nn.Dense(120, name='fc1', **options)(x))
+        x = f(nn.Dense(84, name='fc2', **options)(x))
+        return nn.Dense(self.num_classes, name='fc3', **options)(x)
+
+
+class LeNet51998(nn.Module):
+    """LeNet-5 as published: 60,000 trainable parameters (156 + 12 + 1,516 + 32 + 48,120 + 10,164).
+
+    Squashing after C1, S2, C3, S4, C5, F6. The output units are Euclidean RBFs (Eq. 7) with fixed +-1 bitmaps; the
+    logits are their penalties with the sign changed, so the class of the smallest penalty has the largest logit.
+
+    Options give the lecture's readings: `pool='max'`, `c3='full'` (2,416 parameters), `output='dense'`.
+
+    Input [B, 32, 32, 1] float, output logits [B, num_classes].
+    """
+
+    num_classes: int = 10
+    activation: str = 'scaled_tanh'
+    pool: str = 'subsample'
+    c3: str = 'table'
+    output: str = 'rbf'
+    dtype: jnp.dtype = jnp.float32
+    param_dtype: jnp.dtype = jnp.float32
+
+    def setup(self):
+        options = {'kernel_init': layers.uniform_fan_in(2.4), 'dtype': self.dtype, 'param_dtype': self.param_dtype}
+        table = C3_CONNECTIONS if self.c3 == 'table' else (tuple(range(6)),) * 16
+        self.C1 = Conv(6, (5, 5), **options)
+        self.S2 = Subsampling() if self.pool == 'subsample' else lambda x: layers.max_pool(x, 2, 2)
+        self.C3 = TableConv(table, **options)
+        self.S4 = Subsampling() if self.pool == 'subsample' else lambda x: layers.max_pool(x, 2, 2)
+        self.C5 = Conv(120, (5, 5), **options)
+        self.F6 = nn.Dense(84, **options)
+        if self.output == 'dense':
+            self.dense = nn.Dense(self.num_classes, **options)
+
+    def __call__(self, images, train=False):
+        return self.classify(self.features(images))
+
+    def features(self, images):
+        """The 84 activations of F6."""
+        f = ACTIVATIONS[self.activation]
+        x = f(self.C1(images))
+        x = f(self.S2(x))
+        x = f(self.C3(x))
+        x = f(self.S4(x))
+        x = f(self.C5(x))
+        return f(self.F6(x.reshape(len(x), -1)))
+
+    def classify(self, features):
+        """The output units, from the 84 activations of F6: [B, 84] -> [B, num_classes]."""
+        if self.output == 'dense':
+            return self.dense(features)
+        return -rbf_penalties(features, jnp.asarray(BITMAPS[: self.num_classes], self.dtype))
+
+
+class Subsampling(nn.Module):
+    """S2 and S4: the SUM of a 2x2 block times one trainable coefficient a map, plus one trainable bias."""
+
+    @nn.compact
+    def __call__(self, x):
+        maps = x.shape[-1]
+        coefficient = self.param('coefficient', lambda key: layers.uniform_fan_in(2.4)(key, (4, maps))[0])
+        bias = self.param('bias', nn.initializers.zeros, (maps,))
+        return layers.sum_pool_2x2(x) * coefficient + bias
+
+
+class TableConv(nn.Module):
+    """A 5x5 convolution in which each output map reads the input maps that a table names (C3, Table I).
+
+    Only the connections that exist are parameters: `kernel` is [5, 5, number of connections], in the table's order.
+    """
+
+    table: tuple
+    kernel_init: nn.initializers.Initializer
+    dtype: jnp.dtype = jnp.float32
+    param_dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        inputs = x.shape[-1]
+        fan_in = np.concatenate([[len(row)] * len(row) for row in self.table])
+
+        def init(key, shape, dtype):
+            return jax.random.uniform(key, shape, dtype, -1, 1) * (2.4 / (25 * fan_in)).astype(dtype)
+
+        kernel = self.param('kernel', init, (5, 5, len(fan_in)), self.param_dtype)
+        bias = self.param('bias', nn.initializers.zeros, (len(self.table),), self.param_dtype)
+        connection = np.full((inputs, len(self.table)), len(fan_in))  # where no connection is: the appended zero
+        connection[np.concatenate(self.table), np.repeat(np.arange(len(self.table)), [len(r) for r in self.table])] = (
+            np.arange(len(fan_in))
+        )
+        dense = jnp.pad(kernel, ((0, 0), (0, 0), (0, 1)))[:, :, connection]
+        return layers.convolution(x, dense, (1, 1), 'VALID') + bias
+
+
+def rbf_penalties(x, centers):
+    """Eq. 7: y_i = sum_j (x_j - w_ij)^2, [B, 84] and [classes, 84] -> [B, classes]."""
+    return jnp.sum((x[:, None, :] - centers) ** 2, axis=-1)
+
+
+def _bitmap(rows):
+    return [1.0 if pixel == '#' else -1.0 for row in rows.split() for pixel in row]
+
+
+# The targets of F6 (figure 3): each digit as a stylised 7x12 bitmap, +1 for ink and -1 for paper. Drawn here after
+# the figure's manner, for the paper prints no table of them.
+BITMAPS = np.array(
+    [
+        _bitmap(rows)
+        for rows in (
+            """....... ..###.. .##.##. ##...## ##...## ##...##
+               ##...## ##...## .##.##. ..###.. ....... .......""",
+            """....... ...##.. ..###.. .####.. ...##.. ...##..
+               ...##.. ...##.. ...##.. .###### ....... .......""",
+            """....... .#####. ##...## .....## ....##. ...##..
+               ..##... .##.... ##..... ####### ....... .......""",
+            """....... ####### .....## ....##. ..###.. .....##
+               .....## .....## ##...## .#####. ....... .......""",
+            """....... ....##. ...###. ..####. .##.##. ##..##.
+               ####### ....##. ....##. ....##. ....... .......""",
+            """....... ####### ##..... ##..... ######. .....##
+               .....## .....## ##...## .#####. ....... .......""",
+            """....... ..####. .##.... ##..... ######. ##...##
+               ##...## ##...## ##...## .#####. ....... .......""",
+            """####### ##...## .....## ....##. ....##. ...##..
+               ...##.. ..##... ..##... ..##... ....... .......""",
+            """....... .#####. ##...## ##...## .#####. ##...##
+               ##...## ##...## ##...## .#####. ....... .......""",
+            """....... .#####. ##...## ##...## ##...## .######
+               .....## .....## ....##. .####.. ....... .......""",
+        )
+    ]
+)

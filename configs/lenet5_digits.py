@@ -1,0 +1,27 @@
+"""LeNet-5 on scikit-learn's handwritten digits: the whole road in seconds, with nothing to download.
+
+    python train.py --config configs/lenet5_digits.py
+
+1,797 scans of 8x8 in 17 grey levels (1,437 for training, 360 for testing, stratified by class), resized to 32x32.
+The network is LeNet-5 as it is taught, 61,706 parameters. The recipe is ours, no paper's: SGD with momentum.
+"""
+
+from configs import base
+
+
+def get_config():
+    config = base.get_config()
+    config.name = 'configs/lenet5_digits.py'
+    config.dataset = 'digits'
+    config.fit = 'resize'
+
+    config.architecture = 'lenet5'
+
+    config.optimizer = 'momentum'
+    config.momentum = 0.9
+    config.weight_decay = 1e-4
+    config.batch_size = 32
+    config.num_epochs = 30.0
+    config.learning_rates = ((20, 0.02), (7, 0.004), (3, 0.0008))
+    config.log_every_steps = 45
+    return config

@@ -1,0 +1,22 @@
+"""The one exception for what a user can mend."""
+
+
+class UserError(Exception):
+    """Something the user can mend: its message is one line that says what is wrong and what to do.
+
+    The scripts print the message and exit with code 2 (`command_line.run`).
+    """
+
+
+def nearest(name, names):
+    """', did you mean NAME?' for the closest of some names, or '' when none is close."""
+    import difflib
+
+    close = difflib.get_close_matches(str(name), [str(n) for n in names], n=1, cutoff=0.5)
+    return f', did you mean {close[0]}?' if close else ''
+
+
+def first_line(error):
+    """The first line of an exception's message, for quoting in one line of ours."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

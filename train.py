@@ -1,0 +1,34 @@
+"""Trains an experiment: `python train.py --config configs/lenet5_digits.py`.
+
+--config.KEY=VALUE overrides a key of the config. The same command again resumes, or says that the run is finished.
+"""
+
+import command_line  # noqa: I001  (first: the clock starts with it)
+
+import sys
+
+from absl import flags
+
+WORKDIR = flags.DEFINE_string('workdir', None, "The run's folder (default: runs/CONFIG).")
+VERIFY_RESUME = flags.DEFINE_bool(
+    'verify_resume', False, 'Run a short training twice, once straight and once killed and resumed, and compare.'
+)
+
+
+def main():
+    config, name = command_line.load_config()
+    if VERIFY_RESUME.value:
+        from training import verify
+
+        return 0 if verify.verify_resume(sys.argv, config) else 1
+    from training import loop
+
+    try:
+        loop.train(config, WORKDIR.value or f'runs/{name}', command_line.START)
+    except loop.Interrupted as interrupted:
+        return 128 + interrupted.signal
+    return 0
+
+
+if __name__ == '__main__':
+    command_line.run(main)

@@ -1,0 +1,1 @@
+"""Batches to parameters. `loop.train(config, workdir)` is the room's door."""

@@ -1,0 +1,200 @@
+"""Checkpoints on disk: Orbax, written asynchronously, the latest two and the best kept. The one file that knows Orbax.
+
+A checkpoint is three items: `model` (parameters and batch statistics, all that evaluation reads), `training` (the
+rest of the state) and `info` (JSON: what the model is, and the clock). It appears under its step's name only
+when it is whole; a killed save leaves nothing that counts.
+"""
+
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+
+from errors import UserError, first_line
+
+FOLDER = 'checkpoints'
+_METRIC = 'top1_error'
+
+
+class Checkpoints:
+    """The checkpoints of one run; use it in a `with`, which waits for the last one to be on the disk."""
+
+    def __init__(self, folder, read_only=False):
+        keep = ocp.checkpoint_managers
+        best = keep.BestN(
+            get_metric_fn=lambda metrics: metrics[_METRIC], reverse=True, n=1, keep_checkpoints_without_metrics=False
+        )
+        self.folder = Path(folder).absolute()
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            item_names=('model', 'training', 'info'),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=None if read_only else keep.AnyPreservationPolicy([keep.LatestN(2), best]),
+                enable_async_checkpointing=not read_only,
+                create=not read_only,
+                read_only=read_only,
+            ),
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if kind is None:
+            self.wait()
+        self._manager.close()
+
+    def latest(self):
+        """The last whole checkpoint's step, or None."""
+        return self._manager.latest_step()
+
+    def best(self):
+        """The step of the smallest test error, the later of equals; the latest where no checkpoint has one."""
+        errors = {}
+        for step in self._manager.all_steps():
+            metrics = self._manager.metrics(step)
+            if metrics:
+                errors[step] = metrics[_METRIC]
+        return min(errors, key=lambda step: (errors[step], -step)) if errors else self.latest()
+
+    def save(self, state, info, top1_error=None):
+        """Begins to write the state; raises UserError when an earlier write failed.
+
+        Args:
+          state: `TrainState`.
+          info: JSON values.
+          top1_error: of the test set, per cent, where it was just measured.
+        """
+        step = int(state.step)
+        model = {'params': state.params, 'batch_stats': state.batch_stats}
+        with self._failure_is_ours(step):
+            if step in self._manager.all_steps():  # saved when interrupted, before the evaluation that is now done
+                self._manager.delete(step)
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    model=ocp.args.StandardSave(model),
+                    training=ocp.args.StandardSave(_rest(state)),
+                    info=ocp.args.JsonSave(info),
+                ),
+                metrics=None if top1_error is None else {_METRIC: top1_error},
+                force=True,
+            )
+
+    def wait(self):
+        """Returns when every checkpoint begun is on the disk; raises UserError when that failed."""
+        with self._failure_is_ours(None):
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+
+    def restore(self, state, step):
+        """The whole state at a step, shaped and placed like `state`."""
+        model = self.restore_model({'params': state.params, 'batch_stats': state.batch_stats}, step)
+        return state.replace(**model, **self._restore('training', _rest(state), step))
+
+    def restore_model(self, model, step):
+        """{'params', 'batch_stats'} at a step, shaped and placed like `model`."""
+        return self._restore('model', model, step)
+
+    def info(self, step):
+        """The JSON that was saved with the state."""
+        with self._broken_is_ours(step):
+            info = self._manager.restore(step, args=ocp.args.Composite(info=ocp.args.JsonRestore()))['info']
+        if not isinstance(info, dict) or 'architecture' not in info:
+            raise UserError(f'{self.folder / str(step)} is no checkpoint of this project')
+        return info
+
+    def _restore(self, item, target, step):
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
+        with self._broken_is_ours(step):
+            there = self._manager.item_metadata(step)[item]
+        _check_shapes(self.folder / str(step), there, abstract)
+        with self._broken_is_ours(step):
+            return self._manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.StandardRestore(abstract)}))[
+                item
+            ]
+
+    def _failure_is_ours(self, step):
+        return _Rephrased(
+            lambda error: (
+                f'the checkpoint{"" if step is None else f" of step {step}"} could not be written '
+                f'({_cause(error)}); the last good one is step {self.latest()} in {self.folder}. Make room, then run '
+                'the same command again to go on from there'
+            )
+        )
+
+    def _broken_is_ours(self, step):
+        others = [s for s in self._manager.all_steps() if s != step]
+        return _Rephrased(
+            lambda error: (
+                f'{self.folder / str(step)} cannot be read, it is truncated or no checkpoint of this project '
+                f'({_cause(error)}). Remove that folder'
+                + (f' to go on from step {max(others)}' if others else ' and start afresh')
+            )
+        )
+
+
+def _rest(state):
+    """The state but for what `model` holds."""
+    fields = ('step', 'opt_state', 'order_digest', 'window', 'epoch')
+    return {name: getattr(state, name) for name in fields}
+
+
+class _Rephrased:
+    """Turns whatever Orbax and TensorStore raise inside the `with` into one UserError."""
+
+    def __init__(self, message):
+        self._message = message
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if isinstance(error, Exception) and not isinstance(error, UserError):
+            raise UserError(self._message(error)) from error
+
+
+def _cause(error):
+    """The message at the root of an exception: 'No space left on device' says more than Orbax's wrapping."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__
+    return getattr(error, 'strerror', None) or first_line(error)
+
+
+def _check_shapes(where, metadata, abstract):
+    """Raises UserError where a checkpoint's tree is not the one wanted, naming the first difference."""
+    there = {_name(path): tuple(leaf.shape) for path, leaf in _leaves(getattr(metadata, 'tree', metadata))}
+    wanted = {_name(path): tuple(leaf.shape) for path, leaf in _leaves(abstract)}
+    for name in sorted(there.keys() | wanted.keys()):
+        if there.get(name) != wanted.get(name):
+            raise UserError(
+                f'{where} does not fit this config: {name} is {there.get(name, "missing")} in the checkpoint and '
+                f'{wanted.get(name, "missing")} in the config\'s network; pass the config that made it'
+            )
+
+
+def _leaves(tree):
+    return jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: hasattr(x, 'shape'))[0]
+
+
+def _name(path):
+    return '/'.join(str(getattr(key, 'key', getattr(key, 'name', getattr(key, 'idx', key)))) for key in path)
+
+
+def locate(path):
+    """What a user calls a checkpoint: a run's workdir, its checkpoints folder, or one checkpoint.
+
+    Returns:
+      (checkpoints folder, step or None).
+
+    Raises:
+      UserError: there is none at `path`.
+    """
+    path = Path(path)
+    if path.name.isdigit() and (path / 'info').is_dir():
+        return path.parent, int(path.name)
+    for folder in (path / FOLDER, path):
+        if folder.is_dir() and any(entry.name.isdigit() for entry in folder.iterdir()):
+            return folder, None
+    what = 'holds no checkpoint' if path.exists() else 'does not exist'
+    raise UserError(f'{path} {what}: pass a run\'s workdir (runs/NAME) or one checkpoint (runs/NAME/checkpoints/STEP)')

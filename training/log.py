@@ -1,0 +1,65 @@
+"""A run's log: `metrics.jsonl`, a JSON object a line, and the same numbers as TensorBoard events.
+
+A line has `kind`, `step` and its values; what depends on the clock is under `time`, so two runs of one seed agree in
+everything else. Kinds: 'train' (means since the last), 'epoch' (means of the epoch, errors of the test set), 'resume'.
+"""
+
+import json
+import os
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+
+NAME = 'metrics.jsonl'
+
+
+class RunLog:
+    """The log of a run in `workdir`; opening it at step `resume_step` drops the lines of the work that was lost."""
+
+    def __init__(self, workdir, resume_step=None, time=None):
+        self._path = Path(workdir) / NAME
+        self.rows = read(workdir)
+        if resume_step is not None:
+            self.rows = [row for row in self.rows if row['step'] <= resume_step]
+            self.rows.append({'kind': 'resume', 'step': resume_step, 'time': time})
+            temporary = self._path.with_suffix('.tmp')
+            temporary.write_text(''.join(json.dumps(row) + '\n' for row in self.rows))
+            os.replace(temporary, self._path)
+        self._file = self._path.open('a')
+        self._board = SummaryWriter(str(workdir), purge_step=resume_step, flush_secs=5)
+
+    def write(self, kind, step, time, **values):
+        """Appends a line; it is in the file when this returns."""
+        row = {'kind': kind, 'step': step, **values, 'time': time}
+        self.rows.append(row)
+        self._file.write(json.dumps(row) + '\n')
+        self._file.flush()
+        for name, value in {**values, **time}.items():
+            if isinstance(value, (int, float)):
+                self._board.add_scalar(f'{kind}/{name}', value, step)
+
+    def last_epoch(self):
+        """The last epoch's line, or None."""
+        return next((row for row in reversed(self.rows) if row['kind'] == 'epoch'), None)
+
+    def best_epoch(self):
+        """The line of the smallest test error, the first of equals, or None."""
+        epochs = [row for row in self.rows if row['kind'] == 'epoch']
+        return min(epochs, key=lambda row: row['test_top1_error'], default=None)
+
+    def close(self):
+        """Flushes both files."""
+        self._file.close()
+        self._board.close()
+
+
+def read(workdir):
+    """The lines of a run's metrics.jsonl; one cut short by a kill is left out."""
+    path = Path(workdir) / NAME
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows

@@ -1,0 +1,268 @@
+"""The loop: it counts, logs, evaluates, saves, stops. The only impure file of this room."""
+
+import contextlib
+import functools
+import signal
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from errors import UserError
+from training import checkpoints, console
+from training.clock import Clock
+from training.log import RunLog, read
+from training.metrics import count_split
+from training.run import Run, check, test_batches
+from training.workdir import claimed
+
+
+class Interrupted(Exception):
+    """A signal ended the run after its state was saved; `signal` is its number."""
+
+    def __init__(self, number):
+        super().__init__(f'signal {number}')
+        self.signal = number
+
+
+def train(config, workdir, started=None):
+    """Trains what the config says in `workdir`, from its last checkpoint where there is one.
+
+    Args:
+      config: an ml_collections config with the keys of `configs/base.py`.
+      workdir: the run's folder; it will hold config.json, metrics.jsonl, TensorBoard events and checkpoints/.
+      started: `time.time()` of the process's start, for the account of time.
+
+    Returns:
+      The last epoch's line of the log (`log.RunLog`), or None where no epoch was finished.
+
+    Raises:
+      UserError: something the user can mend; the workdir keeps what it held.
+      Interrupted: SIGTERM or Ctrl-C; the state was saved.
+    """
+    clock = Clock(started or time.time())
+    check(config)
+    run = Run(config)
+    workdir = Path(workdir)
+    with claimed(workdir, config), contextlib.ExitStack() as stack:
+        kept = stack.enter_context(checkpoints.Checkpoints(workdir / checkpoints.FOLDER))
+        current, log = _begin(run, workdir, kept, clock)
+        stack.callback(log.close)
+        display = stack.enter_context(console.Display(run.total_steps))
+        stop = stack.enter_context(_Signals())
+        run.describe(display, workdir, int(current.step))
+        clock.start_up_ends()
+        if int(current.step) < run.total_steps:
+            current = _epochs(run, current, kept, log, display, clock, stop)
+        with clock.time('checkpoint'):
+            kept.wait()
+        _summary(run, workdir, log, display, clock)
+        return log.last_epoch()
+
+
+def _begin(run, workdir, kept, clock):
+    """The state and the log to go on from."""
+    latest = kept.latest()
+    if latest is None:
+        fresh = jax.jit(run.initial_state, out_shardings=run.whole)
+        with clock.time('compile'):
+            current = fresh()
+        return current, RunLog(workdir, 0 if read(workdir) else None, {'total': clock.total()})
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=run.whole), jax.eval_shape(run.initial_state)
+    )
+    with clock.time('checkpoint'):
+        saved = kept.info(latest)
+        current = kept.restore(abstract, latest)
+    rows = read(workdir)
+    last_total = max((row['time']['total'] for row in rows if row.get('time')), default=0.0)
+    clock.resume(saved['clock'], last_total)
+    return current, RunLog(workdir, latest, {'total': clock.total()})
+
+
+def _epochs(run, current, kept, log, display, clock, stop):
+    """Trains from the state's step to the last; returns the last state."""
+    config = run.config
+    at = int(current.step)
+    display.header()
+    advance, batches = _compile(run, current, clock), None
+    epoch_ends = {run.steps_at(e): e for e in range(1, int(config.num_epochs) + 1)}
+    epoch_ends.setdefault(run.steps_at(config.num_epochs), config.num_epochs)  # a fraction of an epoch at the end
+    evaluated = {row['step'] for row in log.rows if row['kind'] == 'epoch'}
+    window_began, window_step = time.perf_counter(), at
+
+    if at in epoch_ends and at not in evaluated:  # the run was stopped between the two
+        current = _end_epoch(run, current, epoch_ends[at], kept, log, display, clock, stop)
+    while at < run.total_steps:
+        if config.optimizer == 'sdlm' and (at == 0 or at in epoch_ends):
+            with clock.time('step'):
+                chosen = run.order(at, at + config.sdlm_samples)[: config.sdlm_samples] % run.num_examples
+                current = run.refresh_curvature(current, *(x[chosen] for x in run.data))
+        until = min(
+            [at + run.per_dispatch, run.total_steps, _next(at, config.log_every_steps)]
+            + [end for end in epoch_ends if end > at][:1]
+            + ([_next(at, config.checkpoint_every_steps)] if config.checkpoint_every_steps else [])
+        )
+        if run.resident:
+            with clock.time('input'):
+                indices = np.zeros(run.per_dispatch * config.batch_size, np.int32)
+                order = run.order(at, until)
+                indices[: len(order)] = order
+            with clock.time('step'):
+                current = advance(current, *run.data, jax.device_put(indices, run.whole), until - at)
+        else:
+            with clock.time('input'):
+                batches = batches or run.stream(at)
+                batch = next(batches)
+                batch.pop('bad')
+                batch = jax.device_put(batch, run.cut)
+            with clock.time('step'):
+                current = advance(current, batch)
+        at = until
+        with clock.time('step'):
+            window = jax.device_get(current.window)
+        if window['nonfinite']:
+            raise _diverged(run, kept, at, log)
+        rate = config.batch_size * (at - window_step) / (time.perf_counter() - window_began)
+        display.advance(at, rate, float(window['loss']) / max(int(window['count']), 1))
+        if at % config.log_every_steps == 0 or at in epoch_ends or at == run.total_steps:
+            log.write(
+                'train',
+                at,
+                {'total': clock.total(), 'images_per_second': rate},
+                learning_rate=float(run.schedule(at - 1)),
+                **_means(window),
+            )
+            current = _close_window(current)
+            window_began, window_step = time.perf_counter(), at
+        if at in epoch_ends and not stop.number:
+            current = _end_epoch(run, current, epoch_ends[at], kept, log, display, clock, stop)
+            window_began = time.perf_counter()
+        elif stop.number or at == run.total_steps or (
+            config.checkpoint_every_steps and at % config.checkpoint_every_steps == 0
+        ):
+            _save(run, current, kept, log, clock)
+        if stop.number:
+            with clock.time('checkpoint'):
+                kept.wait()
+            display.say(f'stopped by {signal.Signals(stop.number).name}; saved at step {int(current.step):,}. The same command resumes.')
+            raise Interrupted(stop.number)
+    return current
+
+
+def _next(at, every):
+    return (at // every + 1) * every
+
+
+def _compile(run, current, clock):
+    """The training function, compiled ahead so that the time is known and errors come early."""
+    with clock.time('compile'):
+        if run.resident:
+            indices = jax.ShapeDtypeStruct((run.per_dispatch * run.config.batch_size,), jnp.int32, sharding=run.whole)
+            return run.advance.lower(current, *run.data, indices, 1).compile()
+        return run.advance
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _close_window(current):
+    """Adds the window's sums to the epoch's and begins a new one."""
+    return current.replace(
+        epoch=jax.tree.map(jnp.add, current.epoch, current.window), window=jax.tree.map(jnp.zeros_like, current.window)
+    )
+
+
+def _means(sums):
+    count = max(int(sums['count']), 1)
+    return {'loss': float(sums['loss']) / count, 'error': 100 * int(sums['wrong']) / count}
+
+
+def _end_epoch(run, current, epoch, kept, log, display, clock, stop):
+    """Evaluates, logs and saves at the end of an epoch; unless a signal comes, then it leaves that to the next run."""
+    with clock.time('evaluate'):
+        batches = test_batches(run.config, run.test_source, run.mesh.size)
+        result = count_split(run.count, current, batches, run.cut, lambda: stop.number)
+    if result is None:
+        _save(run, current, kept, log, clock)
+        return current
+    means = _means(jax.device_get(current.epoch))
+    at = int(current.step)
+    log.write(
+        'epoch',
+        at,
+        {'total': clock.total()},
+        epoch=epoch,
+        learning_rate=float(run.schedule(at - 1)),
+        train_loss=means['loss'],
+        train_error=means['error'],
+        order_digest=int(current.order_digest),
+        **{f'test_{key}': value for key, value in result.items()},
+    )
+    display.epoch(log.rows[-1])
+    current = current.replace(epoch=jax.tree.map(jnp.zeros_like, current.epoch))
+    _save(run, current, kept, log, clock, result['top1_error'])
+    return current
+
+
+def _save(run, current, kept, log, clock, top1_error=None):
+    with clock.time('checkpoint'):
+        if not all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(current.params)):
+            raise _diverged(run, kept, int(current.step), log)
+        info = {
+            'architecture': run.config.architecture,
+            'architecture_options': dict(run.config.architecture_options),
+            'num_classes': run.config.num_classes,
+            'clock': clock.seconds(),
+        }
+        kept.save(current, info, top1_error)
+
+
+def _diverged(run, kept, at, log):
+    rate = float(run.schedule(at - 1))
+    good = kept.latest()
+    keeps = f'the last good checkpoint is step {good}' if good else 'there was no checkpoint yet'
+    return UserError(
+        f'the loss is no longer a finite number at step {at:,} (learning rate {rate:g}); stopped, {keeps} in '
+        f'{kept.folder}. Lower --config.learning_rates, in another --workdir'
+    )
+
+
+def _summary(run, workdir, log, display, clock):
+    last, best = log.last_epoch(), log.best_epoch()
+    done = run.total_steps == run.steps_at(run.config.num_epochs)
+    display.say(f'{"finished" if done else "stopped as told"} at step {run.total_steps:,}')
+    if last:
+        display.say(
+            f'test error: {last["test_top1_error"]:.2f}% at the end ({last["test_wrong_top1"]} of '
+            f'{last["test_num_examples"]:,} wrong), {best["test_top1_error"]:.2f}% at best (epoch {best["epoch"]})'
+        )
+    seconds = clock.seconds()
+    if seconds['step'] > 0:
+        images = run.total_steps * run.config.batch_size
+        display.say(f'throughput: {images / seconds["step"]:,.0f} images/s in the training step')
+    display.say(f'seconds, restarts included: {clock.total():.1f} = {console.seconds_table(seconds)}')
+    display.say(f'results: {workdir}')
+    display.say(f'evaluate: python evaluate.py --config {run.config.name} --checkpoint {workdir}')
+
+
+class _Signals:
+    """Catches the first SIGTERM or Ctrl-C inside the `with`, into `number`; a second one acts as ever."""
+
+    def __init__(self):
+        self.number = 0
+
+    def __enter__(self):
+        self._before = {n: signal.signal(n, self._catch) for n in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def _catch(self, number, _):
+        self.number = number
+        self._restore()
+
+    def _restore(self):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def __exit__(self, *_):
+        self._restore()

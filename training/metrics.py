@@ -1,0 +1,39 @@
+"""Errors of a whole split, every example counted once."""
+
+import jax
+import numpy as np
+
+from errors import UserError
+
+
+def count_split(count, variables, batches, cut, stop=lambda: False):
+    """Errors of a whole split: {'loss' (mean), 'top1_error', 'top5_error' (per cent), 'wrong_top1', ...}.
+
+    Args:
+      count: (variables, batch) -> sums, `step.count_errors`.
+      variables: anything with `params` and `batch_stats`.
+      batches: of `loader.test_batches`.
+      cut: the sharding of a batch.
+      stop: asked between batches; once True, the answer is None.
+    """
+    sums, bad = [], 0
+    for batch in batches:
+        if stop():
+            return None
+        bad += int(np.sum(batch.pop('bad', 0)))
+        sums.append(count(variables, jax.device_put(batch, cut)))
+    sums = {key: sum(float(s[key]) for s in sums) for key in sums[0]}
+    examples = int(sums['count'])
+    if not examples:
+        raise UserError('no image of the test split could be decoded')
+    result = {
+        'loss': sums['loss'] / examples,
+        'top1_error': 100 * sums['wrong_top1'] / examples,
+        'top5_error': 100 * sums['wrong_top5'] / examples,
+        'wrong_top1': int(sums['wrong_top1']),
+        'wrong_top5': int(sums['wrong_top5']),
+        'num_examples': examples,
+    }
+    return result | ({'undecodable': bad} if bad else {})
+
+

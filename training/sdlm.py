@@ -1,0 +1,162 @@
+"""Stochastic diagonal Levenberg-Marquardt, the optimiser of LeNet-5 (LeCun et al. 1998, section III and appendix C).
+
+Every parameter has a rate of its own, eta / (mu + h_kk). h_kk is a running estimate of the diagonal of the Hessian in
+the Gauss-Newton approximation, taken on a few hundred samples before each pass and then held.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.extend.core import Literal
+
+# Equations that are linear in one operand, element by element, and those that mix elements.
+_ELEMENTWISE = {'mul', 'div', 'neg', 'add', 'add_any', 'sub', 'select_n', 'convert_element_type', 'copy'}
+_PRODUCTS = {'dot_general', 'conv_general_dilated'}
+# Equations that only move, repeat or add up their operand's elements.
+_MOVES = {
+    'broadcast_in_dim', 'concatenate', 'dynamic_slice', 'dynamic_update_slice', 'expand_dims', 'gather', 'pad',
+    'reduce_sum', 'reshape', 'rev', 'scatter-add', 'slice', 'split', 'squeeze', 'stack', 'transpose', 'unstack',
+}  # fmt: skip
+
+
+class _Path(NamedTuple):
+    """A value of the backward pass that depends on the seed: the second derivative `h` times `factor` squared.
+
+    The factor is kept apart through elementwise equations, for one unit's f' may be written as a sum: JAX's tanh has
+    (g + g t)(1 - t) for g (1 - t^2), and (1 + t)^2 is not 1 + t^2. `unit` is the same for values of the same units.
+    """
+
+    h: jax.Array
+    factor: jax.Array | float
+    unit: object
+
+    def squared(self):
+        return self.h * self.factor**2
+
+
+def diagonal_hessian(loss, x):
+    """The exact diagonal of the Hessian of `loss` ([n] -> scalar) at x [n]."""
+    basis = jnp.eye(len(x), dtype=x.dtype)
+    return jax.vmap(lambda e: jax.jvp(jax.grad(loss), (x,), (e,))[1] @ e)(basis)
+
+
+def squared_backward(function, params, seed):
+    """The backward pass of `function` with every factor squared: second derivatives in place of first.
+
+    The paper's recursions, for a unit a_i = sum_j u_ij x_j with x_i = f(a_i):
+
+        d2E/du_ij^2 = d2E/da_i^2 * x_j^2
+        d2E/da_i^2  = f'(a_i)^2 * sum_k u_ki^2 * d2E/da_k^2
+
+    are the backward pass with x, u and f' squared; a shared weight sums over its positions, as its gradient does. So
+    the pass is taken from JAX, as a list of equations linear in the incoming derivative, and run with the
+    coefficients squared. It holds for networks in which each unit reaches the next layer by one path a connection;
+    where paths meet again (a residual addition) their contributions are added, as the recursion does.
+
+    Args:
+      function: params -> outputs.
+      params: a tree.
+      seed: d2E/d(output)^2, shaped as the outputs.
+
+    Returns:
+      h, a tree like `params`.
+
+    Raises:
+      NotImplementedError: the backward pass has an equation that is not known to be linear.
+    """
+    _, backward = jax.vjp(function, params)
+    jaxpr, shape = jax.make_jaxpr(backward, return_shape=True)(seed)
+    leaves = [_settle(x) for x in _evaluate(jaxpr.jaxpr, jaxpr.consts, [_Path(seed, 1.0, object())])]
+    (h,) = jax.tree.unflatten(jax.tree.structure(shape), leaves)
+    return h
+
+
+def _settle(value):
+    return value.squared() if isinstance(value, _Path) else value
+
+
+def _evaluate(jaxpr, consts, arguments):
+    """Runs a jaxpr whose values are arrays, or `_Path`s where they depend on the seed."""
+    environment = dict(zip(jaxpr.constvars, consts, strict=True)) | dict(zip(jaxpr.invars, arguments, strict=True))
+
+    def read(atom):
+        return atom.val if isinstance(atom, Literal) else environment[atom]
+
+    for equation in jaxpr.eqns:
+        results = _equation(equation, [read(atom) for atom in equation.invars])
+        environment |= dict(zip(equation.outvars, results, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _equation(equation, values):
+    """One equation, its coefficients squared; returns its results."""
+    primitive, params = equation.primitive, equation.params
+    name = primitive.name
+
+    def bind(operands):
+        results = primitive.bind(*operands, **params)
+        return results if primitive.multiple_results else [results]
+
+    paths = [value for value in values if isinstance(value, _Path)]
+    inner = params.get('jaxpr') or params.get('call_jaxpr')
+    if inner is not None:  # jit, custom derivatives, rematerialisation: the equations inside
+        jaxpr, consts = (inner.jaxpr, inner.consts) if hasattr(inner, 'jaxpr') else (inner, ())
+        return _evaluate(jaxpr, consts, values)
+    if not paths:
+        return bind(values)
+    if name in _ELEMENTWISE and all(path.unit is paths[0].unit for path in paths):
+        h = jnp.broadcast_to(paths[0].h, equation.outvars[0].aval.shape)
+        factors = [jnp.broadcast_to(v.factor, h.shape) if isinstance(v, _Path) else v for v in values]
+        return [_Path(h, bind(factors)[0], paths[0].unit)]
+    if name in ('neg', 'sub'):  # (-1)^2; the operands of sub are of different units
+        return [_Path(sum(map(_settle, values)), 1.0, object())]
+    if name in _PRODUCTS and len(paths) == 1:
+        operands = [v.squared() if isinstance(v, _Path) else v * v for v in values]
+    elif name in _MOVES or name in ('add', 'add_any', 'select_n'):
+        operands = [_settle(v) for v in values]
+    else:
+        raise NotImplementedError(f'squared_backward: no rule for {name} in the backward pass')
+    return [_Path(result, 1.0, object()) for result in bind(operands)]
+
+
+class SdlmState(NamedTuple):
+    """The curvature h_kk of each parameter, held during a pass."""
+
+    curvature: optax.Params
+
+
+def scale_by_sdlm(mu=0.02):
+    """The optax transformation g_k -> g_k / (mu + h_kk); chain it with `optax.scale_by_learning_rate(eta)`.
+
+    The curvature in its state starts at 1 and is replaced before each pass by `optax.tree.set(opt_state,
+    curvature=h)`, with h from `curvature`.
+    """
+
+    def init(params):
+        return SdlmState(jax.tree.map(jnp.ones_like, params))
+
+    def update(updates, state, params=None):
+        del params
+        return jax.tree.map(lambda g, h: g / (mu + h), updates, state.curvature), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def curvature(features, loss, params, images, labels):
+    """h_kk: the Gauss-Newton diagonal of the mean loss over some samples, section III and appendix C.
+
+    Args:
+      features: (params, images) -> [B, n], the network up to its last trainable layer.
+      loss: (features [n], label) -> scalar, the rest; its Hessian's diagonal is taken exactly. For the RBF units of
+        LeNet-5 and the plain criterion it is 2, the paper's value.
+      params: a tree.
+      images, labels: the samples, [B, ...] and [B].
+
+    Returns:
+      h, a tree like `params`, every entry at least 0.
+    """
+    outputs = features(params, images)
+    seed = jax.vmap(lambda x, label: diagonal_hessian(lambda x: loss(x, label), x))(outputs, labels)
+    return squared_backward(lambda params: features(params, images), params, seed / len(labels))

@@ -1,0 +1,51 @@
+"""What a run must keep to go on as if nothing had happened: one tree."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+
+class TrainState(struct.PyTreeNode):
+    """All that is not a pure function of (config, step).
+
+    `order_digest` is a rolling hash of every example number trained on so far (`step.digest_order`): two runs with
+    equal digests saw the same examples in the same order, whatever the batch size and the device count. `window` and
+    `epoch` are sums of the training metrics (`zero_totals`) since the last line of the log and since the epoch began:
+    a run that resumes between two lines logs what it would have logged.
+    """
+
+    step: jax.Array
+    params: dict
+    batch_stats: dict
+    opt_state: tuple
+    order_digest: jax.Array
+    window: dict
+    epoch: dict
+
+
+def zero_totals():
+    """Sums over steps: of the examples' losses, of wrong answers, of examples, of steps whose loss is not finite."""
+    zero = jnp.zeros((), jnp.int32)
+    return {'loss': jnp.zeros((), jnp.float32), 'wrong': zero, 'count': zero, 'nonfinite': zero}
+
+
+def create(model, optimizer, image_shape, seed):
+    """The state before the first step.
+
+    Args:
+      model: a Flax module.
+      optimizer: an optax transformation.
+      image_shape: (H, W, C).
+      seed: of the initial weights.
+    """
+    variables = model.init(jax.random.key(seed), jnp.zeros((1, *image_shape)))
+    params = variables['params']
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables.get('batch_stats', {}),
+        opt_state=optimizer.init(params),
+        order_digest=jnp.zeros((), jnp.uint32),
+        window=zero_totals(),
+        epoch=zero_totals(),
+    )

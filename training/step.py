@@ -1,0 +1,143 @@
+"""The jitted functions of a run: a training step, many of them in one dispatch, a count of errors.
+
+Each is a pure function of the state and the data. Randomness is `fold_in(seed, step)`, so a step depends on nothing
+but (state, batch).
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from training import sdlm
+
+_DIGEST_BASE = 1_000_003
+
+
+def train_step(state, batch, *, model, loss, optimizer, preprocess, seed):
+    """One update: preprocess, forward, loss, gradient, optimiser.
+
+    Args:
+      state: `TrainState`.
+      batch: image uint8 [B, H, W, C], label int32 [B], index int32 [B], mask bool [B]; where the mask is False an
+        example counts for nothing.
+      model: a Flax module.
+      loss: (logits, label) -> scalar, of one example.
+      optimizer: an optax transformation.
+      preprocess: (images uint8, indices) -> float images.
+      seed: of dropout.
+
+    Returns:
+      The new state, its `window` with this step's metrics added.
+    """
+    images = preprocess(batch['image'], batch['index'])
+    count = jnp.maximum(jnp.sum(batch['mask']), 1)
+
+    def mean_loss(params):
+        dropout = jax.random.fold_in(jax.random.key(seed), state.step)
+        logits, updated = model.apply(
+            {'params': params, 'batch_stats': state.batch_stats},
+            images,
+            train=True,
+            mutable=['batch_stats'],
+            rngs={'dropout': dropout},
+        )
+        losses = jnp.where(batch['mask'], jax.vmap(loss)(logits.astype(jnp.float32), batch['label']), 0)
+        return jnp.sum(losses) / count, (logits, updated.get('batch_stats', {}))
+
+    (value, (logits, batch_stats)), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    wrong = (jnp.argmax(logits, axis=-1) != batch['label']) & batch['mask']
+    metrics = {
+        'loss': value * count,
+        'wrong': jnp.sum(wrong),
+        'count': jnp.sum(batch['mask']),
+        'nonfinite': jnp.int32(~jnp.isfinite(value)),
+    }
+    return state.replace(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+        order_digest=digest_order(state.order_digest, batch['index']),
+        window=jax.tree.map(jnp.add, state.window, metrics),
+    )
+
+
+def digest_order(digest, indices):
+    """Adds example numbers to a rolling hash: the polynomial sum_p (index_p + 1) b^(last - p) modulo 2^32."""
+    powers = [pow(_DIGEST_BASE, k, 2**32) for k in range(len(indices), -1, -1)]
+    powers = jnp.array(powers, jnp.uint32)
+    return digest * powers[0] + jnp.sum((indices.astype(jnp.uint32) + 1) * powers[1:], dtype=jnp.uint32)
+
+
+def resident_steps(step, batch_size, data_sharding):
+    """Many steps in one dispatch, over a data set that lies on the device.
+
+    Args:
+      step: (state, batch) -> state.
+      batch_size: examples a step.
+      data_sharding: of a batch.
+
+    Returns:
+      (state, images [N, H, W, C], labels [N], indices int32 [at least count * batch_size], count) -> state after
+      `count` steps, each gathering its examples; an index beyond N is a further version of example index % N. The
+      number of steps is not part of the program, so every dispatch runs the same one.
+    """
+
+    def steps(state, images, labels, indices, count):
+        def body(i, state):
+            index = lax.dynamic_slice(indices, (i * batch_size,), (batch_size,))
+            row = index % len(images)
+            batch = {
+                'image': images[row],
+                'label': labels[row],
+                'index': index,
+                'mask': jnp.ones(batch_size, bool),
+            }
+            batch = jax.tree.map(lambda x: lax.with_sharding_constraint(x, data_sharding), batch)
+            return step(state, batch)
+
+        return lax.fori_loop(0, count, body, state)
+
+    return steps
+
+
+def count_errors(state, batch, *, model, loss, preprocess):
+    """Errors of one test batch: {'loss' (sum), 'wrong_top1', 'wrong_top5', 'count'}; masked examples count nothing.
+
+    An example is wrong in the top 5 when five or more other classes score at least as high as its own: a tie counts
+    against the network, and so does a score that is not a number.
+    """
+    images = preprocess(batch['image'], batch['index'])
+    variables = {'params': state.params, 'batch_stats': state.batch_stats}
+    logits = model.apply(variables, images, train=False).astype(jnp.float32)
+    own = jnp.take_along_axis(logits, batch['label'][:, None], axis=-1)
+    rivals = logits.shape[-1] - 1 - jnp.sum(logits < own, axis=-1)
+    rank = {'wrong_top1': rivals >= 1, 'wrong_top5': rivals >= 5}
+    losses = jax.vmap(loss)(logits, batch['label'])
+    return {
+        'loss': jnp.sum(jnp.where(batch['mask'], losses, 0)),
+        'count': jnp.sum(batch['mask']),
+        **{name: jnp.sum(wrong & batch['mask']) for name, wrong in rank.items()},
+    }
+
+
+def refresh_curvature(state, images, labels, *, model, loss, preprocess):
+    """Re-estimates SDLM's curvature on some samples, images uint8 [n, H, W, C], and puts it in the state.
+
+    A network whose output units have no parameters and are no linear layer says so by `features` and `classify`
+    (LeNet-5's RBF units): its curvature starts at the features, with the exact second derivative of the rest.
+    """
+    images = preprocess(images, jnp.zeros(len(images), jnp.int32))
+    if hasattr(model, 'features'):
+        features = functools.partial(model.apply, method='features')
+
+        def rest(x, label):
+            return loss(model.apply({'params': state.params}, x[None], method='classify')[0], label)
+    else:
+        features, rest = model.apply, loss
+    h = sdlm.curvature(lambda p, x: features({'params': p}, x), rest, state.params, images, labels)
+    return state.replace(opt_state=optax.tree.set(state.opt_state, curvature=h))

@@ -1,0 +1,59 @@
+"""A run's folder: one process at a time, one config."""
+
+import contextlib
+import fcntl
+import json
+import os
+
+from errors import UserError
+
+# What may differ when a run is resumed: where the data lies, and how often a run speaks, saves and looks up.
+_FREE = ('data_dir', 'log_every_steps', 'checkpoint_every_steps', 'steps_per_dispatch', 'stop_at_step', 'workers')
+
+
+@contextlib.contextmanager
+def claimed(workdir, config):
+    """The workdir, made if need be, for this process alone; config.json in it is this config."""
+    text = json.dumps(json.loads(config.to_json_best_effort()), indent=2, sort_keys=True) + '\n'
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        handle = os.open(workdir, os.O_RDONLY)
+        if not os.access(workdir, os.W_OK):
+            raise PermissionError(13, 'Permission denied', str(workdir))
+    except OSError as error:
+        raise UserError(f'the workdir {workdir} cannot be written ({error.strerror}); pass another --workdir') from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f'another process is training in {workdir}; wait for it, or pass another --workdir') from None
+        path = workdir / 'config.json'
+        if path.exists():
+            _same_config(workdir, json.loads(path.read_text()), json.loads(text))
+        elif any(workdir.iterdir()):
+            raise UserError(f'{workdir} is no run of ours and not empty; pass another --workdir')
+        temporary = path.with_suffix('.tmp')
+        temporary.write_text(text)
+        os.replace(temporary, path)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _same_config(workdir, there, here):
+    there, here = _flat(there), _flat(here)
+    for key in sorted(there.keys() | here.keys()):
+        if key not in _FREE and there.get(key) != here.get(key):
+            raise UserError(
+                f'{workdir} holds a run of another config: {key} is {there.get(key)!r} there and {here.get(key)!r} here. '
+                'Pass another --workdir, or the old value to resume'
+            )
+
+
+def _flat(tree, prefix=''):
+    flat = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f'{prefix}{key}.') if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
