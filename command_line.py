@@ -5,14 +5,15 @@ Exit codes: 0 done, 2 something the user can mend, 130 and 143 interrupted by Ct
 
 import os
 import re
+import runpy
 import sys
 import time
 from pathlib import Path
 
 START = time.time()  # before the slow imports: start-up counts as time, too
 
-from absl import app, flags  # noqa: E402
-from ml_collections import config_flags  # noqa: E402
+from absl import app, flags, logging  # noqa: E402
+from ml_collections import ConfigDict, config_flags  # noqa: E402
 
 from errors import UserError, first_line, nearest  # noqa: E402
 
@@ -34,18 +35,24 @@ def load_config():
     return CONFIG.value, name.removesuffix('.py') + (f'_{variant}' if variant else '')
 
 
+def _config_file(argument, following):
+    """The config file that a flag names, or None; its value may be the argument that follows it."""
+    match = re.fullmatch(r'--?config(?:=(.*))?', argument)
+    return match and (following if match[1] is None else match[1])
+
+
 def _check_config_file(argv):
     """ml_collections stays silent about a missing file until the config is first used, so look first."""
-    for i, argument in enumerate(argv):
-        match = re.fullmatch(r'--?config(?:=(.*))?', argument)
-        if not match:
+    for argument, following in zip(argv, [*argv[1:], ''], strict=True):
+        value = _config_file(argument, following)
+        if value is None:
             continue
-        value = match[1] if match[1] is not None else (argv[i + 1] if i + 1 < len(argv) else '')
         path = Path(value.partition(':')[0])
         if not path.is_file():
-            there = sorted(p.stem for p in Path(__file__).with_name('configs').glob('*.py') if p.stem != 'base')
+            there = sorted(p.stem for p in Path(__file__).with_name('configs').glob('*.py'))
+            there = [name for name in there if name not in ('__init__', 'base')]
             raise UserError(
-                f'no config file {path}{nearest(path.stem, there)} The configs are {", ".join(there)} (in configs/).'
+                f'no config file {value!r}{nearest(path.stem, there) or "."} There are, in configs/: {", ".join(there)}.'
             )
 
 
@@ -57,16 +64,20 @@ def _parse(argv):
     except AttributeError as error:  # ml_collections: no such key
         key = re.search(r"'([^'\\]+)\\?'", str(error))
         key = key[1] if key else first_line(error)
-        raise UserError(f'the config has no key {key}{_nearest_key(key)} See the file for its keys.') from None
+        raise UserError(f'the config has no key {key}{_nearest_key(argv, key)} See the file for its keys.') from None
     except (flags.Error, TypeError, ValueError) as error:
         raise UserError(first_line(error)) from None
     except (ImportError, SyntaxError, NameError) as error:
         raise UserError(f'the config file cannot be read: {first_line(error)}') from None
 
 
-def _nearest_key(key):
-    config = flags.FLAGS['config'].value
-    keys = [path.split('.')[-1] for path, _ in config.items()] if config is not None else []
+def _nearest_key(argv, key):
+    """', did you mean KEY?' from the keys of the config file on the command line."""
+    path = next((value for value in map(_config_file, argv, [*argv[1:], '']) if value), None)
+    file, _, variant = path.partition(':')
+    get_config = runpy.run_path(file)['get_config']
+    config = get_config(variant) if variant else get_config()
+    keys = [*config] + [inner for value in config.values() if isinstance(value, ConfigDict) for inner in value]
     return nearest(key, keys) or '.'
 
 
@@ -87,19 +98,22 @@ def run(main):
     def body(argv):
         if len(argv) > 1:
             raise UserError(f'what is {argv[1]!r}? Every argument is a flag: --flag=value')
+        if not flags.FLAGS['verbosity'].present:
+            logging.set_verbosity(logging.ERROR)  # Orbax tells every step of every save
         set_up_jax()
         return main()
 
-    def guarded():
-        try:
-            app.run(body, flags_parser=_parse)
-        except (UserError, OSError) as error:
-            if isinstance(error, OSError) and error.errno is None:
-                raise
-            print(f'{Path(sys.argv[0]).name}: error: {_one_line(error)}', file=sys.stderr, flush=True)
-            sys.exit(2)
-
-    guarded()
+    script = Path(sys.argv[0]).name
+    try:
+        app.run(body, flags_parser=_parse)
+    except (UserError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is None:
+            raise
+        print(f'{script}: error: {_one_line(error)}', file=sys.stderr, flush=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f'{script}: interrupted', file=sys.stderr, flush=True)
+        sys.exit(130)
 
 
 def _one_line(error):

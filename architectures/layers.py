@@ -9,9 +9,11 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from architectures import cpu
+from errors import UserError, nearest
 
 
 def scaled_tanh(x):
@@ -22,15 +24,26 @@ def scaled_tanh(x):
     return 1.7159 * jnp.tanh(x * (2 / 3))
 
 
-ACTIVATIONS = {'relu': nn.relu, 'tanh': jnp.tanh, 'scaled_tanh': scaled_tanh, 'sigmoid': nn.sigmoid}
+_ACTIVATIONS = {'relu': nn.relu, 'tanh': jnp.tanh, 'scaled_tanh': scaled_tanh, 'sigmoid': nn.sigmoid}
 
 
-def uniform_fan_in(scale=2.4):
-    """Uniform in [-scale/F, scale/F], F the number of inputs of the unit (LeCun et al. 1998, appendix A)."""
+def activation(name):
+    """The activation of that name; UserError for an unknown one."""
+    if name not in _ACTIVATIONS:
+        raise UserError(f'no activation {name!r}{nearest(name, _ACTIVATIONS)} There are: {", ".join(_ACTIVATIONS)}.')
+    return _ACTIVATIONS[name]
+
+
+def uniform_fan_in(scale=2.4, power=1.0, fan_in=None):
+    """Uniform in [-scale/F^power, scale/F^power], F the number of inputs of the unit.
+
+    With 2.4 and 1 it is LeNet-5's (LeCun et al. 1998, appendix A). F is the product of the kernel's axes but the last,
+    or `fan_in`, an array that goes with the kernel.
+    """
 
     def init(key, shape, dtype=jnp.float32):
-        fan_in = functools.reduce(int.__mul__, shape[:-1])
-        return jax.random.uniform(key, shape, dtype, -scale / fan_in, scale / fan_in)
+        f = np.prod(shape[:-1]) if fan_in is None else fan_in
+        return jax.random.uniform(key, shape, dtype, -1, 1) * jnp.asarray(scale / f**power, dtype)
 
     return init
 
@@ -83,6 +96,11 @@ def max_pool(x, window, stride):
     if window == stride == 2 and even and jax.default_backend() == 'cpu':
         return cpu.max_pool_2x2(x)
     return nn.max_pool(x, (window, window), (stride, stride))
+
+
+def per_map(values):
+    """[C] as [1, 1, 1, C], to go with [B, H, W, C]."""
+    return values[None, None, None]
 
 
 def sum_pool_2x2(x):

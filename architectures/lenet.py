@@ -4,12 +4,11 @@
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from architectures import layers
-from architectures.layers import ACTIVATIONS, Conv
+from architectures.layers import Conv
 
 # Table I: which of the six maps of S2 each of the sixteen maps of C3 reads.
 C3_CONNECTIONS = (
@@ -48,7 +47,7 @@ class LeNet5(nn.Module):
 
     @nn.compact
     def __call__(self, images, train=False):
-        f = ACTIVATIONS[self.activation]
+        f = layers.activation(self.activation)
         options = {
             'kernel_init': nn.initializers.he_uniform() if self.activation == 'relu' else layers.uniform_fan_in(2.4),
             'dtype': self.dtype,
@@ -70,7 +69,8 @@ class LeNet51998(nn.Module):
     Squashing after C1, S2, C3, S4, C5, F6. The output units are Euclidean RBFs (Eq. 7) with fixed +-1 bitmaps; the
     logits are their penalties with the sign changed, so the class of the smallest penalty has the largest logit.
 
-    Options give the lecture's readings: `pool='max'`, `c3='full'` (2,416 parameters), `output='dense'`.
+    Options give the lecture's readings: `pool='max'`, `c3='full'` (2,416 parameters), `output='dense'`. Weights start
+    uniform in +-2.4/F, F the inputs of the unit (appendix A); `init_power=0.5` makes it +-2.4/sqrt(F).
 
     Input [B, 32, 32, 1] float, output logits [B, num_classes].
     """
@@ -80,15 +80,17 @@ class LeNet51998(nn.Module):
     pool: str = 'subsample'
     c3: str = 'table'
     output: str = 'rbf'
+    init_power: float = 1.0
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        options = {'kernel_init': layers.uniform_fan_in(2.4), 'dtype': self.dtype, 'param_dtype': self.param_dtype}
+        init = layers.uniform_fan_in(2.4, self.init_power)
+        options = {'kernel_init': init, 'dtype': self.dtype, 'param_dtype': self.param_dtype}
         table = C3_CONNECTIONS if self.c3 == 'table' else (tuple(range(6)),) * 16
         self.C1 = Conv(6, (5, 5), **options)
         self.S2 = Subsampling() if self.pool == 'subsample' else lambda x: layers.max_pool(x, 2, 2)
-        self.C3 = TableConv(table, **options)
+        self.C3 = TableConv(table, self.init_power, dtype=self.dtype, param_dtype=self.param_dtype)
         self.S4 = Subsampling() if self.pool == 'subsample' else lambda x: layers.max_pool(x, 2, 2)
         self.C5 = Conv(120, (5, 5), **options)
         self.F6 = nn.Dense(84, **options)
@@ -100,7 +102,7 @@ class LeNet51998(nn.Module):
 
     def features(self, images):
         """The 84 activations of F6."""
-        f = ACTIVATIONS[self.activation]
+        f = layers.activation(self.activation)
         x = f(self.C1(images))
         x = f(self.S2(x))
         x = f(self.C3(x))
@@ -121,9 +123,9 @@ class Subsampling(nn.Module):
     @nn.compact
     def __call__(self, x):
         maps = x.shape[-1]
-        coefficient = self.param('coefficient', lambda key: layers.uniform_fan_in(2.4)(key, (4, maps))[0])
+        coefficient = self.param('coefficient', lambda key: layers.uniform_fan_in(2.4, fan_in=4.0)(key, (maps,)))
         bias = self.param('bias', nn.initializers.zeros, (maps,))
-        return layers.sum_pool_2x2(x) * coefficient + bias
+        return layers.sum_pool_2x2(x) * layers.per_map(coefficient) + layers.per_map(bias)
 
 
 class TableConv(nn.Module):
@@ -133,18 +135,15 @@ class TableConv(nn.Module):
     """
 
     table: tuple
-    kernel_init: nn.initializers.Initializer
+    init_power: float = 1.0
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x):
         inputs = x.shape[-1]
-        fan_in = np.concatenate([[len(row)] * len(row) for row in self.table])
-
-        def init(key, shape, dtype):
-            return jax.random.uniform(key, shape, dtype, -1, 1) * (2.4 / (25 * fan_in)).astype(dtype)
-
+        fan_in = np.concatenate([[25.0 * len(row)] * len(row) for row in self.table])
+        init = layers.uniform_fan_in(2.4, self.init_power, fan_in=fan_in[None, None])
         kernel = self.param('kernel', init, (5, 5, len(fan_in)), self.param_dtype)
         bias = self.param('bias', nn.initializers.zeros, (len(self.table),), self.param_dtype)
         connection = np.full((inputs, len(self.table)), len(fan_in))  # where no connection is: the appended zero
@@ -152,44 +151,36 @@ class TableConv(nn.Module):
             np.arange(len(fan_in))
         )
         dense = jnp.pad(kernel, ((0, 0), (0, 0), (0, 1)))[:, :, connection]
-        return layers.convolution(x, dense, (1, 1), 'VALID') + bias
+        return layers.convolution(x, dense, (1, 1), 'VALID') + layers.per_map(bias)
 
 
 def rbf_penalties(x, centers):
     """Eq. 7: y_i = sum_j (x_j - w_ij)^2, [B, 84] and [classes, 84] -> [B, classes]."""
-    return jnp.sum((x[:, None, :] - centers) ** 2, axis=-1)
+    return jnp.sum((x[:, None] - centers[None]) ** 2, axis=-1)
 
 
-def _bitmap(rows):
-    return [1.0 if pixel == '#' else -1.0 for row in rows.split() for pixel in row]
+# The targets of F6: each class as a stylised 7x12 bitmap, +1 for ink and -1 for paper. The paper shows them in figure 3
+# and prints no table; these are drawn here, any two of them at least 27 pixels apart.
+_GLYPHS = """
+..###.. ...##.. .####.. ####### #...#.. ####### ....##. ####### ..###.. ..#####
+.#...#. ..###.. ######. ####### #...#.. ##..... ...##.. ......# .##.##. .##..##
+#.....# .####.. #....## ....##. #...#.. ##..... ..##... .....## .#...#. ##...##
+#.....# ...##.. .....## ...##.. #...#.. ##..... .##.... .....#. .##.##. ##...##
+#.....# ...##.. ....##. ..##... #...#.. ######. ##..... ....##. ..###.. ##...##
+#.....# ...##.. ...##.. ..####. ####### #####.. ##.###. ....#.. ..###.. .##..##
+#.....# ...##.. ..##... .....## ####### ....### ###..## ...##.. .##.##. ..#####
+#.....# ...##.. .##.... ......# ....#.. .....## ##...## ...#... ##...## .....##
+#.....# ...##.. ##..... ......# ....#.. .....## ##...## ...#... #.....# .....##
+#.....# ...##.. ##..... #.....# ....#.. .....#. ##...## ..##... ##...## .....##
+.#...#. .###### ####### ##...## ....#.. #####.. .##.##. ..#.... .##.##. .....##
+..###.. .###### ####### .#####. ....#.. ###.... ..###.. ..#.... ..###.. .....##
+"""
 
 
-# The targets of F6 (figure 3): each digit as a stylised 7x12 bitmap, +1 for ink and -1 for paper. Drawn here after
-# the figure's manner, for the paper prints no table of them.
-BITMAPS = np.array(
-    [
-        _bitmap(rows)
-        for rows in (
-            """....... ..###.. .##.##. ##...## ##...## ##...##
-               ##...## ##...## .##.##. ..###.. ....... .......""",
-            """....... ...##.. ..###.. .####.. ...##.. ...##..
-               ...##.. ...##.. ...##.. .###### ....... .......""",
-            """....... .#####. ##...## .....## ....##. ...##..
-               ..##... .##.... ##..... ####### ....... .......""",
-            """....... ####### .....## ....##. ..###.. .....##
-               .....## .....## ##...## .#####. ....... .......""",
-            """....... ....##. ...###. ..####. .##.##. ##..##.
-               ####### ....##. ....##. ....##. ....... .......""",
-            """....... ####### ##..... ##..... ######. .....##
-               .....## .....## ##...## .#####. ....... .......""",
-            """....... ..####. .##.... ##..... ######. ##...##
-               ##...## ##...## ##...## .#####. ....... .......""",
-            """####### ##...## .....## ....##. ....##. ...##..
-               ...##.. ..##... ..##... ..##... ....... .......""",
-            """....... .#####. ##...## ##...## .#####. ##...##
-               ##...## ##...## ##...## .#####. ....... .......""",
-            """....... .#####. ##...## ##...## ##...## .######
-               .....## .....## ....##. .####.. ....... .......""",
-        )
-    ]
-)
+def _bitmaps():
+    rows = [row.split() for row in _GLYPHS.strip().splitlines()]
+    drawings = [''.join(row[digit] for row in rows) for digit in range(10)]
+    return np.array([[1.0 if pixel == '#' else -1.0 for pixel in drawing] for drawing in drawings])
+
+
+BITMAPS = _bitmaps()

@@ -21,15 +21,19 @@ class Checkpoints:
 
     def __init__(self, folder, read_only=False):
         keep = ocp.checkpoint_managers
-        best = keep.BestN(
-            get_metric_fn=lambda metrics: metrics[_METRIC], reverse=True, n=1, keep_checkpoints_without_metrics=False
-        )
+        best = keep.BestN(get_metric_fn=_error, reverse=True, n=1, keep_checkpoints_without_metrics=False)
         self.folder = Path(folder).absolute()
         self._manager = ocp.CheckpointManager(
             self.folder,
-            item_names=('model', 'training', 'info'),
+            item_handlers={
+                'model': ocp.StandardCheckpointHandler(),
+                'training': ocp.StandardCheckpointHandler(),
+                'info': ocp.JsonCheckpointHandler(),
+            },
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=None if read_only else keep.AnyPreservationPolicy([keep.LatestN(2), best]),
+                best_fn=_error,
+                best_mode='min',
                 enable_async_checkpointing=not read_only,
                 create=not read_only,
                 read_only=read_only,
@@ -44,18 +48,17 @@ class Checkpoints:
             self.wait()
         self._manager.close()
 
+    def steps(self):
+        """The steps of all whole checkpoints, in order."""
+        return sorted(self._manager.all_steps())
+
     def latest(self):
         """The last whole checkpoint's step, or None."""
         return self._manager.latest_step()
 
     def best(self):
         """The step of the smallest test error, the later of equals; the latest where no checkpoint has one."""
-        errors = {}
-        for step in self._manager.all_steps():
-            metrics = self._manager.metrics(step)
-            if metrics:
-                errors[step] = metrics[_METRIC]
-        return min(errors, key=lambda step: (errors[step], -step)) if errors else self.latest()
+        return self._manager.best_step() or self.latest()
 
     def save(self, state, info, top1_error=None):
         """Begins to write the state; raises UserError when an earlier write failed.
@@ -66,14 +69,13 @@ class Checkpoints:
           top1_error: of the test set, per cent, where it was just measured.
         """
         step = int(state.step)
-        model = {'params': state.params, 'batch_stats': state.batch_stats}
         with self._failure_is_ours(step):
             if step in self._manager.all_steps():  # saved when interrupted, before the evaluation that is now done
                 self._manager.delete(step)
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    model=ocp.args.StandardSave(model),
+                    model=ocp.args.StandardSave(state.variables),
                     training=ocp.args.StandardSave(_rest(state)),
                     info=ocp.args.JsonSave(info),
                 ),
@@ -89,7 +91,7 @@ class Checkpoints:
 
     def restore(self, state, step):
         """The whole state at a step, shaped and placed like `state`."""
-        model = self.restore_model({'params': state.params, 'batch_stats': state.batch_stats}, step)
+        model = self.restore_model(state.variables, step)
         return state.replace(**model, **self._restore('training', _rest(state), step))
 
     def restore_model(self, model, step):
@@ -132,6 +134,10 @@ class Checkpoints:
                 + (f' to go on from step {max(others)}' if others else ' and start afresh')
             )
         )
+
+
+def _error(metrics):
+    return metrics[_METRIC]
 
 
 def _rest(state):

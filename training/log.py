@@ -43,9 +43,9 @@ class RunLog:
         return next((row for row in reversed(self.rows) if row['kind'] == 'epoch'), None)
 
     def best_epoch(self):
-        """The line of the smallest test error, the first of equals, or None."""
+        """The line of the smallest test error, the last of equals, or None."""
         epochs = [row for row in self.rows if row['kind'] == 'epoch']
-        return min(epochs, key=lambda row: row['test_top1_error'], default=None)
+        return min(reversed(epochs), key=lambda row: row['test_top1_error'], default=None)
 
     def close(self):
         """Flushes both files."""

@@ -16,6 +16,7 @@ from training.clock import Clock
 from training.log import RunLog, read
 from training.metrics import count_split
 from training.run import Run, check, test_batches
+from training.state import add_totals, nonfinite_step, zero_totals
 from training.workdir import claimed
 
 
@@ -70,12 +71,9 @@ def _begin(run, workdir, kept, clock):
         with clock.time('compile'):
             current = fresh()
         return current, RunLog(workdir, 0 if read(workdir) else None, {'total': clock.total()})
-    abstract = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=run.whole), jax.eval_shape(run.initial_state)
-    )
     with clock.time('checkpoint'):
         saved = kept.info(latest)
-        current = kept.restore(abstract, latest)
+        current = kept.restore(run.abstract_state(), latest)
     rows = read(workdir)
     last_total = max((row['time']['total'] for row in rows if row.get('time')), default=0.0)
     clock.resume(saved['clock'], last_total)
@@ -123,8 +121,8 @@ def _epochs(run, current, kept, log, display, clock, stop):
         at = until
         with clock.time('step'):
             window = jax.device_get(current.window)
-        if window['nonfinite']:
-            raise _diverged(run, kept, at, log)
+        if nonfinite_step(window) is not None:
+            raise _diverged(run, kept, nonfinite_step(window))
         rate = config.batch_size * (at - window_step) / (time.perf_counter() - window_began)
         display.advance(at, rate, float(window['loss']) / max(int(window['count']), 1))
         if at % config.log_every_steps == 0 or at in epoch_ends or at == run.total_steps:
@@ -169,7 +167,7 @@ def _compile(run, current, clock):
 def _close_window(current):
     """Adds the window's sums to the epoch's and begins a new one."""
     return current.replace(
-        epoch=jax.tree.map(jnp.add, current.epoch, current.window), window=jax.tree.map(jnp.zeros_like, current.window)
+        epoch=add_totals(current.epoch, current.window), window=zero_totals()
     )
 
 
@@ -182,7 +180,7 @@ def _end_epoch(run, current, epoch, kept, log, display, clock, stop):
     """Evaluates, logs and saves at the end of an epoch; unless a signal comes, then it leaves that to the next run."""
     with clock.time('evaluate'):
         batches = test_batches(run.config, run.test_source, run.mesh.size)
-        result = count_split(run.count, current, batches, run.cut, lambda: stop.number)
+        result = count_split(run.count, current.variables, batches, run.cut, lambda: stop.number)
     if result is None:
         _save(run, current, kept, log, clock)
         return current
@@ -200,7 +198,7 @@ def _end_epoch(run, current, epoch, kept, log, display, clock, stop):
         **{f'test_{key}': value for key, value in result.items()},
     )
     display.epoch(log.rows[-1])
-    current = current.replace(epoch=jax.tree.map(jnp.zeros_like, current.epoch))
+    current = current.replace(epoch=jax.device_put(zero_totals(), run.whole))
     _save(run, current, kept, log, clock, result['top1_error'])
     return current
 
@@ -208,7 +206,7 @@ def _end_epoch(run, current, epoch, kept, log, display, clock, stop):
 def _save(run, current, kept, log, clock, top1_error=None):
     with clock.time('checkpoint'):
         if not all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(current.params)):
-            raise _diverged(run, kept, int(current.step), log)
+            raise _diverged(run, kept, int(current.step) - 1)
         info = {
             'architecture': run.config.architecture,
             'architecture_options': dict(run.config.architecture_options),
@@ -218,8 +216,8 @@ def _save(run, current, kept, log, clock, top1_error=None):
         kept.save(current, info, top1_error)
 
 
-def _diverged(run, kept, at, log):
-    rate = float(run.schedule(at - 1))
+def _diverged(run, kept, at):
+    rate = float(run.schedule(at))
     good = kept.latest()
     keeps = f'the last good checkpoint is step {good}' if good else 'there was no checkpoint yet'
     return UserError(

@@ -11,7 +11,7 @@ def count_split(count, variables, batches, cut, stop=lambda: False):
 
     Args:
       count: (variables, batch) -> sums, `step.count_errors`.
-      variables: anything with `params` and `batch_stats`.
+      variables: {'params', 'batch_stats'}.
       batches: of `loader.test_batches`.
       cut: the sharding of a batch.
       stop: asked between batches; once True, the answer is None.

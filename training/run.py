@@ -132,6 +132,12 @@ class Run:
             donate_argnums=0,
         )
 
+    def abstract_state(self):
+        """The shapes of the state, whole on every device: what a checkpoint is restored into."""
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.whole), jax.eval_shape(self.initial_state)
+        )
+
     def order(self, start, stop):
         """The example numbers of steps start <= s < stop."""
         size = self.config.batch_size
@@ -162,5 +168,7 @@ class Run:
             f'run: {self.total_steps:,} steps of {config.batch_size}, {config.optimizer}, seed {config.seed}, on '
             f'{self.mesh.size} {device.device_kind} device{"s" * (self.mesh.size > 1)}, in {workdir}'
         )
-        if at_step:
+        if at_step >= self.total_steps:
+            display.say('nothing to do: this run is finished')
+        elif at_step:
             display.say(f'resuming at step {at_step:,}')

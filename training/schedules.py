@@ -21,7 +21,8 @@ def steps_of_rates(rates, num_examples, batch_size):
     Raises:
       UserError: no pairs, or lengths and rates that are not positive.
     """
-    if not rates or any(len(pair) != 2 or pair[0] <= 0 or pair[1] <= 0 for pair in rates):
+    pairs = [pair for pair in rates if isinstance(pair, (tuple, list)) and len(pair) == 2]
+    if not rates or len(pairs) < len(rates) or any(epochs <= 0 or rate <= 0 for epochs, rate in pairs):
         raise UserError(f'learning_rates must be pairs of (epochs, rate), all above 0, not {rates!r}')
     ends, epoch = [], 0
     for epochs, _ in rates[:-1]:

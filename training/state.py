@@ -22,11 +22,37 @@ class TrainState(struct.PyTreeNode):
     window: dict
     epoch: dict
 
+    @property
+    def variables(self):
+        """What `model.apply` takes."""
+        return {'params': self.params, 'batch_stats': self.batch_stats}
+
+
+_NEVER = 2**31 - 1
+
 
 def zero_totals():
-    """Sums over steps: of the examples' losses, of wrong answers, of examples, of steps whose loss is not finite."""
+    """Metrics over no steps: sums of the examples' losses, of wrong answers, of examples; the first step whose loss
+    was not finite, or 2^31 - 1."""
     zero = jnp.zeros((), jnp.int32)
-    return {'loss': jnp.zeros((), jnp.float32), 'wrong': zero, 'count': zero, 'nonfinite': zero}
+    return {
+        'loss': jnp.zeros((), jnp.float32),
+        'wrong': zero,
+        'count': zero,
+        'first_nonfinite': jnp.full_like(zero, _NEVER),
+    }
+
+
+def add_totals(a, b):
+    """The metrics of two stretches of steps together."""
+    total = jax.tree.map(jnp.add, a, b)
+    return total | {'first_nonfinite': jnp.minimum(a['first_nonfinite'], b['first_nonfinite'])}
+
+
+def nonfinite_step(totals):
+    """The first step whose loss was not finite, or None."""
+    step = int(totals['first_nonfinite'])
+    return None if step == _NEVER else step
 
 
 def create(model, optimizer, image_shape, seed):

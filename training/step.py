@@ -12,6 +12,7 @@ import optax
 from jax import lax
 
 from training import sdlm
+from training.state import add_totals
 
 _DIGEST_BASE = 1_000_003
 
@@ -38,7 +39,7 @@ def train_step(state, batch, *, model, loss, optimizer, preprocess, seed):
     def mean_loss(params):
         dropout = jax.random.fold_in(jax.random.key(seed), state.step)
         logits, updated = model.apply(
-            {'params': params, 'batch_stats': state.batch_stats},
+            state.variables | {'params': params},
             images,
             train=True,
             mutable=['batch_stats'],
@@ -54,7 +55,7 @@ def train_step(state, batch, *, model, loss, optimizer, preprocess, seed):
         'loss': value * count,
         'wrong': jnp.sum(wrong),
         'count': jnp.sum(batch['mask']),
-        'nonfinite': jnp.int32(~jnp.isfinite(value)),
+        'first_nonfinite': jnp.where(jnp.isfinite(value), state.window['first_nonfinite'], state.step),
     }
     return state.replace(
         step=state.step + 1,
@@ -62,7 +63,7 @@ def train_step(state, batch, *, model, loss, optimizer, preprocess, seed):
         batch_stats=batch_stats,
         opt_state=opt_state,
         order_digest=digest_order(state.order_digest, batch['index']),
-        window=jax.tree.map(jnp.add, state.window, metrics),
+        window=add_totals(state.window, metrics),
     )
 
 
@@ -105,14 +106,13 @@ def resident_steps(step, batch_size, data_sharding):
     return steps
 
 
-def count_errors(state, batch, *, model, loss, preprocess):
+def count_errors(variables, batch, *, model, loss, preprocess):
     """Errors of one test batch: {'loss' (sum), 'wrong_top1', 'wrong_top5', 'count'}; masked examples count nothing.
 
     An example is wrong in the top 5 when five or more other classes score at least as high as its own: a tie counts
     against the network, and so does a score that is not a number.
     """
     images = preprocess(batch['image'], batch['index'])
-    variables = {'params': state.params, 'batch_stats': state.batch_stats}
     logits = model.apply(variables, images, train=False).astype(jnp.float32)
     own = jnp.take_along_axis(logits, batch['label'][:, None], axis=-1)
     rivals = logits.shape[-1] - 1 - jnp.sum(logits < own, axis=-1)

@@ -1,0 +1,51 @@
+"""The process that runs the tests: eight CPU devices, so that every test of sharding has something to shard over."""
+
+import os
+
+# Before JAX starts. NPROC: with more devices than cores, collectives wait for threads that XLA would not make.
+os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=8'
+os.environ['NPROC'] = os.environ['PJRT_NPROC'] = '16'
+os.environ['JAX_PLATFORMS'] = 'cpu'
+
+import functools
+import subprocess
+import sys
+from pathlib import Path
+
+import absl.flags
+import jax
+import pytest
+
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+absl.flags.FLAGS.mark_as_parsed()
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope='session')
+def cache_dir(tmp_path_factory):
+    """A compilation cache for the processes that the tests start."""
+    return tmp_path_factory.mktemp('jax-cache')
+
+
+@pytest.fixture
+def script(cache_dir):
+    """Runs a script of the root as a user does, on one device: script('train.py', '--config', ...)."""
+    env = {k: v for k, v in os.environ.items() if k not in ('XLA_FLAGS', 'NPROC', 'PJRT_NPROC')}
+    env['JAX_COMPILATION_CACHE_DIR'] = str(cache_dir)
+    run = functools.partial(subprocess.run, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
+
+    def call(name, *arguments, **options):
+        return run([sys.executable, '-W', 'error', name, *map(str, arguments)], **options)
+
+    call.env = env
+    return call
+
+
+@pytest.fixture(scope='session')
+def test_data():
+    """The folder of real data that `DECADE_TEST_DATA` names; without it the test is skipped."""
+    folder = os.environ.get('DECADE_TEST_DATA')
+    if not folder or not Path(folder).is_dir():
+        pytest.skip('DECADE_TEST_DATA names no folder with real data (MNIST in its mnist/)')
+    return Path(folder)

@@ -1,0 +1,128 @@
+"""`train.py --verify_resume`: is a run that was killed and resumed the run that was not?
+
+A short training is run twice in processes of their own, once straight and once killed with SIGKILL at random moments,
+one of them while a checkpoint is being written, and resumed each time. Then everything that a run leaves is compared.
+"""
+
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from errors import UserError
+from training import checkpoints
+from training.log import read
+from training.run import Run
+
+KILLS = 4
+_CHECKPOINTS = 12  # in the short run
+
+
+def verify_resume(argv, config, say=print):
+    """Runs the check; prints what agrees and what does not.
+
+    Args:
+      argv: the command line of train.py, its flags repeated in the runs.
+      config: the resolved config.
+      say: prints a line.
+
+    Returns:
+      Whether parameters, optimiser, statistics, data order and log agree to the bit.
+
+    Raises:
+      UserError: a run failed by itself.
+    """
+    run = Run(config)
+    every = max(1, min(run.steps_at(1), run.total_steps // _CHECKPOINTS))
+    steps = min(run.total_steps, every * _CHECKPOINTS)
+    flags = [a for a in argv[1:] if 'verify_resume' not in a]
+    flags += [f'--config.checkpoint_every_steps={every}', f'--config.stop_at_step={steps}']
+    with tempfile.TemporaryDirectory() as folder:
+        straight, killed = Path(folder, 'straight'), Path(folder, 'killed')
+        say(f'running {steps:,} steps straight, a checkpoint every {every:,}')
+        began = time.monotonic()
+        _finish(_start(argv[0], flags, straight), straight)
+        say(f'  {time.monotonic() - began:.0f} s. Now killed {KILLS} times and resumed:')
+        rng = random.Random()
+        for kill in range(KILLS):
+            _kill_somewhere(_start(argv[0], flags, killed), killed, rng, kill == 0, say)
+        _finish(_start(argv[0], flags, killed), killed)
+        say('  resumed to the end')
+        return compare(run, straight, killed, say)
+
+
+def _start(script, flags, workdir):
+    log = workdir.with_suffix('.txt').open('a')
+    return subprocess.Popen([sys.executable, script, *flags, '--workdir', str(workdir)], stdout=log, stderr=log)
+
+
+def _finish(process, workdir):
+    if process.wait():
+        last = workdir.with_suffix('.txt').read_text().strip().splitlines()[-1:]
+        raise UserError(f'the run ended with exit code {process.returncode}: {"".join(last)}')
+
+
+def _kill_somewhere(process, workdir, rng, in_checkpoint, say):
+    """Kills a run some time after it made progress, or as soon as it is seen writing a checkpoint."""
+    folder = workdir / checkpoints.FOLDER
+    before = _progress(workdir)
+    when = None
+    while process.poll() is None:
+        writing = folder.is_dir() and any('tmp' in entry.name for entry in folder.iterdir())
+        if in_checkpoint and writing:
+            break
+        if not in_checkpoint:
+            if when is None and _progress(workdir) > before:
+                when = time.monotonic() + rng.uniform(0, 2)
+            if when is not None and time.monotonic() >= when:
+                break
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    where = ', writing a checkpoint' if in_checkpoint else ''
+    say(f'  killed after step {_progress(workdir):,} was logged{where}')
+
+
+def _progress(workdir):
+    return max((row['step'] for row in read(workdir) if row['kind'] != 'resume'), default=0)
+
+
+def compare(run, one, other, say=print):
+    """Whether two runs' last checkpoints and logs agree to the bit; says so part by part."""
+    first, second = _last_state(run, one), _last_state(run, other)
+    parts = {
+        'parameters': (first.params, second.params),
+        'optimiser': (first.opt_state, second.opt_state),
+        'statistics': ((first.batch_stats, first.epoch), (second.batch_stats, second.epoch)),
+        'data order': ((first.step, first.order_digest), (second.step, second.order_digest)),
+        'log': (_timeless(one), _timeless(other)),
+    }
+    agrees = True
+    for name, (a, b) in parts.items():
+        same = a == b if name == 'log' else _equal(a, b)
+        say(f'{name}: {"equal to the bit" if same else "DIFFERENT"}')
+        agrees &= same
+    return agrees
+
+
+def _last_state(run, workdir):
+    with checkpoints.Checkpoints(workdir / checkpoints.FOLDER, read_only=True) as kept:
+        return kept.restore(run.abstract_state(), kept.latest())
+
+
+def _equal(a, b):
+    return all(
+        np.asarray(x).tobytes() == np.asarray(y).tobytes()
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+def _timeless(workdir):
+    return [{k: v for k, v in row.items() if k != 'time'} for row in read(workdir) if row['kind'] != 'resume']
+
