@@ -38,6 +38,7 @@ def get_config():
     config.momentum = 0.9  # of momentum and nesterov
     config.weight_decay = 0.0  # L2, in the gradient
     config.sdlm_mu = 0.02
+    config.sdlm_memory = 0.0  # weight of the held curvature beside a new estimate
     config.sdlm_samples = 500  # samples for the curvature, before each pass
     config.learning_rates = ((1, 0.01),)  # (epochs, rate), ...; the last rate holds on
     config.batch_size = 128

@@ -94,10 +94,10 @@ def _epochs(run, current, kept, log, display, clock, stop):
     if at in epoch_ends and at not in evaluated:  # the run was stopped between the two
         current = _end_epoch(run, current, epoch_ends[at], kept, log, display, clock, stop)
     while at < run.total_steps:
-        if config.optimizer == 'sdlm' and (at == 0 or at in epoch_ends):
+        if config.optimizer == 'sdlm' and (at == 0 or at in epoch_ends):  # before each pass
             with clock.time('step'):
-                chosen = run.order(at, at + config.sdlm_samples)[: config.sdlm_samples] % run.num_examples
-                current = run.refresh_curvature(current, *(x[chosen] for x in run.data))
+                samples = run.order(at, at + -(-config.sdlm_samples // config.batch_size))[: config.sdlm_samples]
+                current = run.refresh_curvature(current, *run.data, samples)
         until = min(
             [at + run.per_dispatch, run.total_steps, _next(at, config.log_every_steps)]
             + [end for end in epoch_ends if end > at][:1]

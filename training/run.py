@@ -18,6 +18,8 @@ def check(config):
     for key in ('batch_size', 'test_batch_size', 'image_size', 'num_epochs', 'log_every_steps', 'steps_per_dispatch'):
         if config[key] <= 0:
             raise UserError(f'{key} must be above 0, not {config[key]}')
+    if not 0 <= config.sdlm_memory < 1:
+        raise UserError(f'sdlm_memory must be at least 0 and below 1, not {config.sdlm_memory}')
     for key in ('seed', 'checkpoint_every_steps', 'stop_at_step', 'workers', 'weight_decay', 'momentum'):
         if config[key] < 0:
             raise UserError(f'{key} must be at least 0, not {config[key]}')
@@ -119,6 +121,8 @@ class Run:
             seed=config.seed,
         )
         self.resident = loader.fits_in_memory(self.source)
+        if config.optimizer == 'sdlm' and not self.resident:
+            raise UserError(f'the optimizer sdlm samples its data set, which must fit in memory; {config.dataset} streams')
         self.per_dispatch = config.steps_per_dispatch if self.resident else 1
         if self.resident:
             pixels = loader.in_memory(self.source, config.image_size, config.channels, config.fit)
@@ -127,7 +131,11 @@ class Run:
         self.advance = jax.jit(one, donate_argnums=0)
         self.refresh_curvature = jax.jit(
             functools.partial(
-                step.refresh_curvature, model=self.model, loss=self.loss, preprocess=preprocess
+                step.refresh_curvature,
+                model=self.model,
+                loss=self.loss,
+                preprocess=preprocess,
+                memory=config.sdlm_memory,
             ),
             donate_argnums=0,
         )

@@ -122,26 +122,41 @@ def _equation(equation, values):
 
 
 class SdlmState(NamedTuple):
-    """The curvature h_kk of each parameter, held during a pass."""
+    """The curvature h_kk of each parameter, held during a pass, and how often it was estimated."""
 
     curvature: optax.Params
+    estimates: jax.Array
 
 
 def scale_by_sdlm(mu=0.02):
     """The optax transformation g_k -> g_k / (mu + h_kk); chain it with `optax.scale_by_learning_rate(eta)`.
 
-    The curvature in its state starts at 1 and is replaced before each pass by `optax.tree.set(opt_state,
-    curvature=h)`, with h from `curvature`.
+    The curvature in its state starts at 1; `update_curvature` puts each new estimate there.
     """
 
     def init(params):
-        return SdlmState(jax.tree.map(jnp.ones_like, params))
+        return SdlmState(jax.tree.map(jnp.ones_like, params), jnp.zeros((), jnp.int32))
 
     def update(updates, state, params=None):
         del params
         return jax.tree.map(lambda g, h: g / (mu + h), updates, state.curvature), state
 
     return optax.GradientTransformation(init, update)
+
+
+def update_curvature(opt_state, h, memory=0.0):
+    """An optimiser state with SDLM in it, with the new estimate h weighed in.
+
+    Args:
+      opt_state: of a chain with `scale_by_sdlm`.
+      h: of `curvature`.
+      memory: the weight of what was held; 0 forgets it. The first estimate is taken as it is.
+    """
+    first = optax.tree.get(opt_state, 'estimates') == 0
+    memory = jnp.where(first, 0.0, memory)
+    held = optax.tree.get(opt_state, 'curvature')
+    mixed = jax.tree.map(lambda old, new: memory * old + (1 - memory) * new, held, h)
+    return optax.tree.set(opt_state, curvature=mixed, estimates=optax.tree.get(opt_state, 'estimates') + 1)
 
 
 def curvature(features, loss, params, images, labels):

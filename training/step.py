@@ -125,13 +125,14 @@ def count_errors(variables, batch, *, model, loss, preprocess):
     }
 
 
-def refresh_curvature(state, images, labels, *, model, loss, preprocess):
-    """Re-estimates SDLM's curvature on some samples, images uint8 [n, H, W, C], and puts it in the state.
+def refresh_curvature(state, images, labels, indices, *, model, loss, preprocess, memory):
+    """Re-estimates SDLM's curvature on the examples `indices` of images uint8 [N, H, W, C], and puts it in the state.
 
     A network whose output units have no parameters and are no linear layer says so by `features` and `classify`
     (LeNet-5's RBF units): its curvature starts at the features, with the exact second derivative of the rest.
     """
-    images = preprocess(images, jnp.zeros(len(images), jnp.int32))
+    row = indices % len(images)
+    samples = preprocess(images[row], indices)
     if hasattr(model, 'features'):
         features = functools.partial(model.apply, method='features')
 
@@ -139,5 +140,5 @@ def refresh_curvature(state, images, labels, *, model, loss, preprocess):
             return loss(model.apply({'params': state.params}, x[None], method='classify')[0], label)
     else:
         features, rest = model.apply, loss
-    h = sdlm.curvature(lambda p, x: features({'params': p}, x), rest, state.params, images, labels)
-    return state.replace(opt_state=optax.tree.set(state.opt_state, curvature=h))
+    h = sdlm.curvature(lambda p, x: features({'params': p}, x), rest, state.params, samples, labels[row])
+    return state.replace(opt_state=sdlm.update_curvature(state.opt_state, h, memory))

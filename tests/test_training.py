@@ -1,0 +1,219 @@
+"""Schedules, losses, optimisers, the step: against NumPy and against themselves on other devices."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import architectures
+from errors import UserError
+from input_pipeline.colour import scale_range
+from training import losses, mesh, optimizers, schedules, state, step
+
+
+def test_a_step_schedule_drops_at_the_epochs_of_the_table():
+    # LeNet-5 (LeCun et al. 1998, section III.B): 60,000 patterns a pass, one at a time.
+    rates = ((2, 5e-4), (3, 2e-4), (3, 1e-4), (4, 5e-5), (8, 1e-5))
+    schedule = jax.jit(schedules.steps_of_rates(rates, 60_000, 1))
+    by_pass = [5e-4] * 2 + [2e-4] * 3 + [1e-4] * 3 + [5e-5] * 4 + [1e-5] * 8
+    assert len(by_pass) == 20
+    for number, rate in enumerate(by_pass):
+        for at in (number * 60_000, number * 60_000 + 59_999):
+            assert float(schedule(at)) == pytest.approx(rate)
+    assert float(schedule(10**7)) == pytest.approx(1e-5)
+
+
+def test_epochs_that_are_no_whole_number_of_batches():
+    assert [schedules.steps_at(e, 1437, 32) for e in (0, 1, 2, 30)] == [0, 45, 90, 1348]
+    assert schedules.steps_at(0.5, 1000, 10) == 50
+
+
+@pytest.mark.parametrize('rates', [(), ((1, -1.0),), ((0, 0.1),), (1, 0.1)])
+def test_rates_are_checked(rates):
+    with pytest.raises(UserError, match=r'pairs of \(epochs, rate\)'):
+        schedules.steps_of_rates(rates, 100, 10)
+
+
+def test_losses_of_the_papers():
+    penalties = np.random.default_rng(0).uniform(0.5, 9, 10).astype(np.float32)
+    # Eq. 8 and Eq. 9 with j = 1
+    assert float(losses.penalty(-penalties, 3)) == pytest.approx(penalties[3])
+    expected = penalties[3] + np.log(np.exp(-1) + np.exp(-penalties).sum())
+    assert float(losses.discriminative_penalty(-penalties, 3)) == pytest.approx(expected, rel=1e-5)
+    softmax = np.exp(-penalties) / np.exp(-penalties).sum()
+    assert float(losses.cross_entropy(-penalties, 3)) == pytest.approx(-np.log(softmax[3]), rel=1e-5)
+    assert float(losses.create('penalty', 0.5)(-penalties, 3)) == pytest.approx(penalties[3] / 2)
+    with pytest.raises(UserError, match='did you mean cross_entropy'):
+        losses.create('crossentropy')
+
+
+def numpy_momentum(w, gradients, rates, momentum, decay, nesterov):
+    """Torch's SGD: v <- m v + g, w <- w - e v, or w - e (g + m v) with Nesterov."""
+    v = np.zeros_like(w)
+    for g, e in zip(gradients, rates, strict=True):
+        g = g + decay * w
+        v = momentum * v + g
+        w = w - e * (g + momentum * v if nesterov else v)
+    return w
+
+
+@pytest.mark.parametrize('name', ['sgd', 'momentum', 'nesterov'])
+def test_sgd_is_torchs(name):
+    rng = np.random.default_rng(0)
+    w, gradients = rng.normal(size=5).astype(np.float32), rng.normal(size=(8, 5)).astype(np.float32)
+    rates = [0.1] * 4 + [0.01] * 4
+    schedule = schedules.steps_of_rates(((4, 0.1), (4, 0.01)), 1, 1)
+    optimizer = optimizers.create(name, schedule, momentum=0.9, weight_decay=0.01)
+    params, opt_state = jnp.asarray(w), optimizer.init(jnp.asarray(w))
+    for g in gradients:
+        updates, opt_state = optimizer.update(jnp.asarray(g), opt_state, params)
+        params = optax.apply_updates(params, updates)
+    momentum = 0.0 if name == 'sgd' else 0.9
+    expected = numpy_momentum(w, gradients, rates, momentum, 0.01, name == 'nesterov')
+    chex.assert_trees_all_close(np.asarray(params), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize('name', ['sgd', 'momentum', 'nesterov', 'adagrad', 'rmsprop', 'adam', 'sdlm'])
+def test_every_optimizer_descends(name):
+    optimizer = optimizers.create(name, lambda _: 0.02, momentum=0.9)
+    params = {'w': jnp.array([3.0, -2.0])}
+    opt_state = optimizer.init(params)
+    loss = jax.jit(jax.value_and_grad(lambda p: jnp.sum(p['w'] ** 2)))
+    before = float(loss(params)[0])
+    for _ in range(20):
+        updates, opt_state = optimizer.update(loss(params)[1], opt_state, params)
+        params = optax.apply_updates(params, updates)
+    assert float(loss(params)[0]) < before
+    with pytest.raises(UserError, match='did you mean adam'):
+        optimizers.create('adma', lambda _: 1)
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 1), np.uint8)
+LABELS = np.arange(40, dtype=np.int32) % 10
+MODEL = architectures.create('lenet5')
+OPTIMIZER = optimizers.create('momentum', lambda _: 0.01, momentum=0.9)
+STEP = functools.partial(
+    step.train_step,
+    model=MODEL,
+    loss=losses.cross_entropy,
+    optimizer=OPTIMIZER,
+    preprocess=lambda images, _: scale_range(images, -0.1, 1.175),
+    seed=0,
+)
+
+
+@pytest.fixture(scope='module')
+def initial():
+    return jax.jit(functools.partial(state.create, MODEL, OPTIMIZER, (32, 32, 1), 0))()
+
+
+def batch_of(indices, mask=None):
+    mask = np.ones(len(indices), bool) if mask is None else mask
+    return {'image': IMAGES[indices], 'label': LABELS[indices], 'index': np.asarray(indices, np.int32), 'mask': mask}
+
+
+def test_many_steps_in_a_dispatch_are_the_steps_one_by_one(initial):
+    order = np.random.default_rng(1).permutation(40).astype(np.int32)
+    one = jax.jit(STEP)
+    expected = initial
+    for start in range(0, 40, 8):
+        expected = one(expected, batch_of(order[start : start + 8]))
+    grid = mesh.create(8, jax.devices()[:1])
+    many = jax.jit(step.resident_steps(STEP, 8, mesh.batched(grid)))
+    padded = np.concatenate([order, np.zeros(40, np.int32)])
+    result = many(initial, IMAGES, LABELS, padded, 5)
+    assert int(result.order_digest) == int(expected.order_digest) and int(result.step) == 5
+    chex.assert_trees_all_close(result.params, expected.params, rtol=1e-5, atol=1e-6)
+    assert int(result.window['count']) == 40 and int(result.window['wrong']) == int(expected.window['wrong'])
+    # two dispatches of the very same program: equal to the bit
+    halves = many(many(initial, IMAGES, LABELS, padded, 2), IMAGES, LABELS, np.roll(padded, -16), 3)
+    chex.assert_trees_all_equal(halves, result)
+
+
+def test_one_device_and_eight_agree(initial):
+    order = np.arange(40, dtype=np.int32)
+    results = []
+    for devices in (jax.devices()[:1], jax.devices()):
+        grid = mesh.create(8, devices)
+        placed = jax.device_put((initial, IMAGES, LABELS, order), mesh.replicated(grid))
+        results.append(jax.jit(step.resident_steps(STEP, 8, mesh.batched(grid)))(*placed, 5))
+    assert results[1].params['conv1']['kernel'].sharding.num_devices == 8
+    one, eight = jax.device_get(results)
+    assert one.order_digest == eight.order_digest
+    chex.assert_trees_all_close(one.params, eight.params, rtol=1e-4, atol=1e-5)
+
+
+def test_masked_examples_count_for_nothing(initial):
+    one = jax.jit(STEP)
+    mask = np.array([True] * 6 + [False] * 2)
+    whole, part = one(initial, batch_of(np.arange(8), mask)), one(initial, batch_of(np.arange(6)))
+    chex.assert_trees_all_close(whole.params, part.params, rtol=1e-5, atol=1e-6)
+    assert int(whole.window['count']) == 6
+
+
+def test_order_digest_does_not_depend_on_the_batch_size():
+    order = np.random.default_rng(0).integers(0, 1000, 24).astype(np.int32)
+    digests = set()
+    for size in (1, 4, 24):
+        digest = jnp.zeros((), jnp.uint32)
+        for start in range(0, 24, size):
+            digest = step.digest_order(digest, order[start : start + size])
+        digests.add(int(digest))
+    assert len(digests) == 1
+    swapped = order.copy()
+    swapped[[3, 4]] = order[[4, 3]]
+    assert int(step.digest_order(jnp.zeros((), jnp.uint32), swapped)) not in digests
+
+
+def test_the_first_step_that_is_not_finite_is_told(initial):
+    broken = initial.replace(step=jnp.int32(7), params=jax.tree.map(lambda x: x * jnp.nan, initial.params))
+    after = jax.jit(STEP)(initial, batch_of(np.arange(8)))
+    assert state.nonfinite_step(after.window) is None
+    one = jax.jit(STEP)
+    assert state.nonfinite_step(one(one(broken, batch_of(np.arange(8))), batch_of(np.arange(8))).window) == 7
+
+
+def test_errors_are_counted_against_ties_and_nans():
+    """An example is right only when its class beats all others; a network of equal scores knows nothing."""
+    logits = np.zeros((5, 10), np.float32)
+    logits[1, 3] = 1  # right
+    logits[2, :4] = [4, 3, 2, 1]  # label 3 is fourth: in the top 5
+    logits[3] = np.nan
+    logits[4, 0] = 9  # masked
+
+    class Fixed:
+        def apply(self, *_, **__):
+            return jnp.asarray(logits)
+
+    batch = {'image': 0, 'index': 0, 'label': np.full(5, 3, np.int32), 'mask': np.arange(5) < 4}
+    counts = step.count_errors({}, batch, model=Fixed(), loss=losses.cross_entropy, preprocess=lambda *_: None)
+    assert {k: int(v) for k, v in counts.items() if k != 'loss'} == {'count': 4, 'wrong_top1': 3, 'wrong_top5': 2}
+
+
+def test_meshes():
+    assert mesh.create(1).size == 1  # LeNet-5's batch of one
+    assert mesh.create(16).size == 8
+    with pytest.raises(UserError, match='take a multiple of 8'):
+        mesh.create(12)
+
+
+def test_sdlm_refresh_fills_the_curvature(initial):
+    optimizer = optimizers.create('sdlm', lambda _: 1e-3)
+    for name in ('lenet5', 'lenet5_1998'):
+        model = architectures.create(name)
+        fresh = jax.jit(functools.partial(state.create, model, optimizer, (32, 32, 1), 0))()
+        refresh = functools.partial(
+            step.refresh_curvature,
+            model=model,
+            loss=losses.create('discriminative_penalty'),
+            preprocess=lambda images, _: scale_range(images, -0.1, 1.175),
+            memory=0.0,
+        )
+        h = optax.tree.get(jax.jit(refresh)(fresh, IMAGES, LABELS, np.arange(40)).opt_state, 'curvature')
+        chex.assert_trees_all_equal_shapes(h, fresh.params)
+        chex.assert_tree_all_finite(h)
+        assert all(float(x.min()) >= 0 and float(x.max()) > 0 for x in jax.tree.leaves(h))
