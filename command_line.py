@@ -99,7 +99,7 @@ def run(main):
         if len(argv) > 1:
             raise UserError(f'what is {argv[1]!r}? Every argument is a flag: --flag=value')
         if not flags.FLAGS['verbosity'].present:
-            logging.set_verbosity(logging.ERROR)  # Orbax tells every step of every save
+            logging.set_verbosity(logging.FATAL)  # Orbax logs every save, and what we raise anyway
         set_up_jax()
         return main()
 

@@ -20,6 +20,7 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 absl.flags.FLAGS.mark_as_parsed()
 
 ROOT = Path(__file__).parents[1]
+MODULE_LOADER = 'ignore:the load_module() method is deprecated:DeprecationWarning'  # how ml_collections loads a config
 
 
 @pytest.fixture(scope='session')
@@ -36,7 +37,7 @@ def script(cache_dir):
     run = functools.partial(subprocess.run, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
 
     def call(name, *arguments, **options):
-        return run([sys.executable, '-W', 'error', name, *map(str, arguments)], **options)
+        return run([sys.executable, '-W', 'error', '-W', MODULE_LOADER, name, *map(str, arguments)], **options)
 
     call.env = env
     return call

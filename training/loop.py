@@ -85,7 +85,7 @@ def _epochs(run, current, kept, log, display, clock, stop):
     config = run.config
     at = int(current.step)
     display.header()
-    advance, batches = _compile(run, current, clock), None
+    (advance, refresh_curvature), batches = _compile(run, current, clock), None
     epoch_ends = {run.steps_at(e): e for e in range(1, int(config.num_epochs) + 1)}
     epoch_ends.setdefault(run.steps_at(config.num_epochs), config.num_epochs)  # a fraction of an epoch at the end
     evaluated = {row['step'] for row in log.rows if row['kind'] == 'epoch'}
@@ -97,7 +97,7 @@ def _epochs(run, current, kept, log, display, clock, stop):
         if config.optimizer == 'sdlm' and (at == 0 or at in epoch_ends):  # before each pass
             with clock.time('step'):
                 samples = run.order(at, at + -(-config.sdlm_samples // config.batch_size))[: config.sdlm_samples]
-                current = run.refresh_curvature(current, *run.data, samples)
+                current = refresh_curvature(current, *run.data, jax.device_put(samples, run.whole))
         until = min(
             [at + run.per_dispatch, run.total_steps, _next(at, config.log_every_steps)]
             + [end for end in epoch_ends if end > at][:1]
@@ -155,12 +155,19 @@ def _next(at, every):
 
 
 def _compile(run, current, clock):
-    """The training function, compiled ahead so that the time is known and errors come early."""
+    """The training and the curvature function, compiled ahead so that the time is known and errors come early."""
+    if not run.resident:
+        return run.advance, None
+    config = run.config
+
+    def indices(count):
+        return jax.ShapeDtypeStruct((count,), jnp.int32, sharding=run.whole)
+
     with clock.time('compile'):
-        if run.resident:
-            indices = jax.ShapeDtypeStruct((run.per_dispatch * run.config.batch_size,), jnp.int32, sharding=run.whole)
-            return run.advance.lower(current, *run.data, indices, 1).compile()
-        return run.advance
+        advance = run.advance.lower(current, *run.data, indices(run.per_dispatch * config.batch_size), 1).compile()
+        if config.optimizer != 'sdlm':
+            return advance, None
+        return advance, run.refresh_curvature.lower(current, *run.data, indices(config.sdlm_samples)).compile()
 
 
 @functools.partial(jax.jit, donate_argnums=0)

@@ -34,12 +34,11 @@ _NEVER = 2**31 - 1
 def zero_totals():
     """Metrics over no steps: sums of the examples' losses, of wrong answers, of examples; the first step whose loss
     was not finite, or 2^31 - 1."""
-    zero = jnp.zeros((), jnp.int32)
     return {
         'loss': jnp.zeros((), jnp.float32),
-        'wrong': zero,
-        'count': zero,
-        'first_nonfinite': jnp.full_like(zero, _NEVER),
+        'wrong': jnp.zeros((), jnp.int32),
+        'count': jnp.zeros((), jnp.int32),
+        'first_nonfinite': jnp.full((), _NEVER, jnp.int32),
     }
 
 

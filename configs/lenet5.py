@@ -1,0 +1,34 @@
+"""LeNet-5 as it is taught, on MNIST, trained by the optimiser its learning rates were published for.
+
+    python train.py --config configs/lenet5.py --config.data_dir=FOLDER_OF_THE_FOUR_IDX_FILES
+
+Network: 32x32 input, conv 6@5x5, max-pool, conv 16@5x5, max-pool, 400-120-84-10, ReLU: 61,706 parameters.
+Training (LeCun, Bottou, Bengio, Haffner 1998, section III): one sample at a time, 20 passes, stochastic diagonal
+Levenberg-Marquardt with mu = 0.02 and its curvature from 500 samples before each pass; the rates are those that are
+taught with this network, four steps (the paper has a fifth: lenet5_1998.py).
+
+Deviation: the curvature is a running average of its estimates, nine tenths of it the old. The softmax of a network
+that has learned its training set has next to no curvature (its p(1 - p) vanish), so an estimate taken alone lets the
+rates jump by an order of magnitude after the first pass, and the training error with it.
+"""
+
+from configs import base
+
+
+def get_config():
+    config = base.get_config()
+    config.name = 'configs/lenet5.py'
+    config.dataset = 'mnist'
+    config.architecture = 'lenet5'
+
+    config.optimizer = 'sdlm'
+    config.sdlm_mu = 0.02
+    config.sdlm_samples = 500
+    config.sdlm_memory = 0.9
+    config.learning_rates = ((2, 5e-4), (3, 2e-4), (4, 5e-5), (11, 1e-5))
+    config.batch_size = 1
+    config.num_epochs = 20.0
+
+    config.log_every_steps = 10_000
+    config.steps_per_dispatch = 2_000
+    return config

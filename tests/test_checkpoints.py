@@ -1,0 +1,133 @@
+import json
+
+import chex
+import jax
+import jax.numpy as jnp
+import pytest
+
+from errors import UserError
+from training import log
+from training.checkpoints import Checkpoints, locate
+from training.clock import Clock
+from training.state import TrainState, zero_totals
+
+INFO = {'architecture': 'lenet5', 'clock': {}}
+
+
+def state_at(step, width=3):
+    return TrainState(
+        step=jnp.int32(step),
+        params={'w': jnp.arange(float(width)) + step},
+        batch_stats={},
+        opt_state=({'m': jnp.ones(width)}, ()),
+        order_digest=jnp.uint32(2**32 - 1),
+        window=zero_totals(),
+        epoch=zero_totals(),
+    )
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """Checkpoints at steps 1 to 5; the smallest error is at 2, and again at 3."""
+    with Checkpoints(tmp_path / 'checkpoints') as kept:
+        for step, error in ((1, 9.0), (2, 2.5), (3, 2.5), (4, None), (5, 4.0)):
+            kept.save(state_at(step), INFO, error)
+    return tmp_path
+
+
+def test_the_latest_two_and_the_best_are_kept(workdir):
+    with Checkpoints(workdir / 'checkpoints', read_only=True) as kept:
+        assert kept.steps() == [3, 4, 5]
+        assert kept.latest() == 5 and kept.best() == 3
+        assert kept.info(3) == INFO
+
+
+def test_a_state_comes_back_to_the_bit(workdir):
+    with Checkpoints(workdir / 'checkpoints', read_only=True) as kept:
+        restored = kept.restore(state_at(0), 5)
+        chex.assert_trees_all_equal(restored, state_at(5))
+        assert restored.order_digest.dtype == jnp.uint32
+        model = kept.restore_model(state_at(0).variables, 3)
+        chex.assert_trees_all_equal(model['params'], state_at(3).params)
+
+
+def test_saving_a_step_again_replaces_it(workdir):
+    with Checkpoints(workdir / 'checkpoints') as kept:
+        kept.save(state_at(5), INFO | {'again': True}, 1.0)
+        kept.wait()
+        assert kept.info(5)['again'] and kept.best() == 5
+
+
+def test_a_checkpoint_of_another_network_is_refused(workdir):
+    with Checkpoints(workdir / 'checkpoints', read_only=True) as kept:
+        with pytest.raises(UserError, match=r'params/w is \(3,\) in the checkpoint and \(4,\)'):
+            kept.restore(state_at(0, width=4), 5)
+        other = state_at(0).replace(params={'v': jnp.ones(3)})
+        with pytest.raises(UserError, match='does not fit this config'):
+            kept.restore(other, 5)
+
+
+@pytest.mark.parametrize('damage', ['data', 'item', 'info'])
+def test_a_truncated_checkpoint_is_named(workdir, damage):
+    folder = workdir / 'checkpoints' / '5'
+    if damage == 'data':
+        for path in (folder / 'model').rglob('*'):
+            if path.is_file() and path.stat().st_size > 60:
+                path.write_bytes(path.read_bytes()[:50])
+    elif damage == 'item':
+        for path in sorted((folder / 'model').rglob('*'), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        (folder / 'model').rmdir()
+    else:
+        for path in (folder / 'info').iterdir():
+            path.write_text('{"architecture"')
+    with Checkpoints(workdir / 'checkpoints', read_only=True) as kept:
+        with pytest.raises(UserError, match=r'checkpoints/5 cannot be read.*to go on from step 4'):
+            kept.info(5)
+            kept.restore(state_at(0), 5)
+        chex.assert_trees_all_equal(kept.restore(state_at(0), 3), state_at(3))
+
+
+def test_a_checkpoint_is_found_by_any_of_its_names(workdir, tmp_path):
+    folder = workdir / 'checkpoints'
+    assert locate(workdir) == (folder, None) == locate(folder)
+    assert locate(folder / '3') == (folder, 3)
+    with pytest.raises(UserError, match='does not exist'):
+        locate(tmp_path / 'none')
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(UserError, match='holds no checkpoint'):
+        locate(tmp_path / 'empty')
+
+
+def test_the_log_forgets_what_was_lost(tmp_path):
+    first = log.RunLog(tmp_path)
+    for step in (10, 20, 30):
+        first.write('train', step, {'total': step / 10}, loss=1 / step)
+    first.close()
+    path = tmp_path / log.NAME
+    path.write_text(path.read_text() + '{"kind": "train", "st')  # killed while it wrote
+    second = log.RunLog(tmp_path, resume_step=20, time={'total': 5.0})
+    second.write('epoch', 30, {'total': 6.0}, test_top1_error=3.0)
+    second.write('epoch', 40, {'total': 7.0}, test_top1_error=3.0)
+    second.close()
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(row['kind'], row['step']) for row in rows] == [
+        ('train', 10), ('train', 20), ('resume', 20), ('epoch', 30), ('epoch', 40),
+    ]  # fmt: skip
+    assert rows == second.rows and second.best_epoch()['step'] == 40
+    assert list(tmp_path.glob('events.out.tfevents*'))
+
+
+def test_the_clock_sums_restarts():
+    clock = Clock(started=0)  # long ago: all of it start-up
+    clock.start_up_ends()
+    with clock.time('step'):
+        pass
+    saved = dict.fromkeys(Clock.PURPOSES, 0.0) | {'step': 10.0, 'lost to restarts': 2.0}
+    before = clock.total()
+    clock.resume(saved, last_total=20.0)  # it was last heard of 8 s after that checkpoint
+    seconds = clock.seconds()
+    assert seconds['lost to restarts'] == pytest.approx(10)
+    assert seconds['step'] == pytest.approx(10, abs=0.1)
+    assert sum(seconds.values()) == pytest.approx(clock.total(), abs=0.1)
+    assert clock.total() == pytest.approx(before + 20, abs=0.1)

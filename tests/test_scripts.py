@@ -1,0 +1,211 @@
+"""The scripts as a user runs them: in processes of their own, killed, interrupted, given the wrong thing."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import ROOT
+
+DIGITS = ('--config', 'configs/lenet5_digits.py')
+SHORT = ('--config.num_epochs=3', '--config.learning_rates=((2,0.02),(1,0.004))')
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory, cache_dir):
+    """A short run on the digits: its workdir and what it printed."""
+    workdir = tmp_path_factory.mktemp('trained') / 'run'
+    env = {k: v for k, v in os.environ.items() if k not in ('XLA_FLAGS', 'NPROC')}
+    command = [sys.executable, 'train.py', *DIGITS, *SHORT, '--workdir', str(workdir)]
+    done = subprocess.run(
+        command, cwd=ROOT, env=env | {'JAX_COMPILATION_CACHE_DIR': str(cache_dir)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return workdir, done.stdout
+
+
+def test_a_run_tells_what_it_did(trained):
+    workdir, out = trained
+    assert 'data: digits, 1,437 training and 360 test images' in out
+    assert 'model: lenet5, 61,706 parameters' in out
+    assert re.search(r'throughput: [\d,]+ images/s', out)
+    assert re.search(r'test error: [\d.]+% at the end \(\d+ of 360 wrong\)', out)
+    assert f'evaluate: python evaluate.py --config configs/lenet5_digits.py --checkpoint {workdir}' in out
+    held = {entry.name.split('.')[0] for entry in workdir.iterdir()}
+    assert held == {'config', 'metrics', 'events', 'checkpoints'}
+    assert json.loads((workdir / 'config.json').read_text())['learning_rates'] == [[2, 0.02], [1, 0.004]]
+
+
+def test_seconds_add_up(trained):
+    total, parts = re.search(r'seconds, restarts included: ([\d.]+) = (.*)', trained[1]).groups()
+    assert sum(float(n) for n in re.findall(r'[\d.]+', parts)) == pytest.approx(float(total), abs=0.5)
+
+
+def test_the_same_command_again_says_that_it_is_finished(trained, script):
+    workdir, _ = trained
+    before = (workdir / 'checkpoints').stat().st_mtime
+    again = script('train.py', *DIGITS, *SHORT, '--workdir', workdir)
+    assert again.returncode == 0 and 'this run is finished' in again.stdout
+    assert (workdir / 'checkpoints').stat().st_mtime == before
+
+
+def test_evaluation_is_what_training_saw(trained, script, tmp_path):
+    workdir, _ = trained
+    epochs = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+    last = [row for row in epochs if row['kind'] == 'epoch'][-1]
+    results = []
+    for size in (500, 7):  # one padded batch; many, the last of 3
+        output = tmp_path / f'{size}.json'
+        done = script(
+            'evaluate.py', *DIGITS, '--checkpoint', workdir, '--step', 'latest', '--output', output,
+            f'--config.test_batch_size={size}',
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        results.append(json.loads(output.read_text()))
+    for result in results:
+        assert result['wrong_top1'] == last['test_wrong_top1'] and result['num_examples'] == 360
+        assert result['wrong_top5'] == last['test_wrong_top5'] and result['protocol'] == 'single'
+        assert result['top1_error'] == pytest.approx(100 * result['wrong_top1'] / 360)
+    one = script('evaluate.py', *DIGITS, '--checkpoint', workdir / 'checkpoints' / str(last['step']))
+    assert f'({last["test_wrong_top1"]} wrong)' in one.stdout
+
+
+def start(env, *arguments):
+    command = [sys.executable, 'train.py', *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def wait_for(path, text, process):
+    while process.poll() is None:
+        if path.exists() and text in path.read_text():
+            return
+        time.sleep(0.01)
+    pytest.fail(f'ended before {text}: {process.stdout.read()}')
+
+
+@pytest.mark.parametrize('number, code', [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_says_how_to_resume(script, tmp_path, number, code):
+    workdir = tmp_path / 'run'
+    arguments = (*DIGITS, '--workdir', workdir)
+    process = start(script.env, *arguments)
+    wait_for(workdir / 'metrics.jsonl', '"epoch": 2', process)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == code
+    step = int(re.search(r'saved at step ([\d,]+)\. The same command resumes', out)[1].replace(',', ''))
+    assert 'Traceback' not in out
+    again = script('train.py', *arguments, f'--config.stop_at_step={step + 20}')
+    assert f'resuming at step {step:,}' in again.stdout and again.returncode == 0, again.stderr
+
+
+def test_killed_and_resumed_is_the_run_that_was_not(script):
+    """SIGKILL four times, once while a checkpoint is written: equal to the bit to an uninterrupted run."""
+    done = script('train.py', *DIGITS, '--verify_resume')
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count('killed after') == 4 and 'writing a checkpoint' in done.stdout
+    assert done.stdout.count('equal to the bit') == 5
+
+
+def test_a_loss_that_is_no_number_stops_the_run(script, tmp_path):
+    done = script(
+        'train.py', *DIGITS, '--config.learning_rates=((2,0.02),(9,1e12))', '--workdir', tmp_path / 'run'
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    step, good = map(int, re.search(r'at step (\d+) .* last good checkpoint is step (\d+)', line).groups())
+    assert 90 <= step <= 95 and good == 90  # the rate explodes after two epochs of 45 steps
+    checked = script('evaluate.py', *DIGITS, '--checkpoint', tmp_path / 'run')
+    assert checked.returncode == 0
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint(script, tmp_path):
+    """A limit on the size of a file stands in for the disk: the checkpoint is the only large one."""
+    workdir = tmp_path / 'run'
+    first = script('train.py', *DIGITS, '--config.stop_at_step=45', '--workdir', workdir)
+    assert first.returncode == 0, first.stderr
+    limit = ['bash', '-c', 'ulimit -f 100; exec "$@"', 'limited']  # 100 KB; the parameters are 241
+    command = [*limit, sys.executable, 'train.py', *DIGITS, '--workdir', str(workdir)]
+    env = script.env | {'JAX_ENABLE_COMPILATION_CACHE': 'false'}
+    full = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=200)
+    assert full.returncode == 2, full.stdout + full.stderr
+    line = full.stderr.strip().splitlines()[-1]
+    assert 'could not be written' in line and 'the last good one is step 45' in line
+    assert 'Traceback' not in full.stderr
+    resumed = script('train.py', *DIGITS, '--config.stop_at_step=60', '--workdir', workdir)
+    assert resumed.returncode == 0 and 'resuming at step 45' in resumed.stdout
+
+
+def test_training_streams_a_folder(script, tmp_path):
+    """Class folders of PNGs, one of them broken and left out: streamed, resumed, evaluated."""
+    rng = np.random.default_rng(0)
+    for split in ('train', 'test'):
+        for label in range(3):
+            folder = tmp_path / 'data' / split / f'class{label}'
+            folder.mkdir(parents=True)
+            for i in range(12):
+                pixels = rng.integers(0, 60, (20, 24, 3), np.uint8) + 80 * label
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f'{i}.png')
+    broken = tmp_path / 'data' / 'test' / 'class1' / '4.png'
+    broken.write_bytes(b'no image')
+    common = (
+        *DIGITS, '--config.dataset=folder', f'--config.data_dir={tmp_path / "data"}', '--config.num_classes=3',
+        '--config.batch_size=8', '--config.num_epochs=4', '--config.log_every_steps=4', '--workdir', tmp_path / 'run',
+    )  # fmt: skip
+    stopped = script('train.py', *common)
+    assert stopped.returncode == 2 and '4.png cannot be decoded' in stopped.stderr
+    common = (*common[:-1], tmp_path / 'other', '--config.on_bad_image=skip')
+    half = script('train.py', *common, '--config.stop_at_step=7')
+    assert half.returncode == 0 and '36 training and 36 test images, 3 classes, streamed' in half.stdout, half.stderr
+    rest = script('train.py', *common)
+    assert rest.returncode == 0 and 'resuming at step 7' in rest.stdout, rest.stderr
+    rows = [json.loads(line) for line in (tmp_path / 'other' / 'metrics.jsonl').read_text().splitlines()]
+    last = [row for row in rows if row['kind'] == 'epoch'][-1]
+    assert last['test_num_examples'] == 35 and last['test_undecodable'] == 1 and last['step'] == 18
+
+
+@pytest.mark.parametrize(
+    'name, arguments, says',
+    [
+        ('train.py', (), 'no config: pass --config configs/NAME.py'),
+        ('train.py', ('--config', 'configs/lenet5_digit.py'), 'did you mean lenet5_digits?'),
+        ('train.py', ('--config',), 'no config file'),
+        ('train.py', (*DIGITS, '--config.batch_sise=3'), 'did you mean batch_size?'),
+        ('train.py', (*DIGITS, '--config.distortion.versons=3'), 'did you mean versions?'),
+        ('train.py', (*DIGITS, '--config.batch_size=abc'), 'config.batch_size=abc'),
+        ('train.py', (*DIGITS, '--config.batch_size=0'), 'batch_size must be above 0, not 0'),
+        ('train.py', (*DIGITS, '--config.optimizer=sgdd'), 'did you mean sgd?'),
+        ('train.py', (*DIGITS, '--workers=3'), 'workers'),
+        ('train.py', (*DIGITS, 'more'), "what is 'more'?"),
+        ('train.py', ('--config', 'configs/lenet5.py'), 'pass --config.data_dir=FOLDER'),
+        ('train.py', (*DIGITS, '--workdir', '/proc/here'), 'cannot be written'),
+        ('train.py', (*DIGITS, '--workdir', '/usr'), 'is no run of ours and not empty'),
+        ('evaluate.py', DIGITS, 'no checkpoint: pass --checkpoint DIR'),
+        ('evaluate.py', (*DIGITS, '--checkpoint', 'nowhere'), 'nowhere does not exist'),
+    ],
+)
+def test_what_a_user_gets_wrong_is_told_in_a_line(script, name, arguments, says):
+    done = script(name, *arguments)
+    (line,) = done.stderr.strip().splitlines()
+    assert says in line and line.startswith(f'{name}: error: ')
+    assert done.returncode == 2
+
+
+def test_another_config_or_network_in_a_workdir_is_refused(trained, script):
+    workdir, _ = trained
+    before = sorted(p.name for p in workdir.rglob('*'))
+    other = script('train.py', *DIGITS, *SHORT, '--config.seed=1', '--workdir', workdir)
+    assert other.returncode == 2 and 'seed is 0 there and 1 here' in other.stderr
+    other = script('evaluate.py', *DIGITS, '--config.architecture=lenet5_1998', '--checkpoint', workdir)
+    assert other.returncode == 2 and 'holds lenet5, and the config names lenet5_1998' in other.stderr
+    other = script('evaluate.py', *DIGITS, '--checkpoint', workdir, '--step', '7')
+    assert other.returncode == 2 and 'has no step 7' in other.stderr
+    assert sorted(p.name for p in workdir.rglob('*')) == before
