@@ -1,11 +1,13 @@
 """Prepares a TFDS data set as ArrayRecord: `python -m input_pipeline.prepare NAME [--data_dir DIR]`.
 
-Needs requirements-prepare.txt (TensorFlow); training and evaluation do not. The data set's owner may ask for a manual
-download first (ImageNet does): TFDS says what goes where. This is the one command here that fetches anything, and it
-says so. `--convert_from DIR` rewrites a data set prepared as TFRecord, DIR being its version's folder.
+Needs requirements-prepare.txt (TensorFlow); training and evaluation do not. It fetches the data set from its owner,
+where it is not there yet; some owners ask for a download by hand first (ImageNet's does), and TFDS says what goes
+where. A data set that was prepared as TFRecord is converted, and the old form kept beside the new.
 """
 
 import argparse
+import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,55 +15,78 @@ from errors import UserError, first_line
 
 
 def main():
+    """The command line."""
     parser = argparse.ArgumentParser(prog='python -m input_pipeline.prepare', description=__doc__.splitlines()[0])
     parser.add_argument('name', help='as TFDS calls it, for example mnist, cifar10, imagenet2012')
     parser.add_argument('--data_dir', help="where data sets lie (TFDS's own default: ~/tensorflow_datasets)")
-    parser.add_argument('--convert_from', help='the folder of a prepared TFRecord version to convert')
     arguments = parser.parse_args()
     try:
-        prepare(arguments.name, arguments.data_dir, arguments.convert_from)
+        prepare(arguments.name, arguments.data_dir)
     except (UserError, OSError) as error:
         print(f'prepare: error: {" ".join(str(error).split())}', file=sys.stderr)
         sys.exit(2)
 
 
-def prepare(name, data_dir=None, convert_from=None):
-    """Downloads and writes the data set `name`, or converts it from TFRecord; prints where it is.
+def prepare(name, data_dir=None):
+    """Downloads and writes the data set `name` as ArrayRecord, or converts what is there; prints where it is.
 
     Raises:
-      UserError: TensorFlow is missing, the name is unknown, or there is nothing to convert.
+      UserError: TensorFlow is missing, the name is unknown, or a file must be downloaded by hand.
     """
     try:
+        import apache_beam  # noqa: F401  (TFDS's converter imports it)
         import tensorflow  # noqa: F401  (TFDS encodes images and reads TFRecord with it)
     except ImportError:
-        raise UserError('preparing data needs TensorFlow: pip install -r requirements-prepare.txt') from None
+        raise UserError('preparing data needs TensorFlow and Apache Beam: pip install -r requirements-prepare.txt') from None
     import tensorflow_datasets as tfds
 
-    if convert_from:
-        if not Path(convert_from, 'dataset_info.json').is_file():
-            raise UserError(f'{convert_from} is no prepared TFDS data set (no dataset_info.json in it)')
-        from tensorflow_datasets.scripts.cli import convert_format_utils
-
-        target = Path(convert_from)
-        aside = target.with_name(target.name + '-tfrecord')
-        if aside.exists():
-            raise UserError(f'{aside} is in the way: an earlier conversion left it; remove it or move it')
-        target.rename(aside)
-        convert_format_utils.convert_dataset(
-            from_dir=aside, to_dir=target, out_file_format=tfds.core.FileFormat.ARRAY_RECORD
-        )
-        print(f'{name} is in {target}; the TFRecord form is in {aside}')
-        return
+    directory = {'data_dir': data_dir} if data_dir else {}
+    wanted = tfds.core.FileFormat.ARRAY_RECORD
     try:
-        builder = tfds.builder(name, file_format='array_record', **({'data_dir': data_dir} if data_dir else {}))
+        builder = tfds.builder(name, **directory)
+        if not builder.data_path.exists():
+            builder = tfds.builder(name, file_format=wanted, **directory)
+            print(f'fetching {name} from its owner where it is not there yet, and writing {builder.data_path}')
+            builder.download_and_prepare()
+        elif builder.info.file_format != wanted:
+            _convert(Path(builder.data_path), wanted)
     except tfds.core.registered.DatasetNotFoundError as error:
         raise UserError(f'TFDS knows no data set {name!r}: {first_line(error)}') from None
-    print(f'fetching {name} from its owner where it is not there yet, and writing {builder.data_path}')
-    try:
-        builder.download_and_prepare()
-    except AssertionError as error:  # TFDS: a manual download is missing
+    except AssertionError as error:  # TFDS's way to say so
         raise UserError(f'{name} must be downloaded by hand first: {first_line(error)}') from None
     print(f'{name} is in {builder.data_path}')
+
+
+def _convert(folder, wanted):
+    """Rewrites the data set in `folder` in another form; the old one stays beside it."""
+    from tensorflow_datasets.scripts.cli import convert_format_utils  # imports Apache Beam
+
+    fresh, old = (folder.with_name(f'{folder.name}-{suffix}') for suffix in ('converting', 'old'))
+    if old.exists():
+        raise UserError(f'{old} is in the way, from an earlier conversion; move it or remove it')
+    shutil.rmtree(fresh, ignore_errors=True)  # of a conversion that was interrupted
+    print(f'converting {folder}')
+    convert_format_utils.convert_dataset(dataset_version_dir=[folder], out_dir=fresh, out_file_format=wanted.value)
+    for file in folder.glob('*.json'):  # features, labels, splits: TFDS 4.9 may leave them out
+        shutil.copy(file, fresh)
+    info = json.loads((fresh / 'dataset_info.json').read_text())
+    (fresh / 'dataset_info.json').write_text(json.dumps(info | {'fileFormat': wanted.value}, indent=2))
+    _check_whole(fresh)
+    folder.rename(old)
+    fresh.rename(folder)
+    print(f'the old form is in {old}; nothing reads it any more')
+
+
+def _check_whole(folder):
+    """Reads the last record of every split."""
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder_from_directory(folder)
+    for split, info in builder.info.splits.items():
+        source = builder.as_data_source(split)
+        if len(source) != info.num_examples:
+            raise UserError(f'{folder}: {split} has {len(source)} records of {info.num_examples}; the old form is kept')
+        source[len(source) - 1]
 
 
 if __name__ == '__main__':

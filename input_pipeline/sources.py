@@ -158,16 +158,16 @@ class TfdsSource:
             builder = tfds.builder(name, **directory)
         except tfds.core.registered.DatasetNotFoundError as error:
             raise UserError(f'TFDS knows no data set {name!r}: {first_line(error)}') from None
+        command = f'python -m input_pipeline.prepare {name}' + (f' --data_dir {data_dir}' if data_dir else '')
         if not builder.data_path.exists():
-            at = f' --data_dir {data_dir}' if data_dir else ''
             raise UserError(
-                f'{name} is not prepared in {builder.data_path}. Prepare it (needs requirements-prepare.txt): '
-                f'python -m input_pipeline.prepare {name}{at}'
+                f'{name} is not prepared in {builder.data_path}. Prepare it (needs requirements-prepare.txt): {command}'
             )
-        if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+        wanted = tfds.core.FileFormat.ARRAY_RECORD
+        if builder.info.file_format != wanted:
             raise UserError(
                 f'{builder.data_path} is in {builder.info.file_format.value} form, which has no random access. Convert '
-                f'it: python -m input_pipeline.prepare {name} --convert_from {builder.data_path}'
+                f'it (needs requirements-prepare.txt): {command}'
             )
         split = _known_split(split, tuple(builder.info.splits))
         self.records = builder.as_data_source(split, decoders={'image': tfds.decode.SkipDecoding()})
