@@ -52,7 +52,7 @@ def _check_config_file(argv):
             there = sorted(p.stem for p in Path(__file__).with_name('configs').glob('*.py'))
             there = [name for name in there if name not in ('__init__', 'base')]
             raise UserError(
-                f'no config file {value!r}{nearest(path.stem, there) or "."} There are, in configs/: {", ".join(there)}.'
+                f'no config file {value!r}{nearest(path.stem, there) or "."} There are in configs/: {", ".join(there)}.'
             )
 
 

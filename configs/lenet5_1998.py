@@ -1,6 +1,6 @@
 """The original LeNet-5 on MNIST: LeCun, Bottou, Bengio, Haffner 1998.
 
-    python train.py --config configs/lenet5_1998.py --config.data_dir=FOLDER_OF_THE_FOUR_IDX_FILES
+python train.py --config configs/lenet5_1998.py --config.data_dir=FOLDER_OF_THE_FOUR_IDX_FILES
 """
 
 from configs import base

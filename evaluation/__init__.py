@@ -44,9 +44,7 @@ def evaluate(config, checkpoint, which='best'):
                 'pass the config that made it'
             )
         wanted = {'params': variables['params'], 'batch_stats': variables.get('batch_stats', {})}
-        wanted = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=mesh.replicated(grid)), wanted
-        )
+        wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=mesh.replicated(grid)), wanted)
         restored = kept.restore_model(wanted, step)
     began = time.perf_counter()
     batches = test_batches(config, source, grid.size)

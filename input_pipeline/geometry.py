@@ -49,7 +49,11 @@ def pad(image, height, width):
     28x28 digits become LeNet-5's 32x32 by two background pixels on each side (LeCun et al. 1998, section II.B).
     """
     rows, columns = height - image.shape[-3], width - image.shape[-2]
-    spread = [(0, 0)] * (image.ndim - 3) + [(rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2), (0, 0)]
+    spread = [(0, 0)] * (image.ndim - 3) + [
+        (rows // 2, rows - rows // 2),
+        (columns // 2, columns - columns // 2),
+        (0, 0),
+    ]
     return np.pad(image, spread)
 
 

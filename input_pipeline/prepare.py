@@ -37,7 +37,9 @@ def prepare(name, data_dir=None):
         import apache_beam  # noqa: F401  (TFDS's converter imports it)
         import tensorflow  # noqa: F401  (TFDS encodes images and reads TFRecord with it)
     except ImportError:
-        raise UserError('preparing data needs TensorFlow and Apache Beam: pip install -r requirements-prepare.txt') from None
+        raise UserError(
+            'preparing data needs TensorFlow and Apache Beam: pip install -r requirements-prepare.txt'
+        ) from None
     import tensorflow_datasets as tfds
 
     directory = {'data_dir': data_dir} if data_dir else {}

@@ -1,7 +1,6 @@
 import json
 
 import chex
-import jax
 import jax.numpy as jnp
 import pytest
 

@@ -10,9 +10,8 @@ import time
 
 import numpy as np
 import pytest
-from PIL import Image
-
 from conftest import ROOT
+from PIL import Image
 
 DIGITS = ('--config', 'configs/lenet5_digits.py')
 SHORT = ('--config.num_epochs=3', '--config.learning_rates=((2,0.02),(1,0.004))')
@@ -79,9 +78,7 @@ def test_evaluation_is_what_training_saw(trained, script, tmp_path):
 
 def start(env, *arguments):
     command = [sys.executable, 'train.py', *map(str, arguments)]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def wait_for(path, text, process):
@@ -116,9 +113,7 @@ def test_killed_and_resumed_is_the_run_that_was_not(script):
 
 
 def test_a_loss_that_is_no_number_stops_the_run(script, tmp_path):
-    done = script(
-        'train.py', *DIGITS, '--config.learning_rates=((2,0.02),(9,1e12))', '--workdir', tmp_path / 'run'
-    )
+    done = script('train.py', *DIGITS, '--config.learning_rates=((2,0.02),(9,1e12))', '--workdir', tmp_path / 'run')
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     step, good = map(int, re.search(r'at step (\d+) .* last good checkpoint is step (\d+)', line).groups())

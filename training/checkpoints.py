@@ -175,7 +175,7 @@ def _check_shapes(where, metadata, abstract):
         if there.get(name) != wanted.get(name):
             raise UserError(
                 f'{where} does not fit this config: {name} is {there.get(name, "missing")} in the checkpoint and '
-                f'{wanted.get(name, "missing")} in the config\'s network; pass the config that made it'
+                f"{wanted.get(name, 'missing')} in the config's network; pass the config that made it"
             )
 
 
@@ -203,4 +203,4 @@ def locate(path):
         if folder.is_dir() and any(entry.name.isdigit() for entry in folder.iterdir()):
             return folder, None
     what = 'holds no checkpoint' if path.exists() else 'does not exist'
-    raise UserError(f'{path} {what}: pass a run\'s workdir (runs/NAME) or one checkpoint (runs/NAME/checkpoints/STEP)')
+    raise UserError(f"{path} {what}: pass a run's workdir (runs/NAME) or one checkpoint (runs/NAME/checkpoints/STEP)")

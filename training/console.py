@@ -74,7 +74,7 @@ class _Zero(dict):
 
 def duration(seconds):
     """'1:02:03', or '2:03' below an hour."""
-    seconds = int(round(seconds))
+    seconds = round(seconds)
     hours, minutes = seconds // 3600, seconds // 60 % 60
     return f'{hours}:{minutes:02}:{seconds % 60:02}' if hours else f'{minutes}:{seconds % 60:02}'
 

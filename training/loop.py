@@ -138,14 +138,18 @@ def _epochs(run, current, kept, log, display, clock, stop):
         if at in epoch_ends and not stop.number:
             current = _end_epoch(run, current, epoch_ends[at], kept, log, display, clock, stop)
             window_began = time.perf_counter()
-        elif stop.number or at == run.total_steps or (
-            config.checkpoint_every_steps and at % config.checkpoint_every_steps == 0
+        elif (
+            stop.number
+            or at == run.total_steps
+            or (config.checkpoint_every_steps and at % config.checkpoint_every_steps == 0)
         ):
             _save(run, current, kept, log, clock)
         if stop.number:
             with clock.time('checkpoint'):
                 kept.wait()
-            display.say(f'stopped by {signal.Signals(stop.number).name}; saved at step {int(current.step):,}. The same command resumes.')
+            display.say(
+                f'stopped by {signal.Signals(stop.number).name}; saved at step {int(current.step):,}. The same command resumes.'
+            )
             raise Interrupted(stop.number)
     return current
 
@@ -173,9 +177,7 @@ def _compile(run, current, clock):
 @functools.partial(jax.jit, donate_argnums=0)
 def _close_window(current):
     """Adds the window's sums to the epoch's and begins a new one."""
-    return current.replace(
-        epoch=add_totals(current.epoch, current.window), window=zero_totals()
-    )
+    return current.replace(epoch=add_totals(current.epoch, current.window), window=zero_totals())
 
 
 def _means(sums):

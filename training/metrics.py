@@ -35,5 +35,3 @@ def count_split(count, variables, batches, cut, stop=lambda: False):
         'num_examples': examples,
     }
     return result | ({'undecodable': bad} if bad else {})
-
-

@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import numpy as np
 
 import architectures
 from errors import UserError
@@ -103,9 +102,7 @@ class Run:
             config.optimizer, self.schedule, config.momentum, config.weight_decay, config.sdlm_mu
         )
         shape = (config.image_size, config.image_size, config.channels)
-        self.initial_state = functools.partial(
-            state.create, self.model, self.optimizer, shape, config.seed
-        )
+        self.initial_state = functools.partial(state.create, self.model, self.optimizer, shape, config.seed)
         self._prepare_training()
         self.count = counter(config, self.model, self.loss)
 
@@ -122,7 +119,9 @@ class Run:
         )
         self.resident = loader.fits_in_memory(self.source)
         if config.optimizer == 'sdlm' and not self.resident:
-            raise UserError(f'the optimizer sdlm samples its data set, which must fit in memory; {config.dataset} streams')
+            raise UserError(
+                f'the optimizer sdlm samples its data set, which must fit in memory; {config.dataset} streams'
+            )
         self.per_dispatch = config.steps_per_dispatch if self.resident else 1
         if self.resident:
             pixels = loader.in_memory(self.source, config.image_size, config.channels, config.fit)

@@ -125,4 +125,3 @@ def _equal(a, b):
 
 def _timeless(workdir):
     return [{k: v for k, v in row.items() if k != 'time'} for row in read(workdir) if row['kind'] != 'resume']
-

@@ -26,7 +26,9 @@ def claimed(workdir, config):
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f'another process is training in {workdir}; wait for it, or pass another --workdir') from None
+            raise UserError(
+                f'another process is training in {workdir}; wait for it, or pass another --workdir'
+            ) from None
         path = workdir / 'config.json'
         if path.exists():
             _same_config(workdir, json.loads(path.read_text()), json.loads(text))
@@ -45,8 +47,8 @@ def _same_config(workdir, there, here):
     for key in sorted(there.keys() | here.keys()):
         if key not in _FREE and there.get(key) != here.get(key):
             raise UserError(
-                f'{workdir} holds a run of another config: {key} is {there.get(key)!r} there and {here.get(key)!r} here. '
-                'Pass another --workdir, or the old value to resume'
+                f'{workdir} holds another run: {key} is {there.get(key)!r} there and {here.get(key)!r} here; '
+                'pass another --workdir, or the old value to resume'
             )
 
 
@@ -55,5 +57,3 @@ def _flat(tree, prefix=''):
     for key, value in tree.items():
         flat |= _flat(value, f'{prefix}{key}.') if isinstance(value, dict) else {prefix + key: value}
     return flat
-
-
