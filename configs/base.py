@@ -32,8 +32,8 @@ def get_config():
     config.architecture_options = ConfigDict()
 
     # Optimisation
-    config.loss = 'cross_entropy'
-    config.loss_scale = 1.0
+    config.loss = 'cross_entropy'  # cross_entropy, penalty, discriminative_penalty
+    config.rubbish_penalty = 1.0  # of discriminative_penalty
     config.optimizer = 'sgd'  # sgd, momentum, nesterov, adagrad, rmsprop, adam, sdlm
     config.momentum = 0.9  # of momentum and nesterov
     config.weight_decay = 0.0  # L2, in the gradient

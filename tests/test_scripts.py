@@ -149,8 +149,8 @@ def test_training_streams_a_folder(script, tmp_path):
             for i in range(12):
                 pixels = rng.integers(0, 60, (20, 24, 3), np.uint8) + 80 * label
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / f'{i}.png')
-    broken = tmp_path / 'data' / 'test' / 'class1' / '4.png'
-    broken.write_bytes(b'no image')
+    for split in ('train', 'test'):
+        (tmp_path / 'data' / split / 'class1' / '4.png').write_bytes(b'no image')
     common = (
         *DIGITS, '--config.dataset=folder', f'--config.data_dir={tmp_path / "data"}', '--config.num_classes=3',
         '--config.batch_size=8', '--config.num_epochs=4', '--config.log_every_steps=4', '--workdir', tmp_path / 'run',
@@ -163,7 +163,10 @@ def test_training_streams_a_folder(script, tmp_path):
     rest = script('train.py', *common)
     assert rest.returncode == 0 and 'resuming at step 7' in rest.stdout, rest.stderr
     rows = [json.loads(line) for line in (tmp_path / 'other' / 'metrics.jsonl').read_text().splitlines()]
-    last = [row for row in rows if row['kind'] == 'epoch'][-1]
+    assert 'left out of test in the last epoch: 1 undecodable images' in rest.stdout
+    epochs = [row for row in rows if row['kind'] == 'epoch']
+    last = epochs[-1]
+    assert sum(row.get('train_undecodable', 0) for row in epochs) == 4  # once an epoch
     assert last['test_num_examples'] == 35 and last['test_undecodable'] == 1 and last['step'] == 18
 
 

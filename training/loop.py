@@ -147,9 +147,8 @@ def _epochs(run, current, kept, log, display, clock, stop):
         if stop.number:
             with clock.time('checkpoint'):
                 kept.wait()
-            display.say(
-                f'stopped by {signal.Signals(stop.number).name}; saved at step {int(current.step):,}. The same command resumes.'
-            )
+            name = signal.Signals(stop.number).name
+            display.say(f'stopped by {name}; saved at step {int(current.step):,}. The same command resumes.')
             raise Interrupted(stop.number)
     return current
 
@@ -182,7 +181,8 @@ def _close_window(current):
 
 def _means(sums):
     count = max(int(sums['count']), 1)
-    return {'loss': float(sums['loss']) / count, 'error': 100 * int(sums['wrong']) / count}
+    means = {'loss': float(sums['loss']) / count, 'error': 100 * int(sums['wrong']) / count}
+    return means | ({'undecodable': int(sums['skipped'])} if sums['skipped'] else {})
 
 
 def _end_epoch(run, current, epoch, kept, log, display, clock, stop):
@@ -201,8 +201,7 @@ def _end_epoch(run, current, epoch, kept, log, display, clock, stop):
         {'total': clock.total()},
         epoch=epoch,
         learning_rate=float(run.schedule(at - 1)),
-        train_loss=means['loss'],
-        train_error=means['error'],
+        **{f'train_{key}': value for key, value in means.items()},
         order_digest=int(current.order_digest),
         **{f'test_{key}': value for key, value in result.items()},
     )
@@ -244,6 +243,9 @@ def _summary(run, workdir, log, display, clock):
             f'test error: {last["test_top1_error"]:.2f}% at the end ({last["test_wrong_top1"]} of '
             f'{last["test_num_examples"]:,} wrong), {best["test_top1_error"]:.2f}% at best (epoch {best["epoch"]})'
         )
+        for split in ('train', 'test'):
+            if f'{split}_undecodable' in last:
+                display.say(f'left out of {split} in the last epoch: {last[f"{split}_undecodable"]} undecodable images')
     seconds = clock.seconds()
     if seconds['step'] > 0:
         images = run.total_steps * run.config.batch_size

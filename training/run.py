@@ -97,7 +97,7 @@ class Run:
         self.schedule = schedules.steps_of_rates(config.learning_rates, self.num_examples, batch_size)
 
         self.model = build_model(config)
-        self.loss = losses.create(config.loss, config.loss_scale)
+        self.loss = losses.create(config.loss, config.rubbish_penalty)
         self.optimizer = optimizers.create(
             config.optimizer, self.schedule, config.momentum, config.weight_decay, config.sdlm_mu
         )

@@ -32,12 +32,13 @@ _NEVER = 2**31 - 1
 
 
 def zero_totals():
-    """Metrics over no steps: sums of the examples' losses, of wrong answers, of examples; the first step whose loss
-    was not finite, or 2^31 - 1."""
+    """Metrics over no steps: sums of the examples' losses, of wrong answers, of examples, of those masked out
+    because they could not be decoded; the first step whose loss was not finite, or 2^31 - 1."""
     return {
         'loss': jnp.zeros((), jnp.float32),
         'wrong': jnp.zeros((), jnp.int32),
         'count': jnp.zeros((), jnp.int32),
+        'skipped': jnp.zeros((), jnp.int32),
         'first_nonfinite': jnp.full((), _NEVER, jnp.int32),
     }
 

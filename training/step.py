@@ -55,6 +55,7 @@ def train_step(state, batch, *, model, loss, optimizer, preprocess, seed):
         'loss': value * count,
         'wrong': jnp.sum(wrong),
         'count': jnp.sum(batch['mask']),
+        'skipped': jnp.sum(~batch['mask']),
         'first_nonfinite': jnp.where(jnp.isfinite(value), state.window['first_nonfinite'], state.step),
     }
     return state.replace(
