@@ -3,7 +3,8 @@
     python train.py --config configs/lenet5_digits.py
 
 1,797 scans of 8x8 in 17 grey levels (1,437 for training, 360 for testing, stratified by class), resized to 32x32.
-The network is LeNet-5 as it is taught, 61,706 parameters. The recipe is ours, no paper's: SGD with momentum.
+The network is LeNet-5 as it is taught, 61,706 parameters. The recipe is ours, no paper's: SGD with momentum, and
+mild random distortions, for there are few digits.
 """
 
 from configs import base
@@ -14,6 +15,11 @@ def get_config():
     config.name = 'configs/lenet5_digits.py'
     config.dataset = 'digits'
     config.fit = 'resize'
+    config.distortion.versions = 30
+    config.distortion.translation = 2.0
+    config.distortion.scaling = 0.1
+    config.distortion.squeezing = 0.1
+    config.distortion.shear = 0.2
 
     config.architecture = 'lenet5'
 
