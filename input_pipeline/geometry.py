@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 
 def decode(encoded, channels=3):
@@ -25,7 +25,8 @@ def decode(encoded, channels=3):
         with Image.open(io.BytesIO(encoded)) as image:
             return to_array(image, channels)
     except Exception as error:  # Pillow's plugins raise whatever they like on broken files
-        raise ValueError(f'cannot be decoded: {error}') from error
+        reason = 'it is no image' if isinstance(error, UnidentifiedImageError) else error
+        raise ValueError(f'cannot be decoded: {reason}') from error
 
 
 def to_array(image, channels):

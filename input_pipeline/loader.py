@@ -63,7 +63,7 @@ class _Load(grain.transforms.Map):
 
     def map(self, element):
         index, real = int(element['index']), bool(element['mask'])
-        example = self.source[index]
+        example = self.source[index % len(self.source)]  # beyond the last: a further version of it
         bad = False
         try:
             image = prepare_image(example.image, self.size, self.channels, self.fit)

@@ -90,3 +90,10 @@ def test_an_image_too_large_to_pad(tmp_path):
         loader.in_memory(sources.synthetic('test', 64, 1, 10), 32, 1, 'pad')
     with pytest.raises(UserError, match='too large to be padded'):
         list(loader.test_batches(folder_source(tmp_path), 4, 4, 1, 'pad'))
+
+
+def test_streamed_versions_are_of_the_same_example(tmp_path):
+    source = folder_source(tmp_path)
+    (batch,) = loader.stream(source, 3, 8, 1, 'resize', np.array([4, 14, 94]))
+    assert batch['index'].tolist() == [4, 14, 94]  # what the distortion is drawn from
+    assert all(np.array_equal(image, batch['image'][0]) for image in batch['image'])

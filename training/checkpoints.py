@@ -5,6 +5,9 @@ rest of the state) and `info` (JSON: what the model is, and the clock). It appea
 when it is whole; a killed save leaves nothing that counts.
 """
 
+import errno
+import os
+import sys
 from pathlib import Path
 
 import jax
@@ -41,12 +44,21 @@ class Checkpoints:
         )
 
     def __enter__(self):
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._quietly
         return self
 
     def __exit__(self, kind, error, trace):
         if kind is None:
             self.wait()
         self._manager.close()
+        if kind is None:  # after a failure late callbacks may still come
+            sys.unraisablehook = self._hook
+
+    def _quietly(self, unraisable):
+        """When a write fails Orbax closes its event loop before TensorStore calls back, which then prints a traceback
+        from C++; the failure itself is raised by the next `save` or `wait`."""
+        if str(unraisable.exc_value) != 'Event loop is closed':
+            self._hook(unraisable)
 
     def steps(self):
         """The steps of all whole checkpoints, in order."""
@@ -69,7 +81,7 @@ class Checkpoints:
           top1_error: of the test set, per cent, where it was just measured.
         """
         step = int(state.step)
-        with self._failure_is_ours(step):
+        with self._failure_is_ours():
             if step in self._manager.all_steps():  # saved when interrupted, before the evaluation that is now done
                 self._manager.delete(step)
             self._manager.save(
@@ -85,7 +97,7 @@ class Checkpoints:
 
     def wait(self):
         """Returns when every checkpoint begun is on the disk; raises UserError when that failed."""
-        with self._failure_is_ours(None):
+        with self._failure_is_ours():
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
 
@@ -116,11 +128,11 @@ class Checkpoints:
                 item
             ]
 
-    def _failure_is_ours(self, step):
+    def _failure_is_ours(self):
         return _Rephrased(
             lambda error: (
-                f'the checkpoint{"" if step is None else f" of step {step}"} could not be written '
-                f'({_cause(error)}); the last good one is step {self.latest()} in {self.folder}. Make room, then run '
+                f'a checkpoint could not be written ({_cause(error)}); the last good one is step {self.latest()} in '
+                f'{self.folder}. Make room, then run '
                 'the same command again to go on from there'
             )
         )
@@ -164,6 +176,9 @@ def _cause(error):
     """The message at the root of an exception: 'No space left on device' says more than Orbax's wrapping."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES):
+        if os.strerror(number) in str(error):  # TensorStore puts it at the end of a long line
+            return os.strerror(number)
     return getattr(error, 'strerror', None) or first_line(error)
 
 
