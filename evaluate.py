@@ -27,7 +27,8 @@ def main():
         f'{config.architecture} on {config.dataset}/{config.test_split}, {result["num_examples"]:,} images, protocol '
         f'{result["protocol"]} ({evaluation.PROTOCOLS[result["protocol"]]})'
     )
-    print(f'checkpoint: {result["checkpoint"]}')
+    chosen = {'best': ", the run's best by test error", 'latest': ", the run's last"}.get(STEP.value, '')
+    print(f'checkpoint: {result["checkpoint"]}{chosen if result["chosen"] else ""}')
     for k in (1, 5):
         print(f'top-{k} error: {result[f"top{k}_error"]:.2f}% ({result[f"wrong_top{k}"]:,} wrong)')
     if 'undecodable' in result:

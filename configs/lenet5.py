@@ -10,6 +10,8 @@ taught with this network, four steps (the paper has a fifth: lenet5_1998.py).
 Deviation: the curvature is a running average of its estimates, nine tenths of it the old. The softmax of a network
 that has learned its training set has next to no curvature (its p(1 - p) vanish), so an estimate taken alone lets the
 rates jump by an order of magnitude after the first pass, and the training error with it.
+
+Measured, 2 cores, 2026-11-24: 0.77, 0.87, 0.84% for seeds 0, 1, 2; four minutes a run (README).
 """
 
 from configs import base
@@ -20,6 +22,7 @@ def get_config():
     config.name = 'configs/lenet5.py'
     config.dataset = 'mnist'
     config.architecture = 'lenet5'
+    config.architecture_options.activation = 'relu'
 
     config.optimizer = 'sdlm'
     config.sdlm_mu = 0.02

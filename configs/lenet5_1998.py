@@ -7,13 +7,17 @@ trainable parameters. Loss: the discriminative penalty (Eq. 9). Training: one sa
 diagonal Levenberg-Marquardt with mu = 0.02 and its curvature from 500 samples before each pass, the paper's five
 steps of the rate. Published: 0.95% test error.
 
-Where the paper is silent, or cannot be followed to its number, and what was chosen on 10,000 training images held out:
+Where the paper is silent, or cannot be followed to its number; the choices were made on 10,000 training images held
+out of training, the figures are test errors after 20 passes, seed 0, by this config with the key changed:
 - The weights start uniform in +-2.4/sqrt(F), F a unit's inputs. From the paper's +-2.4/F every second derivative is
   next to 0 before the first pass, the rates stand at their largest, 0.0005/mu = 0.025, while the weights grow, and
-  the network diverges within 500 updates, also when the curvature is estimated every 500.
-- All rates are a quarter of the paper's. At the full rates the error stays above 1.0% (1.12% after 20 passes, seed 0).
-- j, the penalty of the rubbish class, is 10; the paper does not tell its own. At 1 the other classes hardly count.
+  the network diverges within 100 updates (init_power=1.0 with the paper's rates).
+- All rates are a quarter of the paper's. At the full rates the error is 3.19%.
+- j, the penalty of the rubbish class, is 10; the paper does not tell its own. With 1 the error is 0.94%, the paper's
+  number; 10 gives the wrong classes more to say, and 0.81%.
 - The bitmaps are ours: the paper shows its own in a figure and prints no table.
+
+Measured, 2 cores, 2026-11-24: 0.81, 0.78, 0.70% for seeds 0, 1, 2; five minutes a run (README).
 """
 
 from configs import base
@@ -26,6 +30,10 @@ def get_config():
     config.name = 'configs/lenet5_1998.py'
     config.dataset = 'mnist'
     config.architecture = 'lenet5_1998'
+    config.architecture_options.activation = 'scaled_tanh'
+    config.architecture_options.pool = 'subsample'
+    config.architecture_options.c3 = 'table'
+    config.architecture_options.output = 'rbf'
     config.architecture_options.init_power = 0.5
 
     config.loss = 'discriminative_penalty'

@@ -22,6 +22,7 @@ def get_config():
     config.distortion.shear = 0.2
 
     config.architecture = 'lenet5'
+    config.architecture_options.activation = 'relu'
 
     config.optimizer = 'momentum'
     config.momentum = 0.9

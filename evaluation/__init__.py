@@ -23,20 +23,20 @@ def evaluate(config, checkpoint, which='best'):
 
     Returns:
       {'top1_error', 'top5_error' (per cent), 'wrong_top1', 'wrong_top5', 'num_examples', 'loss', 'protocol', 'step',
-      'checkpoint', 'seconds'}.
+      'checkpoint', 'chosen' (whether by `which`), 'seconds'}.
 
     Raises:
       UserError: no such checkpoint, or one that does not fit the config.
     """
     check(config)
-    folder, step = checkpoints.locate(checkpoint)
+    folder, given = checkpoints.locate(checkpoint)
     source = open_split(config, config.test_split)
     grid = mesh.create(-(-config.test_batch_size // jax.device_count()) * jax.device_count())
     model, loss = build_model(config), losses.create(config.loss, config.rubbish_penalty)
     shape = (1, config.image_size, config.image_size, config.channels)
     variables = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, 'float32'))
     with checkpoints.Checkpoints(folder, read_only=True) as kept:
-        step = _choose(kept, step, which)
+        step = _choose(kept, given, which)
         info = kept.info(step)
         if info['architecture'] != config.architecture:
             raise UserError(
@@ -52,6 +52,7 @@ def evaluate(config, checkpoint, which='best'):
     return result | {
         'protocol': 'single',
         'step': step,
+        'chosen': given is None,
         'checkpoint': str(Path(folder) / str(step)),
         'seconds': time.perf_counter() - began,
     }

@@ -13,6 +13,11 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
+import evaluation
+from configs import lenet5_digits
+from errors import UserError
+from training.workdir import claimed
+
 DIGITS = ('--config', 'configs/lenet5_digits.py')
 SHORT = ('--config.num_epochs=3', '--config.learning_rates=((2,0.02),(1,0.004))')
 
@@ -72,6 +77,13 @@ def test_evaluation_is_what_training_saw(trained, script, tmp_path):
         assert result['wrong_top1'] == last['test_wrong_top1'] and result['num_examples'] == 360
         assert result['wrong_top5'] == last['test_wrong_top5'] and result['protocol'] == 'single'
         assert result['top1_error'] == pytest.approx(100 * result['wrong_top1'] / 360)
+    # and on this process's eight devices, in batches that they do not divide evenly
+    config = lenet5_digits.get_config()
+    config.test_batch_size = 30
+    eight = evaluation.evaluate(config, workdir, 'latest')
+    assert {k: eight[k] for k in ('wrong_top1', 'wrong_top5', 'num_examples')} == {
+        k: results[0][k] for k in ('wrong_top1', 'wrong_top5', 'num_examples')
+    }
     one = script('evaluate.py', *DIGITS, '--checkpoint', workdir / 'checkpoints' / str(last['step']))
     assert f'({last["test_wrong_top1"]} wrong)' in one.stdout
 
@@ -184,6 +196,7 @@ def test_training_streams_a_folder(script, tmp_path):
         ('train.py', (*DIGITS, '--config.batch_size=0'), 'batch_size must be above 0, not 0'),
         ('train.py', (*DIGITS, '--config.optimizer=sgdd'), 'did you mean sgd?'),
         ('train.py', (*DIGITS, '--workers=3'), 'workers'),
+        ('train.py', (*DIGITS, '--config.image_size=10'), 'lenet5 takes no images of 10x10'),
         ('train.py', (*DIGITS, 'more'), "what is 'more'?"),
         ('train.py', ('--config', 'configs/lenet5.py'), 'pass --config.data_dir=FOLDER'),
         ('train.py', (*DIGITS, '--workdir', '/proc/here'), 'cannot be written'),
@@ -209,3 +222,22 @@ def test_another_config_or_network_in_a_workdir_is_refused(trained, script):
     other = script('evaluate.py', *DIGITS, '--checkpoint', workdir, '--step', '7')
     assert other.returncode == 2 and 'has no step 7' in other.stderr
     assert sorted(p.name for p in workdir.rglob('*')) == before
+
+
+def claim(workdir, config):
+    with claimed(workdir, config):
+        pass
+
+
+def test_a_workdir_is_for_one_process_and_one_config(tmp_path):
+    workdir, config = tmp_path / 'run', lenet5_digits.get_config()
+    with claimed(workdir, config), pytest.raises(UserError, match='another process is training'):
+        claim(workdir, config)
+    config.log_every_steps = 7  # how often it speaks may change
+    claim(workdir, config)
+    config.distortion.shear = 0.5
+    with pytest.raises(UserError, match=r'distortion.shear is 0.2 there and 0.5 here'):
+        claim(workdir, config)
+    (workdir / 'config.json').write_text('{')
+    with pytest.raises(UserError, match='is no JSON'):
+        claim(workdir, config)

@@ -5,7 +5,7 @@ import functools
 import jax
 
 import architectures
-from errors import UserError
+from errors import UserError, first_line
 from input_pipeline import loader, sources
 from input_pipeline.colour import scale_range
 from input_pipeline.distortion import distort
@@ -24,6 +24,11 @@ def check(config):
             raise UserError(f'{key} must be at least 0, not {config[key]}')
     if config.distortion.versions < 1:
         raise UserError(f'distortion.versions must be at least 1 (no distortions), not {config.distortion.versions}')
+    if len(config.pixel_range) != 2:
+        raise UserError(f'pixel_range must be two numbers, what 0 and 255 become, not {config.pixel_range!r}')
+    for key in ('scaling', 'squeezing'):
+        if not 0 <= config.distortion[key] < 1:
+            raise UserError(f'distortion.{key} must be at least 0 and below 1, not {config.distortion[key]}')
     choices = {'channels': (1, 3), 'fit': ('pad', 'resize'), 'on_bad_image': ('stop', 'skip')}
     for key, allowed in choices.items():
         if config[key] not in allowed:
@@ -103,8 +108,16 @@ class Run:
         )
         shape = (config.image_size, config.image_size, config.channels)
         self.initial_state = functools.partial(state.create, self.model, self.optimizer, shape, config.seed)
+        self._check_image_size()
         self._prepare_training()
         self.count = counter(config, self.model, self.loss)
+
+    def _check_image_size(self):
+        try:
+            jax.eval_shape(self.initial_state)
+        except (TypeError, ValueError, ZeroDivisionError) as error:
+            size, name = self.config.image_size, self.config.architecture
+            raise UserError(f'{name} takes no images of {size}x{size} ({first_line(error)})') from None
 
     def _prepare_training(self):
         config = self.config

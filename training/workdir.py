@@ -31,7 +31,7 @@ def claimed(workdir, config):
             ) from None
         path = workdir / 'config.json'
         if path.exists():
-            _same_config(workdir, json.loads(path.read_text()), json.loads(text))
+            _same_config(workdir, _read(path), json.loads(text))
         elif any(workdir.iterdir()):
             raise UserError(f'{workdir} is no run of ours and not empty; pass another --workdir')
         temporary = path.with_suffix('.tmp')
@@ -40,6 +40,13 @@ def claimed(workdir, config):
         yield
     finally:
         os.close(handle)
+
+
+def _read(path):
+    try:
+        return json.loads(path.read_text())
+    except ValueError:
+        raise UserError(f'{path} is no JSON; restore it, or pass another --workdir') from None
 
 
 def _same_config(workdir, there, here):
