@@ -35,6 +35,15 @@ def load_config():
     return CONFIG.value, name.removesuffix('.py') + (f'_{variant}' if variant else '')
 
 
+def config_flags_given():
+    """The flags of this command line that name and override the config."""
+    given = []
+    for argument, following in zip(sys.argv[1:], [*sys.argv[2:], ''], strict=True):
+        if re.match(r'--?config(\.|=|$)', argument):
+            given += [argument] if '=' in argument else [argument, following]
+    return given
+
+
 def _config_file(argument, following):
     """The config file that a flag names, or None; its value may be the argument that follows it."""
     match = re.fullmatch(r'--?config(?:=(.*))?', argument)

@@ -5,6 +5,7 @@
 
 import command_line  # noqa: I001  (first: the clock starts with it)
 
+import shlex
 import sys
 
 from absl import flags
@@ -23,10 +24,14 @@ def main():
         return 0 if verify.verify_resume(sys.argv, config) else 1
     from training import loop
 
+    workdir = WORKDIR.value or f'runs/{name}'
     try:
-        loop.train(config, WORKDIR.value or f'runs/{name}', command_line.START)
+        loop.train(config, workdir, command_line.START)
     except loop.Interrupted as interrupted:
         return 128 + interrupted.signal
+    print(
+        'evaluate:', shlex.join(['python', 'evaluate.py', *command_line.config_flags_given(), '--checkpoint', workdir])
+    )
     return 0
 
 

@@ -6,7 +6,6 @@ from ml_collections import ConfigDict
 def get_config():
     """The base of all configs; on its own it trains nothing of interest."""
     config = ConfigDict()
-    config.name = 'configs/base.py'
 
     # Data
     config.dataset = 'synthetic'  # digits, mnist, cifar10, folder, tfds:NAME, synthetic

@@ -9,7 +9,8 @@ taught with this network, four steps (the paper has a fifth: lenet5_1998.py).
 
 Deviation: the curvature is a running average of its estimates, nine tenths of it the old. The softmax of a network
 that has learned its training set has next to no curvature (its p(1 - p) vanish), so an estimate taken alone lets the
-rates jump by an order of magnitude after the first pass, and the training error with it.
+rates jump by an order of magnitude after the first pass, and the training error with it. With
+--config.sdlm_memory=0, the paper's rule to the letter, the test error is 0.91 and 1.12% (seeds 0, 1).
 
 Measured, 2 cores, 2026-11-24: 0.77, 0.87, 0.84% for seeds 0, 1, 2; four minutes a run (README).
 """
@@ -19,7 +20,6 @@ from configs import base
 
 def get_config():
     config = base.get_config()
-    config.name = 'configs/lenet5.py'
     config.dataset = 'mnist'
     config.architecture = 'lenet5'
     config.architecture_options.activation = 'relu'

@@ -27,7 +27,6 @@ PAPER_RATES = ((2, 5e-4), (3, 2e-4), (3, 1e-4), (4, 5e-5), (8, 1e-5))  # (passes
 
 def get_config():
     config = base.get_config()
-    config.name = 'configs/lenet5_1998.py'
     config.dataset = 'mnist'
     config.architecture = 'lenet5_1998'
     config.architecture_options.activation = 'scaled_tanh'

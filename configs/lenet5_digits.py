@@ -12,7 +12,6 @@ from configs import base
 
 def get_config():
     config = base.get_config()
-    config.name = 'configs/lenet5_digits.py'
     config.dataset = 'digits'
     config.fit = 'resize'
     config.distortion.versions = 30

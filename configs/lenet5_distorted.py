@@ -16,7 +16,6 @@ from configs import lenet5_1998
 
 def get_config():
     config = lenet5_1998.get_config()
-    config.name = 'configs/lenet5_distorted.py'
     config.distortion.versions = 10
     config.distortion.translation = 2.0
     config.distortion.scaling = 0.15

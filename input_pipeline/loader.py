@@ -102,16 +102,17 @@ def stream(source, batch_size, size, channels, fit, indices, on_bad_image='stop'
     """
     if not absl.flags.FLAGS.is_parsed():  # grain's workers read absl's flags, and not every caller is an absl app
         absl.flags.FLAGS.mark_as_parsed()
-    positions = (
+    # Batches are cut before the workers part the work: a worker takes every n-th batch, not every n-th example.
+    batches = (
         grain.MapDataset.range(len(indices))
         .map(functools.partial(_at, indices))
         .map(_Load(source, size, channels, fit, on_bad_image))
-        .to_iter_dataset(grain.ReadOptions(num_threads=4, prefetch_buffer_size=4 * batch_size))
         .batch(batch_size)
+        .to_iter_dataset(grain.ReadOptions(num_threads=4, prefetch_buffer_size=4))
     )
     if workers:
-        positions = positions.mp_prefetch(grain.multiprocessing.MultiprocessingOptions(num_workers=workers))
-    return iter(positions)
+        batches = batches.mp_prefetch(grain.multiprocessing.MultiprocessingOptions(num_workers=workers))
+    return iter(batches)
 
 
 def _at(indices, position):

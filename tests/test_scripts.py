@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -41,10 +42,15 @@ def test_a_run_tells_what_it_did(trained):
     assert 'model: lenet5, 61,706 parameters' in out
     assert re.search(r'throughput: [\d,]+ images/s', out)
     assert re.search(r'test error: [\d.]+% at the end \(\d+ of 360 wrong\)', out)
-    assert f'evaluate: python evaluate.py --config configs/lenet5_digits.py --checkpoint {workdir}' in out
     held = {entry.name.split('.')[0] for entry in workdir.iterdir()}
     assert held == {'config', 'metrics', 'events', 'checkpoints'}
     assert json.loads((workdir / 'config.json').read_text())['learning_rates'] == [[2, 0.02], [1, 0.004]]
+
+
+def test_the_command_that_a_run_prints_evaluates_it(trained, script):
+    printed = shlex.split(re.search(r'^evaluate: python (.*)$', trained[1], re.MULTILINE)[1])
+    done = script(*printed)
+    assert done.returncode == 0 and 'top-1 error:' in done.stdout, done.stderr
 
 
 def test_seconds_add_up(trained):

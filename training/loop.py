@@ -65,19 +65,18 @@ def train(config, workdir, started=None):
 
 def _begin(run, workdir, kept, clock):
     """The state and the log to go on from."""
-    latest = kept.latest()
+    latest, rows = kept.latest(), read(workdir)
     if latest is None:
-        fresh = jax.jit(run.initial_state, out_shardings=run.whole)
         with clock.time('compile'):
-            current = fresh()
-        return current, RunLog(workdir, 0 if read(workdir) else None, {'total': clock.total()})
-    with clock.time('checkpoint'):
-        saved = kept.info(latest)
-        current = kept.restore(run.abstract_state(), latest)
-    rows = read(workdir)
-    last_total = max((row['time']['total'] for row in rows if row.get('time')), default=0.0)
-    clock.resume(saved['clock'], last_total)
-    return current, RunLog(workdir, latest, {'total': clock.total()})
+            current, saved = jax.jit(run.initial_state, out_shardings=run.whole)(), {'clock': {}}
+    else:
+        with clock.time('checkpoint'):
+            saved = kept.info(latest)
+            current = kept.restore(run.abstract_state(), latest)
+    if not rows:
+        return current, RunLog(workdir)
+    clock.resume(saved['clock'], max(row['time']['total'] for row in rows))
+    return current, RunLog(workdir, latest or 0, {'total': clock.total()})
 
 
 def _epochs(run, current, kept, log, display, clock, stop):
@@ -252,7 +251,6 @@ def _summary(run, workdir, log, display, clock):
         display.say(f'throughput: {images / seconds["step"]:,.0f} images/s in the training step')
     display.say(f'seconds, restarts included: {clock.total():.1f} = {console.seconds_table(seconds)}')
     display.say(f'results: {workdir}')
-    display.say(f'evaluate: python evaluate.py --config {run.config.name} --checkpoint {workdir}')
 
 
 class _Signals:
