@@ -51,7 +51,13 @@ def verify_resume(argv, config, say=print):
         say(f'  {time.monotonic() - began:.0f} s. Now killed {KILLS} times and resumed:')
         rng = random.Random()
         for kill in range(KILLS):
-            _kill_somewhere(_start(argv[0], flags, killed), killed, rng, kill == 0, say)
+            before = _progress(killed)
+            target = before + rng.randint(1, max(1, (steps - before) // (KILLS - kill + 1)))
+            process = _start(argv[0], flags, killed)
+            if kill == 0:
+                _kill_in_checkpoint(process, killed, say)
+            else:
+                _kill_after(process, killed, target, rng, say)
         _finish(_start(argv[0], flags, killed), killed)
         say('  resumed to the end')
         return compare(run, straight, killed, say)
@@ -68,25 +74,30 @@ def _finish(process, workdir):
         raise UserError(f'the run ended with exit code {process.returncode}: {"".join(last)}')
 
 
-def _kill_somewhere(process, workdir, rng, in_checkpoint, say):
-    """Kills a run some time after it made progress, or as soon as it is seen writing a checkpoint."""
+def _kill_in_checkpoint(process, workdir, say):
+    """Kills a run as soon as it is seen writing a checkpoint."""
     folder = workdir / checkpoints.FOLDER
-    before = _progress(workdir)
-    when = None
-    while process.poll() is None:
-        writing = folder.is_dir() and any('tmp' in entry.name for entry in folder.iterdir())
-        if in_checkpoint and writing:
-            break
-        if not in_checkpoint:
-            if when is None and _progress(workdir) > before:
-                when = time.monotonic() + rng.uniform(0, 2)
-            if when is not None and time.monotonic() >= when:
-                break
-        time.sleep(0.002)
+    while process.poll() is None and not (folder.is_dir() and any('tmp' in entry.name for entry in folder.iterdir())):
+        time.sleep(0.001)
+    _kill(process, workdir, ', writing a checkpoint', say)
+
+
+def _kill_after(process, workdir, target, rng, say):
+    """Kills a run some moment after it logged the step `target`."""
+    while process.poll() is None and _progress(workdir) < target:
+        time.sleep(0.001)
+    time.sleep(rng.uniform(0, 0.1))
+    _kill(process, workdir, '', say)
+
+
+def _kill(process, workdir, where, say):
+    ended = process.poll() is not None
     process.send_signal(signal.SIGKILL)
     process.wait()
-    where = ', writing a checkpoint' if in_checkpoint else ''
-    say(f'  killed after step {_progress(workdir):,} was logged{where}')
+    if process.returncode > 0:
+        _finish(process, workdir)  # says what went wrong
+    what = 'ended by itself' if ended else 'killed'
+    say(f'  {what} after step {_progress(workdir):,} was logged{where}')
 
 
 def _progress(workdir):
