@@ -61,7 +61,7 @@ def _check_config_file(argv):
             there = sorted(p.stem for p in Path(__file__).with_name('configs').glob('*.py'))
             there = [name for name in there if name not in ('__init__', 'base')]
             raise UserError(
-                f'no config file {value!r}{nearest(path.stem, there) or "."} There are in configs/: {", ".join(there)}.'
+                f'no config file {value!r}{nearest(path.stem, there)} There are in configs/: {", ".join(there)}.'
             )
 
 
@@ -87,7 +87,7 @@ def _nearest_key(argv, key):
     get_config = runpy.run_path(file)['get_config']
     config = get_config(variant) if variant else get_config()
     keys = [*config] + [inner for value in config.values() if isinstance(value, ConfigDict) for inner in value]
-    return nearest(key, keys) or '.'
+    return nearest(key, keys)
 
 
 def set_up_jax():

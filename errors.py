@@ -1,5 +1,7 @@
 """The one exception for what a user can mend."""
 
+import difflib
+
 
 class UserError(Exception):
     """Something the user can mend: its message is one line that says what is wrong and what to do.
@@ -9,11 +11,9 @@ class UserError(Exception):
 
 
 def nearest(name, names):
-    """', did you mean NAME?' for the closest of some names, or '' when none is close."""
-    import difflib
-
+    """', did you mean NAME?' for the closest of some names, or '.' when none is close."""
     close = difflib.get_close_matches(str(name), [str(n) for n in names], n=1, cutoff=0.5)
-    return f', did you mean {close[0]}?' if close else ''
+    return f', did you mean {close[0]}?' if close else '.'
 
 
 def first_line(error):
