@@ -34,6 +34,12 @@ def activation(name):
     return _ACTIVATIONS[name]
 
 
+def choose(option, value, known):
+    """Raises UserError unless `value`, given for `option`, is one of the known."""
+    if value not in known:
+        raise UserError(f'{option} is one of {", ".join(known)}, not {value!r}')
+
+
 def uniform_fan_in(scale=2.4, power=1.0, fan_in=None):
     """Uniform in [-scale/F^power, scale/F^power], F the number of inputs of the unit.
 

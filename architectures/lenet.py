@@ -9,6 +9,7 @@ import numpy as np
 
 from architectures import layers
 from architectures.layers import Conv
+from errors import UserError
 
 # Table I: which of the six maps of S2 each of the sixteen maps of C3 reads.
 C3_CONNECTIONS = (
@@ -85,13 +86,19 @@ class LeNet51998(nn.Module):
     param_dtype: jnp.dtype = jnp.float32
 
     def setup(self):
+        layers.choose('pool', self.pool, ('subsample', 'max'))
+        layers.choose('c3', self.c3, ('table', 'full'))
+        layers.choose('output', self.output, ('rbf', 'dense'))
+        if self.output == 'rbf' and self.num_classes > len(BITMAPS):
+            raise UserError(f'the RBF units know {len(BITMAPS)} digits, not {self.num_classes} classes: output=dense')
         init = layers.uniform_fan_in(2.4, self.init_power)
         options = {'kernel_init': init, 'dtype': self.dtype, 'param_dtype': self.param_dtype}
         table = C3_CONNECTIONS if self.c3 == 'table' else (tuple(range(6)),) * 16
         self.C1 = Conv(6, (5, 5), **options)
-        self.S2 = Subsampling() if self.pool == 'subsample' else lambda x: layers.max_pool(x, 2, 2)
+        subsample = self.pool == 'subsample'
+        self.S2 = Subsampling(self.param_dtype) if subsample else lambda x: layers.max_pool(x, 2, 2)
         self.C3 = TableConv(table, self.init_power, dtype=self.dtype, param_dtype=self.param_dtype)
-        self.S4 = Subsampling() if self.pool == 'subsample' else lambda x: layers.max_pool(x, 2, 2)
+        self.S4 = Subsampling(self.param_dtype) if subsample else lambda x: layers.max_pool(x, 2, 2)
         self.C5 = Conv(120, (5, 5), **options)
         self.F6 = nn.Dense(84, **options)
         if self.output == 'dense':
@@ -99,6 +106,11 @@ class LeNet51998(nn.Module):
 
     def __call__(self, images, train=False):
         return self.classify(self.features(images))
+
+    @property
+    def head_has_no_parameters(self):
+        """Whether `classify` has none: then SDLM's curvature starts at `features` (`training.step`)."""
+        return self.output == 'rbf'
 
     def features(self, images):
         """The 84 activations of F6."""
@@ -120,12 +132,15 @@ class LeNet51998(nn.Module):
 class Subsampling(nn.Module):
     """S2 and S4: the SUM of a 2x2 block times one trainable coefficient a map, plus one trainable bias."""
 
+    param_dtype: jnp.dtype = jnp.float32
+
     @nn.compact
     def __call__(self, x):
-        maps = x.shape[-1]
-        coefficient = self.param('coefficient', lambda key: layers.uniform_fan_in(2.4, fan_in=4.0)(key, (maps,)))
-        bias = self.param('bias', nn.initializers.zeros, (maps,))
-        return layers.sum_pool_2x2(x) * layers.per_map(coefficient) + layers.per_map(bias)
+        maps = (x.shape[-1],)
+        coefficient = self.param('coefficient', layers.uniform_fan_in(2.4, fan_in=4.0), maps, self.param_dtype)
+        bias = self.param('bias', nn.initializers.zeros, maps, self.param_dtype)
+        coefficient, bias = (layers.per_map(p.astype(x.dtype)) for p in (coefficient, bias))
+        return layers.sum_pool_2x2(x) * coefficient + bias
 
 
 class TableConv(nn.Module):
@@ -151,6 +166,7 @@ class TableConv(nn.Module):
             np.arange(len(fan_in))
         )
         dense = jnp.pad(kernel, ((0, 0), (0, 0), (0, 1)))[:, :, connection]
+        x, dense, bias = (a.astype(self.dtype) for a in (x, dense, bias))
         return layers.convolution(x, dense, (1, 1), 'VALID') + layers.per_map(bias)
 
 

@@ -48,6 +48,7 @@ def test_logits_and_gradients(name, dtype):
     variables = jax.jit(model.init)(jax.random.key(0), IMAGES)
     logits = jax.jit(model.apply)(variables, IMAGES)
     chex.assert_shape(logits, (3, 10))
+    assert logits.dtype == dtype
     chex.assert_tree_all_finite(logits)
     loss = lambda v: jnp.sum(model.apply(v, IMAGES, train=True)[:, 3].astype(jnp.float32))  # noqa: E731
     gradients = jax.jit(jax.grad(loss))(variables)
@@ -115,5 +116,9 @@ def test_names_are_checked():
         architectures.create('lenet_5')
     with pytest.raises(UserError, match='did you mean activation'):
         architectures.create('lenet5', activtion='tanh')
+    with pytest.raises(UserError, match='pool is one of subsample, max'):
+        parameters('lenet5_1998', pool='mean')
+    with pytest.raises(UserError, match='10 digits, not 11 classes'):
+        parameters('lenet5_1998', num_classes=11)
     with pytest.raises(UserError, match='did you mean relu'):
         parameters('lenet5', activation='rellu')

@@ -1,5 +1,6 @@
 """The scripts as a user runs them: in processes of their own, killed, interrupted, given the wrong thing."""
 
+import importlib.util
 import json
 import os
 import re
@@ -216,6 +217,12 @@ def test_what_a_user_gets_wrong_is_told_in_a_line(script, name, arguments, says)
     (line,) = done.stderr.strip().splitlines()
     assert says in line and line.startswith(f'{name}: error: ')
     assert done.returncode == 2
+
+
+@pytest.mark.skipif(importlib.util.find_spec('tensorflow') is not None, reason='TensorFlow is installed')
+def test_preparing_says_what_it_needs(script):
+    done = script('-m', 'input_pipeline.prepare', 'mnist')
+    assert done.returncode == 2 and 'pip install -r requirements-prepare.txt' in done.stderr
 
 
 def test_another_config_or_network_in_a_workdir_is_refused(trained, script):

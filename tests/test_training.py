@@ -202,8 +202,8 @@ def test_meshes():
 
 def test_sdlm_refresh_fills_the_curvature(initial):
     optimizer = optimizers.create('sdlm', lambda _: 1e-3)
-    for name in ('lenet5', 'lenet5_1998'):
-        model = architectures.create(name)
+    for name, options in (('lenet5', {}), ('lenet5_1998', {}), ('lenet5_1998', {'output': 'dense'})):
+        model = architectures.create(name, **options)
         fresh = jax.jit(functools.partial(state.create, model, optimizer, (32, 32, 1), 0))()
         refresh = functools.partial(
             step.refresh_curvature,

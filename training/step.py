@@ -129,12 +129,12 @@ def count_errors(variables, batch, *, model, loss, preprocess):
 def refresh_curvature(state, images, labels, indices, *, model, loss, preprocess, memory):
     """Re-estimates SDLM's curvature on the examples `indices` of images uint8 [N, H, W, C], and puts it in the state.
 
-    A network whose output units have no parameters and are no linear layer says so by `features` and `classify`
-    (LeNet-5's RBF units): its curvature starts at the features, with the exact second derivative of the rest.
+    In a network with `head_has_no_parameters` (LeNet-5's RBF units, which are no linear layer either) the curvature
+    starts at its `features`, with the exact second derivative of the rest; in the others at the logits.
     """
     row = indices % len(images)
     samples = preprocess(images[row], indices)
-    if hasattr(model, 'features'):
+    if getattr(model, 'head_has_no_parameters', False):
         features = functools.partial(model.apply, method='features')
 
         def rest(x, label):
