@@ -31,7 +31,7 @@ def evaluate(config, checkpoint, which='best'):
     check(config)
     folder, given = checkpoints.locate(checkpoint)
     source = open_split(config, config.test_split)
-    grid = mesh.create(-(-config.test_batch_size // jax.device_count()) * jax.device_count())
+    grid = mesh.create(jax.device_count())
     model, loss = build_model(config), losses.create(config.loss, config.rubbish_penalty)
     shape = (1, config.image_size, config.image_size, config.channels)
     variables = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, 'float32'))

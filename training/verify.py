@@ -16,9 +16,9 @@ import jax
 import numpy as np
 
 from errors import UserError
-from training import checkpoints
+from training import checkpoints, schedules
 from training.log import read
-from training.run import Run
+from training.run import Run, check, open_split
 
 KILLS = 4
 _CHECKPOINTS = 12  # in the short run
@@ -38,9 +38,12 @@ def verify_resume(argv, config, say=print):
     Raises:
       UserError: a run failed by itself.
     """
-    run = Run(config)
-    every = max(1, min(run.steps_at(1), run.total_steps // _CHECKPOINTS))
-    steps = min(run.total_steps, every * _CHECKPOINTS)
+    check(config)
+    # Nothing here may touch a device before the runs are over: they need it, and an accelerator is not shared.
+    num_examples = len(open_split(config, config.train_split))
+    epoch, total = (schedules.steps_at(n, num_examples, config.batch_size) for n in (1, config.num_epochs))
+    every = max(1, min(epoch, total // _CHECKPOINTS))
+    steps = min(total, every * _CHECKPOINTS)
     flags = [a for a in argv[1:] if 'verify_resume' not in a]
     flags += [f'--config.checkpoint_every_steps={every}', f'--config.stop_at_step={steps}']
     with tempfile.TemporaryDirectory() as folder:
@@ -60,7 +63,7 @@ def verify_resume(argv, config, say=print):
                 _kill_after(process, killed, target, rng, say)
         _finish(_start(argv[0], flags, killed), killed)
         say('  resumed to the end')
-        return compare(run, straight, killed, say)
+        return compare(Run(config), straight, killed, say)
 
 
 def _start(script, flags, workdir):
