@@ -1,10 +1,14 @@
-"""The layers that the families share.
+"""The layers that the families share, and the words in which a family file says them.
 
-One way to run a convolution and one way to pool: how they run is decided here, by backend and shape. The CPU's faster
-forms are in `cpu.py`, and a family file never meets them.
+One way to run a convolution, to pool, to normalise: how it is run is decided here, by backend. The CPU's faster forms
+are in `cpu.py`, and a family file never meets them.
 """
 
+import contextlib
+import contextvars
+import dataclasses
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,43 +19,28 @@ from jax import lax
 from architectures import cpu
 from errors import UserError, nearest
 
+# How layers are run
 
-def scaled_tanh(x):
-    """f(a) = 1.7159 tanh(2a/3), the squashing function of LeNet-5 (LeCun et al. 1998, Eq. 6 and appendix A).
-
-    f(1) = 1 and f(-1) = -1, where its curvature is largest.
-    """
-    return 1.7159 * jnp.tanh(x * (2 / 3))
+_PLAIN = contextvars.ContextVar('plain', default=False)
 
 
-_ACTIVATIONS = {'relu': nn.relu, 'tanh': jnp.tanh, 'scaled_tanh': scaled_tanh, 'sigmoid': nn.sigmoid}
+@contextlib.contextmanager
+def plain_forms():
+    """Within, layers run as XLA's plain operations on every backend: the reference of the tuned forms."""
+    token = _PLAIN.set(True)
+    try:
+        yield
+    finally:
+        _PLAIN.reset(token)
 
 
-def activation(name):
-    """The activation of that name; UserError for an unknown one."""
-    if name not in _ACTIVATIONS:
-        raise UserError(f'no activation {name!r}{nearest(name, _ACTIVATIONS)} There are: {", ".join(_ACTIVATIONS)}.')
-    return _ACTIVATIONS[name]
+def _tuned():
+    return jax.default_backend() == 'cpu' and not _PLAIN.get()
 
 
-def choose(option, value, known):
-    """Raises UserError unless `value`, given for `option`, is one of the known."""
-    if value not in known:
-        raise UserError(f'{option} is one of {", ".join(known)}, not {value!r}')
-
-
-def uniform_fan_in(scale=2.4, power=1.0, fan_in=None):
-    """Uniform in [-scale/F^power, scale/F^power], F the number of inputs of the unit.
-
-    With 2.4 and 1 it is LeNet-5's (LeCun et al. 1998, appendix A). F is the product of the kernel's axes but the last,
-    or `fan_in`, an array that goes with the kernel.
-    """
-
-    def init(key, shape, dtype=jnp.float32):
-        f = np.prod(shape[:-1]) if fan_in is None else fan_in
-        return jax.random.uniform(key, shape, dtype, -1, 1) * jnp.asarray(scale / f**power, dtype)
-
-    return init
+def compiler_options():
+    """What to hand to `jax.jit` as `compiler_options`, for this backend."""
+    return cpu.compiler_options() if jax.default_backend() == 'cpu' else {}
 
 
 def convolution(
@@ -69,25 +58,24 @@ def convolution(
 
     Arguments and result are those of `lax.conv_general_dilated`; Flax's `nn.Conv` calls it (see `Conv`).
     """
-    plain = (
-        padding == 'VALID'
-        and set(window_strides) == {1}
-        and feature_group_count == 1
-        and set(lhs_dilation or (1,)) == set(rhs_dilation or (1,)) == {1}
-    )
-    if plain and lhs.shape[1:3] == rhs.shape[:2]:  # the kernel covers the image: a fully connected layer
+    strides = tuple(window_strides)
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], strides, padding)
+    pads = tuple(map(tuple, padding))
+    dilated = set(lhs_dilation or (1,)) | set(rhs_dilation or (1,)) != {1}
+    if not dilated and not any(map(any, pads)) and feature_group_count == 1 and lhs.shape[1:3] == rhs.shape[:2]:
         product = jnp.dot(lhs.reshape(len(lhs), -1), rhs.reshape(-1, rhs.shape[-1]), precision=precision)
-        return product.reshape(len(lhs), 1, 1, -1)
-    if plain and jax.default_backend() == 'cpu' and cpu.is_tiny(lhs.shape, rhs.shape):
-        return cpu.toeplitz_convolution(lhs, rhs)
+        return product.reshape(len(lhs), 1, 1, -1)  # the kernel covers the image: a fully connected layer
+    if _tuned() and not dilated and precision is None:
+        return cpu.convolution(lhs, rhs, strides, pads, feature_group_count)
     return lax.conv_general_dilated(
         lhs,
         rhs,
-        window_strides,
-        padding,
+        strides,
+        pads,
         lhs_dilation=lhs_dilation,
         rhs_dilation=rhs_dilation,
-        dimension_numbers=dimension_numbers,
+        dimension_numbers=dimension_numbers or cpu.DIMENSIONS,
         feature_group_count=feature_group_count,
         precision=precision,
     )
@@ -96,12 +84,39 @@ def convolution(
 Conv = functools.partial(nn.Conv, padding='VALID', conv_general_dilated=convolution)
 
 
-def max_pool(x, window, stride):
-    """Max pooling of [B, H, W, C] without padding; the gradient goes to the first of equal values."""
-    even = x.shape[1] % 2 == 0 and x.shape[2] % 2 == 0
-    if window == stride == 2 and even and jax.default_backend() == 'cpu':
-        return cpu.max_pool_2x2(x)
-    return nn.max_pool(x, (window, window), (stride, stride))
+def _pads(x, window, stride, padding, ceil):
+    """((top, bottom), (left, right)): `padding` on each side and, rounding up, what completes the last window."""
+    overhang = [-(size + 2 * padding - window) % stride if ceil else 0 for size in x.shape[1:3]]
+    return tuple((padding, padding + more) for more in overhang)
+
+
+def max_pool(x, window, stride, padding=0, ceil=False):
+    """Max pooling of [B, H, W, C]; the gradient goes to the first of equal values.
+
+    `ceil` rounds the output's size up, as cuda-convnet and Caffe do: the last window hangs over the bottom and right.
+    """
+    pads = _pads(x, window, stride, padding, ceil)
+    if _tuned() and window <= 3:
+        return cpu.max_pool(x, window, stride, pads)
+    return nn.max_pool(x, (window, window), (stride, stride), pads)
+
+
+def average_pool(x, window, stride, padding=0):
+    """Average pooling of [B, H, W, C]; every window divides by its full size, padding included."""
+    pads = _pads(x, window, stride, padding, ceil=False)
+    if _tuned() and window <= 3:
+        return cpu.average_pool(x, window, stride, pads)
+    return nn.avg_pool(x, (window, window), (stride, stride), pads, count_include_pad=True)
+
+
+def global_average(x):
+    """The mean over space, [B, H, W, C] -> [B, 1, 1, C]."""
+    return jnp.mean(x, (1, 2), keepdims=True)
+
+
+def sum_pool_2x2(x):
+    """The sum of each 2x2 block, [B, H, W, C] -> [B, H/2, W/2, C]."""
+    return x[:, 0::2, 0::2] + x[:, 0::2, 1::2] + x[:, 1::2, 0::2] + x[:, 1::2, 1::2]
 
 
 def per_map(values):
@@ -109,6 +124,362 @@ def per_map(values):
     return values[None, None, None]
 
 
-def sum_pool_2x2(x):
-    """The sum of each 2x2 block, [B, H, W, C] -> [B, H/2, W/2, C]."""
-    return x[:, 0::2, 0::2] + x[:, 0::2, 1::2] + x[:, 1::2, 0::2] + x[:, 1::2, 1::2]
+# What each reading of local response normalisation makes of (alpha, n): alpha by one square, and k.
+LRN_READINGS = {
+    'paper': (lambda alpha, n: alpha, 2.0),
+    'cuda_convnet': (lambda alpha, n: alpha / n, 2.0),
+    'caffe': (lambda alpha, n: alpha / n, 1.0),
+}
+
+
+def local_response_norm(x, reading='paper', n=5, alpha=1e-4, beta=0.75):
+    """Normalisation across channels: x_c / (k + a * sum of x_j^2 over the n channels around c)^beta.
+
+    Krizhevsky et al. 2012, section 3.3. The window is cut off at the first and the last channel. There are three
+    readings: the paper prints a = alpha and k = 2; the author's cuda-convnet divides alpha by n; Caffe does so too, and
+    its k is 1.
+
+    Args:
+      x: [..., C].
+      reading: 'paper', 'cuda_convnet' or 'caffe'.
+    """
+    choose('lrn', reading, LRN_READINGS)
+    weigh, k = LRN_READINGS[reading]
+    wide = x.astype(jnp.float32)
+    channels, half = x.shape[-1], n // 2
+    squares = jnp.pad(wide * wide, [(0, 0)] * (x.ndim - 1) + [(half, half)])
+    total = sum(squares[..., shift : shift + channels] for shift in range(n))
+    return (wide * (k + weigh(alpha, n) * total) ** -beta).astype(x.dtype)
+
+
+def spatial_pyramid(x, levels, side):
+    """Spatial pyramid pooling of every side x side window of a map (He et al. 2014, section 2.3).
+
+    Level n max-pools a window into n x n bins of ceil(side/n), ceil(side/n) apart by floor(side/n). Finest level first, a
+    level's bins row by row.
+
+    Args:
+      x: [B, H, W, C].
+      levels: bins a side, of each level.
+      side: of a window: what H and W are at the training size.
+
+    Returns:
+      [B, H - side + 1, W - side + 1, sum of levels^2 * C].
+    """
+    rows, columns = x.shape[1] - side + 1, x.shape[2] - side + 1
+    bins = []
+    for level in levels:
+        window, stride = -(-side // level), side // level
+        if rows == columns == 1:
+            bins.append(max_pool(x, window, stride).reshape(len(x), 1, 1, -1))
+            continue
+        slid = max_pool(x, window, 1)
+        starts = [stride * step for step in range(level)]
+        bins += [slid[:, i : i + rows, j : j + columns] for i in starts for j in starts]
+    return jnp.concatenate(bins, axis=-1)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation (Ioffe and Szegedy 2015, algorithms 1 and 2).
+
+    In training each `group_size` images are normalised by themselves, as on the papers' GPUs (0: the whole batch). The
+    running statistics go by `momentum`, a tenth of each new batch, and keep the unbiased variance.
+    """
+
+    group_size: int = 0
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, train):
+        channels = (x.shape[-1],)
+        scale = self.param('scale', nn.initializers.ones, channels, self.param_dtype)
+        bias = self.param('bias', nn.initializers.zeros, channels, self.param_dtype)
+        mean = self.variable('batch_stats', 'mean', jnp.zeros, channels)
+        var = self.variable('batch_stats', 'var', jnp.ones, channels)
+        x = x.astype(self.dtype)
+        if not train:
+            slope = lax.rsqrt(var.value + self.epsilon) * scale
+            y = x.astype(jnp.float32) * per_map(slope) + per_map(bias - mean.value * slope)
+            return y.astype(self.dtype)
+        size = min(self.group_size or len(x), len(x))
+        if len(x) % size:
+            raise UserError(f'a batch of {len(x)} is not whole groups of group_size={self.group_size}')
+        normalise = cpu.batch_norm if _tuned() else _batch_norm
+        y, means, variances = normalise(x.reshape(len(x) // size, -1, *channels), scale, bias, self.epsilon)
+        if not self.is_initializing():
+            count = x.size // channels[0] * size // len(x)
+            keep, take = self.momentum, 1 - self.momentum
+            mean.value = keep * mean.value + take * means.mean(0)
+            var.value = keep * var.value + take * variances.mean(0) * (count / max(count - 1, 1))
+        return y.reshape(x.shape)
+
+
+def _batch_norm(x, scale, bias, epsilon):
+    """`cpu.batch_norm` as the formula."""
+    wide = x.astype(jnp.float32)
+    mean, variance = wide.mean(1), wide.var(1)
+    normalised = (wide - mean[:, None]) * lax.rsqrt(variance + epsilon)[:, None]
+    y = (normalised * scale[None, None] + bias[None, None]).astype(x.dtype)
+    return y, lax.stop_gradient(mean), lax.stop_gradient(variance)
+
+
+# The lists of the decade: activations, initialisers
+
+
+def scaled_tanh(x):
+    """f(a) = 1.7159 tanh(2a/3), the squashing function of LeNet-5 (LeCun et al. 1998, Eq. 6 and appendix A).
+
+    f(1) = 1 and f(-1) = -1, where its curvature is largest.
+    """
+    return 1.7159 * jnp.tanh(x * (2 / 3))
+
+
+class PReLU(nn.Module):
+    """max(0, x) + a min(0, x) with a slope a learned for each channel, 0.25 at first (He et al. 2015, section 2.1)."""
+
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        slope = self.param('slope', nn.initializers.constant(0.25), (x.shape[-1],), self.param_dtype)
+        return jnp.where(x >= 0, x, slope.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,)) * x)
+
+
+_ACTIVATIONS = {
+    'relu': nn.relu,
+    'leaky_relu': nn.leaky_relu,
+    'prelu': None,  # has parameters: `PReLU`
+    'tanh': jnp.tanh,
+    'scaled_tanh': scaled_tanh,
+    'sigmoid': nn.sigmoid,
+}
+
+
+def activation(name):
+    """The activation of that name; UserError for an unknown one."""
+    if name not in _ACTIVATIONS:
+        raise UserError(f'no activation {name!r}{nearest(name, _ACTIVATIONS)} There are: {", ".join(_ACTIVATIONS)}.')
+    return _ACTIVATIONS[name]
+
+
+def uniform_fan_in(scale=2.4, power=1.0, fan_in=None):
+    """Uniform in [-scale/F^power, scale/F^power], F the number of inputs of the unit.
+
+    With 2.4 and 1 it is LeNet-5's (LeCun et al. 1998, appendix A). F is the product of the kernel's axes but the last,
+    or `fan_in`, an array that goes with the kernel.
+    """
+
+    def init(key, shape, dtype=jnp.float32):
+        f = np.prod(shape[:-1]) if fan_in is None else fan_in
+        return jax.random.uniform(key, shape, dtype, -1, 1) * jnp.asarray(scale / f**power, dtype)
+
+    return init
+
+
+_scaled = nn.initializers.variance_scaling
+_INITIALIZERS = {
+    'lecun_uniform': uniform_fan_in(2.4),  # +-2.4/fan_in: LeCun et al. 1998
+    'xavier': _scaled(1.0, 'fan_avg', 'uniform'),  # Glorot and Bengio 2010
+    'caffe_xavier': _scaled(1.0, 'fan_in', 'uniform'),  # +-sqrt(3/fan_in): Caffe's filler of that name
+    'he_fan_in': _scaled(2.0, 'fan_in', 'normal'),  # He et al. 2015, Eq. 10
+    'he_fan_out': _scaled(2.0, 'fan_out', 'normal'),  # its Eq. 14, which the authors used
+    'he_uniform': _scaled(2.0, 'fan_in', 'uniform'),
+    'torch': _scaled(1 / 3, 'fan_in', 'uniform'),  # +-1/sqrt(fan_in): Torch's default
+}
+
+
+def initializer(name):
+    """The initialiser of that name, or of 'gaussian_STD', normal of that standard deviation; UserError for no such."""
+    if name.startswith('gaussian_'):
+        with contextlib.suppress(ValueError):
+            return nn.initializers.normal(float(name.removeprefix('gaussian_')))
+    if name not in _INITIALIZERS:
+        known = (*_INITIALIZERS, 'gaussian_0.01')
+        raise UserError(f'no initializer {name!r}{nearest(name, known)} There are: {", ".join(known)} (any STD).')
+    return _INITIALIZERS[name]
+
+
+def choose(option, value, known):
+    """Raises UserError unless `value`, given for `option`, is one of the known."""
+    if value not in known:
+        raise UserError(f'{option} is one of {", ".join(map(str, known))}, not {value!r}')
+
+
+# The words of a family file
+
+
+class Unit(nn.Module):
+    """What a network and its blocks share: the options of their layers.
+
+    Options:
+      activation: 'relu', 'leaky_relu', 'prelu', 'tanh', 'scaled_tanh' or 'sigmoid'.
+      initializer: of the weights: 'gaussian_STD', 'xavier', 'caffe_xavier', 'he_fan_in', 'he_fan_out', ...
+      batch_norm: whether batch norm follows each convolution (in pre-activation networks: precedes).
+      group_size: images normalised together by batch norm; 0 is the whole batch.
+      dtype: of the computation: float32 or bfloat16.
+      param_dtype: of the parameters.
+    """
+
+    activation: str = 'relu'
+    initializer: str = 'he_fan_out'
+    batch_norm: bool = False
+    group_size: int = 0
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @property
+    def shared(self):
+        """These options, for a block of this network."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(Unit) if field.name not in ('parent', 'name')}  # fmt: skip
+
+    def layers(self, train, initializer=None):
+        """The words: `net = self.layers(train)`, then `net.conv('conv1', x, 96, 11, stride=4)` and so on."""
+        return Layers(self, train, initializer or self.initializer)
+
+
+class Network(Unit):
+    """A network: `module.apply(variables, images, train=False, dense=False)`.
+
+    Images are float [B, H, W, C]; the result is logits [B, num_classes] in `dtype`. With `dense` it is a map of class
+    scores [B, H', W', num_classes], one for each place at which an image of the training size fits on the network's
+    grid, with the same parameters: a fully connected layer slides as a convolution, and a final average slides over
+    windows of the last map's size at training. At the training size the map is one cell, the logits.
+
+    In training, auxiliary heads leave their logits in the collection 'auxiliary', which `training.step` weighs. The
+    activations that the paper names are left in 'activations' (`architectures.activations` returns them).
+    """
+
+    num_classes: int = 1000
+
+
+class Block(Unit):
+    """A part of a network that it repeats. It knows whether it trains."""
+
+    train: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Layers:
+    """The layers of one unit, by the unit's options; each word adds the layer of that name and returns its output.
+
+    In a network (not in its blocks) what is named is also kept as an activation.
+    """
+
+    unit: Unit
+    train: bool
+    initializer: str
+
+    def named(self, name, x, collection='activations'):
+        """Keeps x under the paper's name for it."""
+        unit = self.unit
+        if isinstance(unit, Network) and unit.is_mutable_collection(collection) and not unit.is_initializing():
+            unit.put_variable(collection, name, x)
+        return x
+
+    def auxiliary(self, name, logits):
+        """Keeps the logits of an auxiliary head for the loss."""
+        self.named(name, logits, 'auxiliary')
+
+    def conv(
+        self, name, x, features, kernel, stride=1, padding=0, groups=1, bias=0.0, linear=False, ceil=False, norm=None
+    ):
+        """Convolution, then batch norm where the unit has it, then the activation.
+
+        Args:
+          name: of the layer.
+          x: [B, H, W, C].
+          kernel: its side.
+          padding: zeros on every side.
+          bias: its value at the start; None is no bias, for a layer that batch norm follows.
+          linear: no activation.
+          ceil: zeros at the bottom and right complete the last window, as in cuda-convnet.
+          norm: overrides the unit's `batch_norm`.
+        """
+        unit = self.unit
+        norm = unit.batch_norm if norm is None else norm
+        x = Conv(
+            features,
+            (kernel, kernel),
+            strides=(stride, stride),
+            padding=_pads(x, kernel, stride, padding, ceil),
+            feature_group_count=groups,
+            use_bias=bias is not None or not unit.batch_norm,
+            bias_init=nn.initializers.constant(bias or 0.0),
+            kernel_init=initializer(self.initializer),
+            dtype=unit.dtype,
+            param_dtype=unit.param_dtype,
+            name=name,
+        )(x)
+        if norm:
+            x = self.norm(f'{name}_bn', x)
+        return self.named(name, x if linear else self.activate(name, x))
+
+    def fc(self, name, x, features, window=1, bias=0.0, linear=False, init=None):
+        """A fully connected layer that reads window x window cells of [B, H, W, C], at every place where it fits."""
+        unit = self.unit
+        self.check_size(x, window)
+        options = {
+            'kernel_init': initializer(init or self.initializer),
+            'bias_init': nn.initializers.constant(bias),
+            'dtype': unit.dtype,
+            'param_dtype': unit.param_dtype,
+            'name': name,
+        }
+        layer = nn.Dense(features, **options) if window == 1 else Conv(features, (window, window), **options)
+        x = layer(x)
+        return self.named(name, x if linear else self.activate(name, x))
+
+    def logits(self, name, x, dense, window=1, init=None):
+        """The last layer: [B, num_classes], or the map of them if dense."""
+        x = self.fc(name, x, self.unit.num_classes, window, linear=True, init=init)
+        return x if dense else self.one_cell(x)
+
+    def one_cell(self, x):
+        """The logits [B, num_classes] of a map of one cell; UserError for a larger map."""
+        if x.shape[1:3] != (1, 1):
+            raise UserError(
+                f'{type(self.unit).__name__}: these images are larger than its training size and give a map of '
+                f'{x.shape[1]}x{x.shape[2]} scores: ask for it with dense=True'
+            )
+        return x[:, 0, 0]
+
+    def average(self, name, x, window, dense):
+        """The average over space before the last layer; if dense, over every window of the training size's map."""
+        if dense:
+            self.check_size(x, window)
+        return self.named(name, average_pool(x, window, 1) if dense else global_average(x))
+
+    def check_size(self, x, window):
+        """Raises UserError when a map is smaller than a window."""
+        if min(x.shape[1:3]) < window:
+            raise UserError(
+                f'{type(self.unit).__name__}: the images are smaller than its training size: they leave a map of '
+                f'{x.shape[1]}x{x.shape[2]} where it reads {window}x{window}'
+            )
+
+    def norm(self, name, x):
+        """Batch norm, where the unit has it."""
+        unit = self.unit
+        if not unit.batch_norm:
+            return x
+        return BatchNorm(unit.group_size, dtype=unit.dtype, param_dtype=unit.param_dtype, name=name)(x, self.train)
+
+    def activate(self, name, x):
+        """The unit's activation; a PReLU's slopes are named after the layer."""
+        function = activation(self.unit.activation)
+        return function(x) if function else PReLU(self.unit.param_dtype, name=f'{name}_prelu')(x)
+
+    def max_pool(self, name, x, window, stride, padding=0, ceil=False):
+        """Max pooling."""
+        return self.named(name, max_pool(x, window, stride, padding, ceil))
+
+    def lrn(self, x):
+        """Local response normalisation in the unit's reading of it, `lrn`; 'none' leaves it out."""
+        return x if self.unit.lrn == 'none' else local_response_norm(x, self.unit.lrn)
+
+    def dropout(self, x, rate):
+        """Dropout in training, what is kept scaled up."""
+        return nn.Dropout(rate, deterministic=not self.train)(x)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from architectures import layers
-from architectures.layers import Conv
+from architectures.layers import Conv, Network
 from errors import UserError
 
 # Table I: which of the six maps of S2 each of the sixteen maps of C3 reads.
@@ -32,39 +32,34 @@ C3_CONNECTIONS = (
 )
 
 
-class LeNet5(nn.Module):
+class LeNet5(Network):
     """LeNet-5 as it is taught: full connections, max pooling, a softmax output; 61,706 parameters.
 
     It keeps the widths 6-16-120-84-10 and differs from the paper in C3 (every map reads all six), the subsampling
     (max pooling, no parameters), the activation (ReLU here; `tanh` is the lecture's), the output (dense).
 
-    Input [B, 32, 32, C] float, output logits [B, num_classes].
+    Weights start by He for ReLU and otherwise as the paper's, unless `initializer` names another way.
+
+    Input [B, 32, 32, 1] float, output logits [B, num_classes].
     """
 
     num_classes: int = 10
-    activation: str = 'relu'
-    dtype: jnp.dtype = jnp.float32
-    param_dtype: jnp.dtype = jnp.float32
+    initializer: str = ''
 
     @nn.compact
-    def __call__(self, images, train=False):
-        f = layers.activation(self.activation)
-        options = {
-            'kernel_init': nn.initializers.he_uniform() if self.activation == 'relu' else layers.uniform_fan_in(2.4),
-            'dtype': self.dtype,
-            'param_dtype': self.param_dtype,
-        }
-        x = f(Conv(6, (5, 5), name='conv1', **options)(images))
-        x = layers.max_pool(x, 2, 2)
-        x = f(Conv(16, (5, 5), name='conv2', **options)(x))
-        x = layers.max_pool(x, 2, 2)
-        x = x.reshape(len(x), -1)
-        x = f(nn.Dense(120, name='fc1', **options)(x))
-        x = f(nn.Dense(84, name='fc2', **options)(x))
-        return nn.Dense(self.num_classes, name='fc3', **options)(x)
+    def __call__(self, images, train=False, dense=False):
+        init = self.initializer or ('he_uniform' if self.activation == 'relu' else 'lecun_uniform')
+        net = self.layers(train, init)
+        x = net.conv('conv1', images, 6, 5)
+        x = net.max_pool('pool1', x, 2, 2)
+        x = net.conv('conv2', x, 16, 5)
+        x = net.max_pool('pool2', x, 2, 2)
+        x = net.fc('fc1', x, 120, window=5)
+        x = net.fc('fc2', x, 84)
+        return net.logits('fc3', x, dense)
 
 
-class LeNet51998(nn.Module):
+class LeNet51998(Network):
     """LeNet-5 as published: 60,000 trainable parameters (156 + 12 + 1,516 + 32 + 48,120 + 10,164).
 
     Squashing after C1, S2, C3, S4, C5, F6. The output units are Euclidean RBFs (Eq. 7) with fixed +-1 bitmaps; the
@@ -78,12 +73,11 @@ class LeNet51998(nn.Module):
 
     num_classes: int = 10
     activation: str = 'scaled_tanh'
+    initializer: str = 'lecun_uniform'
     pool: str = 'subsample'
     c3: str = 'table'
     output: str = 'rbf'
     init_power: float = 1.0
-    dtype: jnp.dtype = jnp.float32
-    param_dtype: jnp.dtype = jnp.float32
 
     def setup(self):
         layers.choose('pool', self.pool, ('subsample', 'max'))
@@ -91,7 +85,8 @@ class LeNet51998(nn.Module):
         layers.choose('output', self.output, ('rbf', 'dense'))
         if self.output == 'rbf' and self.num_classes > len(BITMAPS):
             raise UserError(f'the RBF units know {len(BITMAPS)} digits, not {self.num_classes} classes: output=dense')
-        init = layers.uniform_fan_in(2.4, self.init_power)
+        own = self.initializer == 'lecun_uniform'
+        init = layers.uniform_fan_in(2.4, self.init_power) if own else layers.initializer(self.initializer)
         options = {'kernel_init': init, 'dtype': self.dtype, 'param_dtype': self.param_dtype}
         table = C3_CONNECTIONS if self.c3 == 'table' else (tuple(range(6)),) * 16
         self.C1 = Conv(6, (5, 5), **options)
@@ -104,8 +99,10 @@ class LeNet51998(nn.Module):
         if self.output == 'dense':
             self.dense = nn.Dense(self.num_classes, **options)
 
-    def __call__(self, images, train=False):
-        return self.classify(self.features(images))
+    def __call__(self, images, train=False, dense=False):
+        net = self.layers(train)
+        scores = net.named('output', self.classify(self.maps(images)))
+        return scores if dense else net.one_cell(scores)
 
     @property
     def head_has_no_parameters(self):
@@ -113,17 +110,18 @@ class LeNet51998(nn.Module):
         return self.output == 'rbf'
 
     def features(self, images):
-        """The 84 activations of F6."""
-        f = layers.activation(self.activation)
-        x = f(self.C1(images))
-        x = f(self.S2(x))
-        x = f(self.C3(x))
-        x = f(self.S4(x))
-        x = f(self.C5(x))
-        return f(self.F6(x.reshape(len(x), -1)))
+        """The activations of F6, [B, 84], of images of the training size."""
+        return self.maps(images)[:, 0, 0]
+
+    def maps(self, images):
+        """The activations of F6 at every place, [B, H', W', 84]."""
+        net, x = self.layers(False), images
+        for name in ('C1', 'S2', 'C3', 'S4', 'C5', 'F6'):
+            x = net.named(name, net.activate(name, getattr(self, name)(x)))
+        return x
 
     def classify(self, features):
-        """The output units, from the 84 activations of F6: [B, 84] -> [B, num_classes]."""
+        """The output units, from the activations of F6: [..., 84] -> [..., num_classes]."""
         if self.output == 'dense':
             return self.dense(features)
         return -rbf_penalties(features, jnp.asarray(BITMAPS[: self.num_classes], self.dtype))
@@ -171,8 +169,8 @@ class TableConv(nn.Module):
 
 
 def rbf_penalties(x, centers):
-    """Eq. 7: y_i = sum_j (x_j - w_ij)^2, [B, 84] and [classes, 84] -> [B, classes]."""
-    return jnp.sum((x[:, None] - centers[None]) ** 2, axis=-1)
+    """Eq. 7: y_i = sum_j (x_j - w_ij)^2, [..., 84] and [classes, 84] -> [..., classes]."""
+    return jnp.sum((x[..., None, :] - centers.reshape((1,) * (x.ndim - 1) + centers.shape)) ** 2, axis=-1)
 
 
 # The targets of F6: each class as a stylised 7x12 bitmap, +1 for ink and -1 for paper. The paper shows them in figure 3

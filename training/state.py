@@ -64,7 +64,7 @@ def create(model, optimizer, image_shape, seed):
       image_shape: (H, W, C).
       seed: of the initial weights.
     """
-    variables = model.init(jax.random.key(seed), jnp.zeros((1, *image_shape)))
+    variables = model.init(jax.random.key(seed), jnp.zeros((1, *image_shape)), train=True)  # auxiliary heads too
     params = variables['params']
     return TrainState(
         step=jnp.zeros((), jnp.int32),

@@ -17,7 +17,7 @@ from training.state import add_totals
 _DIGEST_BASE = 1_000_003
 
 
-def train_step(state, batch, *, model, loss, optimizer, preprocess, seed):
+def train_step(state, batch, *, model, loss, optimizer, preprocess, seed, auxiliary_weight=0.3):
     """One update: preprocess, forward, loss, gradient, optimiser.
 
     Args:
@@ -29,6 +29,7 @@ def train_step(state, batch, *, model, loss, optimizer, preprocess, seed):
       optimizer: an optax transformation.
       preprocess: (images uint8, indices) -> float images.
       seed: of dropout.
+      auxiliary_weight: of the loss of each auxiliary head, if the network has any.
 
     Returns:
       The new state, its `window` with this step's metrics added.
@@ -42,13 +43,19 @@ def train_step(state, batch, *, model, loss, optimizer, preprocess, seed):
             state.variables | {'params': params},
             images,
             train=True,
-            mutable=['batch_stats'],
+            mutable=['batch_stats', 'auxiliary'],
             rngs={'dropout': dropout},
         )
-        losses = jnp.where(batch['mask'], jax.vmap(loss)(logits.astype(jnp.float32), batch['label']), 0)
-        return jnp.sum(losses) / count, (logits, updated.get('batch_stats', {}))
 
-    (value, (logits, batch_stats)), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
+        def mean(logits):
+            losses = jax.vmap(loss)(logits.astype(jnp.float32), batch['label'])
+            return jnp.sum(jnp.where(batch['mask'], losses, 0)) / count
+
+        heads = sum(mean(head) for head in jax.tree.leaves(updated.get('auxiliary', {})))
+        value = mean(logits)
+        return value + auxiliary_weight * heads, (value, logits, updated.get('batch_stats', {}))
+
+    (_, (value, logits, batch_stats)), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     wrong = (jnp.argmax(logits, axis=-1) != batch['label']) & batch['mask']
     metrics = {

@@ -1,0 +1,85 @@
+"""AlexNet: Krizhevsky, Sutskever, Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", 2012."""
+
+import flax.linen as nn
+
+from architectures.layers import Network
+
+
+class AlexNet(Network):
+    """AlexNet as published (section 3 and figure 2); 60,965,224 parameters.
+
+    Its two towers are groups of two in conv2, conv4 and conv5; conv3 and the fully connected layers read both. Each
+    response normalisation stands before its pool. Biases are 1 in conv2, conv4, conv5 and the hidden fully connected
+    layers.
+
+    The paper prints an input of 224 and 55x55 maps: its program rounded sizes up, so that the last window of conv1
+    hung over the edge. 227 gives the same without; `round_up` takes 224 as the paper's program did.
+
+    Options: `lrn` ('paper', 'cuda_convnet', 'caffe', 'none'), `dropout`, `groups`, `hidden_bias` (Caffe needed 0.1),
+    `pool_before_norm` (the order of the lecture, and of Caffe's CaffeNet). The lecture's reading is groups=1,
+    hidden_bias=0, pool_before_norm=True.
+
+    Input [B, 227, 227, 3].
+    """
+
+    initializer: str = 'gaussian_0.01'
+    lrn: str = 'paper'
+    dropout: float = 0.5
+    groups: int = 2
+    hidden_bias: float = 1.0
+    pool_before_norm: bool = False
+    round_up: bool = False
+
+    @nn.compact
+    def __call__(self, images, train=False, dense=False):
+        net, one, towers = self.layers(train), self.hidden_bias, self.groups
+        x = net.conv('conv1', images, 96, 11, stride=4, ceil=self.round_up)
+        x = self.pool_and_norm(net, 'pool1', x)
+        x = net.conv('conv2', x, 256, 5, padding=2, groups=towers, bias=one)
+        x = self.pool_and_norm(net, 'pool2', x)
+        x = net.conv('conv3', x, 384, 3, padding=1)
+        x = net.conv('conv4', x, 384, 3, padding=1, groups=towers, bias=one)
+        x = net.conv('conv5', x, 256, 3, padding=1, groups=towers, bias=one)
+        x = net.max_pool('pool5', x, 3, 2)
+        x = net.dropout(net.fc('fc6', x, 4096, window=6, bias=one), self.dropout)
+        x = net.dropout(net.fc('fc7', x, 4096, bias=one), self.dropout)
+        return net.logits('fc8', x, dense)
+
+    def pool_and_norm(self, net, name, x):
+        if self.pool_before_norm:
+            return net.lrn(net.max_pool(name, x, 3, 2))
+        return net.max_pool(name, net.lrn(x), 3, 2)
+
+
+class AlexNetOWT(Network):
+    """AlexNet in one tower, from "One weird trick for parallelizing convolutional neural networks" (Krizhevsky 2014).
+
+    61,100,840 parameters: what torchvision calls alexnet. Without response normalisation, and with dropout before the
+    fully connected layers, both as torchvision has it; the author's cuda-convnet2 file normalises after conv1 and
+    conv2 (`lrn='cuda_convnet'`) and drops out after fc6 and fc7 (`dropout_first=False`).
+
+    Input [B, 224, 224, 3].
+    """
+
+    initializer: str = 'gaussian_0.01'
+    lrn: str = 'none'
+    dropout: float = 0.5
+    dropout_first: bool = True
+    hidden_bias: float = 1.0
+
+    @nn.compact
+    def __call__(self, images, train=False, dense=False):
+        net, one = self.layers(train), self.hidden_bias
+        before = self.dropout if self.dropout_first else 0.0
+        after = self.dropout - before
+        x = net.lrn(net.conv('conv1', images, 64, 11, stride=4, padding=2))
+        x = net.max_pool('pool1', x, 3, 2)
+        x = net.lrn(net.conv('conv2', x, 192, 5, padding=2, bias=one))
+        x = net.max_pool('pool2', x, 3, 2)
+        x = net.conv('conv3', x, 384, 3, padding=1)
+        x = net.conv('conv4', x, 256, 3, padding=1, bias=one)
+        x = net.conv('conv5', x, 256, 3, padding=1, bias=one)
+        x = net.max_pool('pool5', x, 3, 2)
+        x = net.dropout(net.fc('fc6', net.dropout(x, before), 4096, window=6, bias=one), after)
+        x = net.dropout(net.fc('fc7', net.dropout(x, before), 4096, bias=one), after)
+        return net.logits('fc8', x, dense)

@@ -1,0 +1,56 @@
+"""OverFeat: Sermanet et al., "Integrated Recognition, Localization and Detection using Convolutional Networks", 2013."""
+
+import flax.linen as nn
+
+from architectures.layers import Network
+
+
+class OverFeatFast(Network):
+    """The fast model (table 1); 145,920,872 parameters. No normalisation, no overlapping pools.
+
+    Input [B, 231, 231, 3].
+    """
+
+    initializer: str = 'gaussian_0.01'
+    dropout: float = 0.5
+
+    @nn.compact
+    def __call__(self, images, train=False, dense=False):
+        net = self.layers(train)
+        x = net.conv('layer1_conv', images, 96, 11, stride=4)
+        x = net.max_pool('layer1', x, 2, 2)
+        x = net.conv('layer2_conv', x, 256, 5)
+        x = net.max_pool('layer2', x, 2, 2)
+        x = net.conv('layer3', x, 512, 3, padding=1)
+        x = net.conv('layer4', x, 1024, 3, padding=1)
+        x = net.conv('layer5_conv', x, 1024, 3, padding=1)
+        x = net.max_pool('layer5', x, 2, 2)
+        x = net.dropout(net.fc('layer6', x, 3072, window=6), self.dropout)
+        x = net.dropout(net.fc('layer7', x, 4096), self.dropout)
+        return net.logits('output', x, dense)
+
+
+class OverFeatAccurate(Network):
+    """The accurate model (table 3); 144,656,488 parameters.
+
+    Input [B, 221, 221, 3].
+    """
+
+    initializer: str = 'gaussian_0.01'
+    dropout: float = 0.5
+
+    @nn.compact
+    def __call__(self, images, train=False, dense=False):
+        net = self.layers(train)
+        x = net.conv('layer1_conv', images, 96, 7, stride=2)
+        x = net.max_pool('layer1', x, 3, 3)
+        x = net.conv('layer2_conv', x, 256, 7)
+        x = net.max_pool('layer2', x, 2, 2)
+        x = net.conv('layer3', x, 512, 3, padding=1)
+        x = net.conv('layer4', x, 512, 3, padding=1)
+        x = net.conv('layer5', x, 1024, 3, padding=1)
+        x = net.conv('layer6_conv', x, 1024, 3, padding=1)
+        x = net.max_pool('layer6', x, 3, 3)
+        x = net.dropout(net.fc('layer7', x, 4096, window=5), self.dropout)
+        x = net.dropout(net.fc('layer8', x, 4096), self.dropout)
+        return net.logits('output', x, dense)

@@ -1,0 +1,46 @@
+"""PReLU-nets: He, Zhang, Ren, Sun, "Delving Deep into Rectifiers", 2015."""
+
+import flax.linen as nn
+
+from architectures import layers
+from architectures.layers import Network
+
+# Table 3: (features, convolutions) of the stages at 56, 28 and 14.
+MODELS = {
+    'A': ((256, 5), (512, 5), (512, 5)),
+    'B': ((256, 6), (512, 6), (512, 6)),
+    'C': ((384, 6), (768, 6), (896, 6)),
+}
+PYRAMID = (7, 3, 2, 1)  # 63 bins
+
+
+class PReLUNet(Network):
+    """Models A, B and C (table 3): 178,032,072, 183,343,048 and 330,623,944 parameters.
+
+    A PReLU with a slope a channel follows every layer but the last, and spatial pyramid pooling makes the last map a
+    vector. Weights start as Eq. 14 has it, with the fan out. Dense, every 14x14 window of the last map goes through
+    the pyramid.
+
+    Options: `model`, `dropout`; activation='relu' is the paper's comparison.
+
+    Input [B, 224, 224, 3].
+    """
+
+    activation: str = 'prelu'
+    initializer: str = 'he_fan_out'
+    model: str = 'A'
+    dropout: float = 0.5
+
+    @nn.compact
+    def __call__(self, images, train=False, dense=False):
+        net = self.layers(train)
+        x = net.conv('conv1', images, 96, 7, stride=2, padding=3)
+        for stage, (features, count) in enumerate(MODELS[self.model], start=2):
+            x = net.max_pool(f'pool{stage - 1}', x, 2, 2)
+            for number in range(1, count + 1):
+                x = net.conv(f'conv{stage}_{number}', x, features, 3, padding=1)
+        net.check_size(x, 14)
+        x = net.named('spp', layers.spatial_pyramid(x, PYRAMID, side=14))
+        x = net.dropout(net.fc('fc1', x, 4096), self.dropout)
+        x = net.dropout(net.fc('fc2', x, 4096), self.dropout)
+        return net.logits('fc3', x, dense)

@@ -1,0 +1,262 @@
+"""Residual networks and those made of their blocks.
+
+ResNet: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", 2015 ("v1"), and "Identity Mappings in Deep
+Residual Networks", 2016 (pre-activation, "v2"). Wide ResNet: Zagoruyko and Komodakis, 2016. ResNeXt: Xie et al.,
+"Aggregated Residual Transformations for Deep Neural Networks", 2016.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from architectures.layers import Block, Network, choose
+from architectures.stages import stage
+
+# Table 1: blocks of conv2_x to conv5_x.
+DEPTHS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+
+SHORTCUTS = ('A', 'A_centered', 'B', 'C', 'none')
+
+
+def no_gate(name, x, unit):
+    """Leaves a residual branch as it is; SENet's gate is `senet.squeeze_excite`."""
+    return x
+
+
+class ResidualBlock(Block):
+    """What the blocks share: a branch, and how it is added.
+
+    Options:
+      width: features of the inner layers.
+      stride: of the block.
+      shortcut: of section 3.3: 'A' takes every stride-th pixel and pads the new channels with zeros at the end
+        ('A_centered': half of them before), 'B' projects where the shape changes, 'C' projects everywhere, 'none' is
+        no addition at all (a plain network).
+      gate: (name, branch, unit) -> branch, before the addition.
+      dropout: between the two convolutions of a pre-activated basic block (Wide ResNet, section 2.4).
+    """
+
+    width: int = 64
+    stride: int = 1
+    shortcut: str = 'B'
+    gate: Callable = no_gate
+    dropout: float = 0.0
+
+    def identity(self, net, x, features, norm=None, kernel=1):
+        """The shortcut of x, in the shape of the branch's output; `norm=False` projects without batch norm."""
+        changes = x.shape[-1] != features or self.stride > 1
+        if self.shortcut == 'C' or (self.shortcut == 'B' and changes):
+            padding, options = kernel // 2, {'bias': None, 'linear': True, 'norm': norm}
+            return net.conv('projection', x, features, kernel, stride=self.stride, padding=padding, **options)
+        if not changes:
+            return x
+        new = features - x.shape[-1]
+        before = new // 2 if self.shortcut == 'A_centered' else 0
+        x = x[:, :: self.stride, :: self.stride]
+        return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (before, new - before)))
+
+
+class Basic(ResidualBlock):
+    """Two 3x3 convolutions (figure 5, left)."""
+
+    @nn.compact
+    def __call__(self, x):
+        net = self.layers(self.train)
+        y = net.conv('conv1', x, self.width, 3, stride=self.stride, padding=1, bias=None)
+        if self.shortcut == 'none':
+            return net.conv('conv2', y, self.width, 3, padding=1, bias=None)
+        y = net.conv('conv2', y, self.width, 3, padding=1, bias=None, linear=True)
+        return net.activate('sum', self.gate('gate', y, self) + self.identity(net, x, self.width))
+
+
+class Bottleneck(ResidualBlock):
+    """1x1, 3x3, 1x1 (figure 5, right).
+
+    Options:
+      features: of the output.
+      groups: of the 3x3 (ResNeXt's cardinality, its figure 3c).
+      stride_in: '1x1', the first, as the paper has it, or '3x3', as fb.resnet.torch does ("v1.5").
+      reduce: features of the first 1x1, where they are not `width` (SENet-154).
+      projection_kernel: the side of the shortcut's convolution (SENet-154).
+    """
+
+    features: int = 256
+    groups: int = 1
+    stride_in: str = '1x1'
+    reduce: int | None = None
+    projection_kernel: int = 1
+
+    @nn.compact
+    def __call__(self, x):
+        net = self.layers(self.train)
+        first, second = (self.stride, 1) if self.stride_in == '1x1' else (1, self.stride)
+        y = net.conv('conv1', x, self.reduce or self.width, 1, stride=first, bias=None)
+        y = net.conv('conv2', y, self.width, 3, stride=second, padding=1, groups=self.groups, bias=None)
+        if self.shortcut == 'none':
+            return net.conv('conv3', y, self.features, 1, bias=None)
+        y = net.conv('conv3', y, self.features, 1, bias=None, linear=True)
+        y = self.gate('gate', y, self)
+        return net.activate('sum', y + self.identity(net, x, self.features, kernel=self.projection_kernel))
+
+
+class PreActivated(ResidualBlock):
+    """Batch norm and ReLU before each convolution (He et al. 2016, figure 4e); 3x3, 3x3 or 1x1, 3x3, 1x1.
+
+    A projection reads the activated input and has no batch norm. `first` leaves out the first activation: what
+    precedes the network's first block is activated already.
+    """
+
+    features: int = 64
+    bottleneck: bool = False
+    first: bool = False
+
+    @nn.compact
+    def __call__(self, x):
+        net = self.layers(self.train)
+        activated = x if self.first else self.pre(net, 'preact', x)
+        changes = x.shape[-1] != self.features or self.stride > 1
+        shortcut = self.identity(net, activated if changes else x, self.features, norm=False)
+        plain = {'bias': None, 'linear': True, 'norm': False}
+        if self.bottleneck:
+            y = net.conv('conv1', activated, self.width, 1, **plain)
+            y = self.pre(net, 'conv1', y)
+            y = net.conv('conv2', y, self.width, 3, stride=self.stride, padding=1, **plain)
+            y = net.conv('conv3', self.pre(net, 'conv2', y), self.features, 1, **plain)
+        else:
+            y = net.conv('conv1', activated, self.width, 3, stride=self.stride, padding=1, **plain)
+            y = net.dropout(self.pre(net, 'conv1', y), self.dropout)
+            y = net.conv('conv2', y, self.width, 3, padding=1, **plain)
+        return self.gate('gate', y, self) + shortcut
+
+    def pre(self, net, name, x):
+        return net.activate(name, net.norm(f'{name}_bn', x))
+
+
+class ResNet(Network):
+    """ResNet for ImageNet (table 1), and plain, wide, aggregated and gated ones of the same plan.
+
+    Defaults are the paper's and its Caffe release's: stride in a bottleneck's first 1x1, a stem pool that rounds up.
+    Batch norm follows each convolution, which has no bias.
+
+    Options:
+      depths: blocks of conv2_x to conv5_x.
+      bottleneck: which block.
+      widths: inner features of a block, by stage.
+      shortcut: 'A' (table 2's 18 and 34 layers), 'B', 'C', 'A_centered', 'none' (the plain networks).
+      stride_in: '1x1' (v1, the paper) or '3x3' (v1.5: fb.resnet.torch, torchvision, timm).
+      preactivation: v2, the blocks of He et al. 2016 as in fb.resnet.torch: stride in the 3x3, a BN-ReLU before the stem's
+        pool and one after the last block.
+      stem_pool: 'ceil' (Caffe) or 'padded' (Torch): both give 56x56, of other windows.
+      groups: of the 3x3 convolutions.
+      gate: see `ResidualBlock`.
+      scan: runs the equal blocks of a stage as one `jax.lax.scan`, to compile in a fraction of the time.
+      remat: recomputes each block in the backward pass, to train in a fraction of the memory.
+
+    Input [B, 224, 224, 3].
+    """
+
+    batch_norm: bool = True
+    depths: tuple = DEPTHS[18]
+    bottleneck: bool = False
+    widths: tuple = (64, 128, 256, 512)
+    shortcut: str = 'B'
+    stride_in: str = '1x1'
+    preactivation: bool = False
+    stem_pool: str = 'ceil'
+    groups: int = 1
+    fc_initializer: str = 'he_fan_out'
+    gate: Callable = no_gate
+    scan: bool = False
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, images, train=False, dense=False):
+        choose('shortcut', self.shortcut, SHORTCUTS)
+        choose('stride_in', self.stride_in, ('1x1', '3x3'))
+        choose('stem_pool', self.stem_pool, ('ceil', 'padded'))
+        net = self.layers(train)
+        x = net.conv('conv1', images, 64, 7, stride=2, padding=3, bias=None)
+        x = net.max_pool('pool1', x, 3, 2, **({'ceil': True} if self.stem_pool == 'ceil' else {'padding': 1}))
+        for number, (depth, width) in enumerate(zip(self.depths, self.widths, strict=True), start=2):
+            kind, options = self.block(width, 64 * 2 ** (number - 2))
+            first = {'stride': 1 if number == 2 else 2}
+            if self.preactivation and number == 2:
+                first['first'] = True
+            x = stage(net, f'conv{number}_x', kind, depth, options, first, x, self.scan, self.remat)
+        if self.preactivation:
+            x = net.named('conv5_x', net.activate('postact', net.norm('postact_bn', x)))
+        x = net.average('pool5', x, 7, dense)
+        return net.logits('fc', x, dense, init=self.fc_initializer)
+
+    def block(self, width, base):
+        """The class of a stage's blocks and their options."""
+        options = {'width': width, 'shortcut': self.shortcut, 'gate': self.gate}
+        if self.preactivation:
+            features = 4 * base if self.bottleneck else base
+            return PreActivated, options | {'features': features, 'bottleneck': self.bottleneck}
+        if self.bottleneck:
+            return Bottleneck, options | {'features': 4 * base, 'groups': self.groups, 'stride_in': self.stride_in}
+        return Basic, options
+
+
+class CifarResNet(Network):
+    """The ResNets and plain networks of section 4.2, of 6n + 2 layers, for 32x32 images; shortcut A.
+
+    Options: `depth`, `shortcut`, `scan`, `remat`, as in `ResNet`.
+    """
+
+    num_classes: int = 10
+    batch_norm: bool = True
+    depth: int = 20
+    shortcut: str = 'A'
+    scan: bool = False
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, images, train=False, dense=False):
+        choose('shortcut', self.shortcut, SHORTCUTS)
+        net = self.layers(train)
+        x = net.conv('conv1', images, 16, 3, padding=1, bias=None)
+        for number, width in enumerate((16, 32, 64), start=1):
+            options = {'width': width, 'shortcut': self.shortcut}
+            first = {'stride': 1 if number == 1 else 2}
+            x = stage(net, f'stage{number}', Basic, (self.depth - 2) // 6, options, first, x, self.scan, self.remat)
+        return net.logits('fc', net.average('pool', x, 8, dense), dense)
+
+
+class WideResNet(Network):
+    """Wide ResNet for CIFAR (table 1), of 6n + 4 layers: pre-activated blocks, `widen` times as wide.
+
+    Weights start with the fan in and the classifier as Torch's, as in the authors' code.
+
+    Options: `depth`, `widen`, `dropout` (0.3 in the paper's CIFAR runs with dropout), `scan`, `remat`.
+    """
+
+    num_classes: int = 10
+    initializer: str = 'he_fan_in'
+    batch_norm: bool = True
+    depth: int = 28
+    widen: int = 10
+    dropout: float = 0.0
+    scan: bool = False
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, images, train=False, dense=False):
+        net = self.layers(train)
+        x = net.conv('conv1', images, 16, 3, padding=1, bias=None, linear=True, norm=False)
+        for number, base in enumerate((16, 32, 64), start=2):
+            width = base * self.widen
+            options = {'width': width, 'features': width, 'dropout': self.dropout}
+            first = {'stride': 1 if number == 2 else 2}
+            depth = (self.depth - 4) // 6
+            x = stage(net, f'conv{number}', PreActivated, depth, options, first, x, self.scan, self.remat)
+        x = net.named('conv4', net.activate('postact', net.norm('postact_bn', x)))
+        return net.logits('fc', net.average('pool', x, 8, dense), dense, init='torch')

@@ -1,0 +1,84 @@
+"""VGG: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2014."""
+
+import flax.linen as nn
+
+from architectures.layers import Network
+
+# Table 1, a column a network: the convolutions of each block, conv<side>-<features>; a 2x2 max pool ends a block.
+COLUMNS = {
+    'A': (
+        ('3-64',),
+        ('3-128',),
+        ('3-256', '3-256'),
+        ('3-512', '3-512'),
+        ('3-512', '3-512'),
+    ),
+    'A-LRN': (
+        ('3-64', 'LRN'),
+        ('3-128',),
+        ('3-256', '3-256'),
+        ('3-512', '3-512'),
+        ('3-512', '3-512'),
+    ),
+    'B': (
+        ('3-64', '3-64'),
+        ('3-128', '3-128'),
+        ('3-256', '3-256'),
+        ('3-512', '3-512'),
+        ('3-512', '3-512'),
+    ),
+    'C': (
+        ('3-64', '3-64'),
+        ('3-128', '3-128'),
+        ('3-256', '3-256', '1-256'),
+        ('3-512', '3-512', '1-512'),
+        ('3-512', '3-512', '1-512'),
+    ),
+    'D': (
+        ('3-64', '3-64'),
+        ('3-128', '3-128'),
+        ('3-256', '3-256', '3-256'),
+        ('3-512', '3-512', '3-512'),
+        ('3-512', '3-512', '3-512'),
+    ),
+    'E': (
+        ('3-64', '3-64'),
+        ('3-128', '3-128'),
+        ('3-256', '3-256', '3-256', '3-256'),
+        ('3-512', '3-512', '3-512', '3-512'),
+        ('3-512', '3-512', '3-512', '3-512'),
+    ),
+}
+
+
+class VGG(Network):
+    """A column of table 1: 11 to 19 layers with weights, 132,863,336 to 143,667,240 parameters.
+
+    Every convolution has stride 1 and keeps the size of its map. The paper draws weights of VARIANCE 0.01, a standard
+    deviation of 0.1 (the lecture's variance of 0.1 is initializer='gaussian_0.316'); in it only A starts from there,
+    the deeper networks from a trained A.
+
+    Options: `column`, `lrn` (of A-LRN), `dropout`; `batch_norm` makes it torchvision's vgg*_bn.
+
+    Input [B, 224, 224, 3].
+    """
+
+    initializer: str = 'gaussian_0.1'
+    column: str = 'D'
+    lrn: str = 'paper'
+    dropout: float = 0.5
+
+    @nn.compact
+    def __call__(self, images, train=False, dense=False):
+        net, x = self.layers(train), images
+        for block, row in enumerate(COLUMNS[self.column], start=1):
+            for number, entry in enumerate(row, start=1):
+                if entry == 'LRN':
+                    x = net.lrn(x)
+                    continue
+                side, features = map(int, entry.split('-'))
+                x = net.conv(f'conv{block}_{number}', x, features, side, padding=side // 2)
+            x = net.max_pool(f'pool{block}', x, 2, 2)
+        x = net.dropout(net.fc('fc6', x, 4096, window=7), self.dropout)
+        x = net.dropout(net.fc('fc7', x, 4096), self.dropout)
+        return net.logits('fc8', x, dense)

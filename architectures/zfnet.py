@@ -1,0 +1,38 @@
+"""ZFNet: Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2013 (ECCV 2014)."""
+
+import flax.linen as nn
+
+from architectures.layers import Network
+
+
+class ZFNet(Network):
+    """ZFNet (figure 3); 62,357,608 parameters, 107,627,624 with the wider layers of table 2's model (b).
+
+    AlexNet in one tower, with smaller windows and strides at the start. Sizes 110-55-26-13-6 round up, as in
+    cuda-convnet: conv1 and the pools hang over the bottom and right. The contrast normalisation of layers 1 and 2
+    follows the pool; the paper gives no constants, and these are AlexNet's.
+
+    Options: `widths` of layers 3 to 5 (the lecture's ZFNet is `zfnet_wide`), `lrn`, `dropout`.
+
+    Input [B, 224, 224, 3].
+    """
+
+    initializer: str = 'gaussian_0.01'
+    widths: tuple = (384, 384, 256)
+    lrn: str = 'paper'
+    dropout: float = 0.5
+
+    @nn.compact
+    def __call__(self, images, train=False, dense=False):
+        net = self.layers(train)
+        x = net.conv('layer1_conv', images, 96, 7, stride=2, ceil=True)
+        x = net.named('layer1', net.lrn(net.max_pool('layer1_pool', x, 3, 2, ceil=True)))
+        x = net.conv('layer2_conv', x, 256, 5, stride=2)
+        x = net.named('layer2', net.lrn(net.max_pool('layer2_pool', x, 3, 2, ceil=True)))
+        x = net.conv('layer3', x, self.widths[0], 3, padding=1)
+        x = net.conv('layer4', x, self.widths[1], 3, padding=1)
+        x = net.conv('layer5_conv', x, self.widths[2], 3, padding=1)
+        x = net.max_pool('layer5', x, 3, 2, ceil=True)
+        x = net.dropout(net.fc('layer6', x, 4096, window=6), self.dropout)
+        x = net.dropout(net.fc('layer7', x, 4096), self.dropout)
+        return net.logits('output', x, dense)
