@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import jax
 import jax.numpy as jnp
 
 from architectures import alexnet, densenet, inception, lenet, overfeat, prelu_net, resnet, senet, vgg, zfnet
@@ -25,12 +26,8 @@ _REGISTRY = {
     'overfeat_accurate': overfeat.OverFeatAccurate,
     'googlenet': inception.GoogLeNet,
     'bn_inception': inception.BNInception,
-    **{
-        f'vgg_{column.lower().replace("-", "_")}': functools.partial(vgg.VGG, column=column) for column in vgg.COLUMNS
-    },
-    **{
-        f'prelu_net_{model.lower()}': functools.partial(prelu_net.PReLUNet, model=model) for model in prelu_net.MODELS
-    },
+    **{f'vgg_{column.lower().replace("-", "_")}': functools.partial(vgg.VGG, column=column) for column in vgg.COLUMNS},
+    **{f'prelu_net_{model.lower()}': functools.partial(prelu_net.PReLUNet, model=model) for model in prelu_net.MODELS},
     'plain18': functools.partial(_plain, depths=resnet.DEPTHS[18]),
     'plain34': functools.partial(_plain, depths=resnet.DEPTHS[34]),
     'resnet18': functools.partial(resnet.ResNet, depths=resnet.DEPTHS[18]),
@@ -46,9 +43,7 @@ _REGISTRY = {
     'wrn_40_4': functools.partial(resnet.WideResNet, depth=40, widen=4),
     'resnext50_32x4d': functools.partial(_torch, depths=resnet.DEPTHS[50], widths=_wide, groups=32),
     'resnext101_32x4d': functools.partial(_torch, depths=resnet.DEPTHS[101], widths=_wide, groups=32),
-    'resnext101_64x4d': functools.partial(
-        _torch, depths=resnet.DEPTHS[101], widths=(256, 512, 1024, 2048), groups=64
-    ),
+    'resnext101_64x4d': functools.partial(_torch, depths=resnet.DEPTHS[101], widths=(256, 512, 1024, 2048), groups=64),
     **{
         f'densenet{depth}': functools.partial(densenet.DenseNet, blocks=densenet.BLOCKS[depth])
         for depth in (121, 169, 201, 264)
@@ -124,3 +119,16 @@ def activations(model, variables, images, **options):
     """
     _, state = model.apply(variables, images, mutable=['activations'], **options)
     return dict(state['activations'])
+
+
+def initialise(model, seed, image_shape, train=False):
+    """The variables of a network, its weights drawn by its initialisers.
+
+    Args:
+      model: a network of `create`.
+      seed: of the weights.
+      image_shape: (H, W, C).
+      train: whether auxiliary heads get their parameters too.
+    """
+    init = functools.partial(model.init, train=train)  # jitted: only the weights are computed, not the forward pass
+    return jax.jit(init)(jax.random.key(seed), jnp.zeros((1, *image_shape)))

@@ -49,12 +49,38 @@ def convolution(images, kernel, stride, pads, groups=1):
     if groups > 1:
         return _grouped(images, kernel, stride, pads, groups)
     if kernel.shape[:2] == (1, 1) and not any(itertools.chain(*pads)):
-        return jnp.dot(images[:, :: stride[0], :: stride[1]], kernel[0, 0])
+        return _pointwise(images[:, :: stride[0], :: stride[1]], kernel[0, 0])
     if stride == (1, 1) and not any(itertools.chain(*pads)) and is_tiny(images.shape, kernel.shape):
         return toeplitz_convolution(images, kernel)
     if stride != (1, 1):
         return strided_convolution(images, kernel, stride, pads)
+    if kernel.shape[:2] == (3, 3) and min(kernel.shape[2:]) >= 64 and images.dtype == jnp.float32:
+        return winograd_convolution(images, kernel, pads)
     return _plain(images, kernel, stride, pads)
+
+
+def _pointwise(images, matrix):
+    """A 1x1 convolution. Two axes, so that the gradient too is a product of matrices: of more, XLA makes transposes."""
+    return _product(images.reshape(-1, len(matrix)), matrix).reshape(*images.shape[:-1], -1)
+
+
+@jax.custom_vjp
+def _product(x, matrix):
+    """[N, C] @ [C, F], N large. The gradient to the matrix is taken as the product whose first operand is narrow."""
+    return x @ matrix
+
+
+def _product_backward(residuals, gradient):
+    x, matrix = residuals
+    to_x = lax.dot_general(gradient, matrix, (((1,), (1,)), ((), ())))
+    over_n = (((0,), (0,)), ((), ()))
+    if x.shape[1] <= gradient.shape[1]:
+        return to_x, lax.dot_general(x, gradient, over_n)
+    # The barrier keeps XLA from turning it round again: 7 ms against 10 for 25088 x 256 x 64.
+    return to_x, lax.optimization_barrier(lax.dot_general(gradient, x, over_n)).T
+
+
+_product.defvjp(lambda x, matrix: (x @ matrix, (x, matrix)), _product_backward)
 
 
 def _plain(images, kernel, stride, pads):
@@ -130,6 +156,93 @@ def _interleave(phases, stride, offset, shape):
     if any(missing):  # rows beyond the last window
         whole = jnp.pad(whole, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)))
     return whole[:, offset[0] : offset[0] + shape[1], offset[1] : offset[1] + shape[2]]
+
+
+# Winograd's F(2x2, 3x3): Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015, section 4.1. A 4x4
+# tile of the images makes 2x2 outputs by 16 products where the definition takes 36: Y = A'[(G w G') * (B' d B)]A. The
+# transforms below are its matrices, each applied to both axes of a grid of arrays by `_twice`.
+
+
+def _tile_transform(a, b, c, d):
+    return a - c, b + c, c - b, b - d  # B'
+
+
+def _kernel_transform(a, b, c):
+    return a, (a + b + c) * 0.5, (a - b + c) * 0.5, c  # G
+
+
+def _output_transform(a, b, c, d):
+    return a + b + c, b - c - d  # A'
+
+
+def _gradient_transform(a, b):
+    return a, a + b, a - b, -b  # A
+
+
+def _kernel_gradient_transform(a, b, c, d):
+    return a + (b + c) * 0.5, (b - c) * 0.5, (b + c) * 0.5 + d  # G'
+
+
+def _twice(transform, grid):
+    """The transform of a grid's columns, then of its rows."""
+    half = zip(*(transform(*column) for column in zip(*grid, strict=True)), strict=True)
+    return [transform(*row) for row in half]
+
+
+def _products(left, right, contract):
+    """The grid of matrix products of two grids; `contract` is the axis of each operand that is summed over."""
+    dimensions = (((contract[0],), (contract[1],)), ((), ()))
+    pairs = [zip(*rows, strict=True) for rows in zip(left, right, strict=True)]
+    return [[lax.dot_general(a, b, dimensions) for a, b in row] for row in pairs]
+
+
+def _phases(images, window, pads, tiles):
+    """A window x window grid of [B * tiles, C]: what stands at each place of tiles two pixels apart."""
+    padding = [(p[0], 2 * count + window - 2 - size - p[0]) for p, count, size in zip(pads, tiles, images.shape[1:3])]  # fmt: skip
+    images = jnp.pad(images, ((0, 0), *padding, (0, 0)))
+    stops = [2 * count - 1 for count in tiles]
+    places = range(window)
+    grid = [[images[:, i : i + stops[0] : 2, j : j + stops[1] : 2] for j in places] for i in places]
+    return [[part.reshape(-1, images.shape[-1]) for part in row] for row in grid]
+
+
+def _output_size(images, pads):
+    return [size + sum(pad) - 2 for size, pad in zip(images.shape[1:3], pads, strict=True)]
+
+
+def _winograd(images, kernel, pads, contract):
+    size = _output_size(images, pads)
+    tiles = [-(-extent // 2) for extent in size]
+    transformed = _twice(_tile_transform, _phases(images, 4, pads, tiles))
+    products = _products(transformed, _twice(_kernel_transform, kernel), (1, contract))
+    parts = [part.reshape(len(images), *tiles, -1) for row in _twice(_output_transform, products) for part in row]
+    return _interleave(parts, (2, 2), (0, 0), (len(images), *size, parts[0].shape[-1]))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def winograd_convolution(images, kernel, pads):
+    """A 3x3 convolution of stride 1 by Winograd's minimal filtering: 2.25 times fewer multiplications.
+
+    In float32 it is as exact as the definition (the error is about 1e-6 of the largest output). Measured: 1.4 to 2 times
+    as fast as XLA's convolution, in the forward pass and in both gradients.
+    """
+    return _winograd(images, kernel, pads, contract=0)
+
+
+def _winograd_backward(pads, residuals, gradient):
+    images, kernel = residuals
+    opposite = tuple((2 - before, 2 - after) for before, after in pads)
+    to_images = _winograd(gradient, kernel[::-1, ::-1], opposite, contract=1)
+    tiles = [-(-extent // 2) for extent in _output_size(images, pads)]
+    inputs = _twice(_tile_transform, _phases(images, 4, pads, tiles))
+    outputs = _twice(_gradient_transform, _phases(gradient, 2, ((0, 0), (0, 0)), tiles))
+    to_kernel = _twice(_kernel_gradient_transform, _products(inputs, outputs, (0, 0)))
+    return to_images, jnp.stack([jnp.stack(row) for row in to_kernel])
+
+
+winograd_convolution.defvjp(
+    lambda images, kernel, pads: (_winograd(images, kernel, pads, contract=0), (images, kernel)), _winograd_backward
+)
 
 
 def is_tiny(image_shape, kernel_shape):
@@ -250,36 +363,73 @@ def batch_norm(x, scale, bias, epsilon):
     """Batch normalisation with its gradient in closed form: 2.4 to 3.7 times as fast as that of autodiff.
 
     Args:
-      x: [G, N, C]; each of the G groups is normalised by itself.
+      x: [..., C].
       scale, bias: [C].
 
     Returns:
-      y [G, N, C], mean [G, C], biased variance [G, C]. No gradient flows through the last two.
+      y like x, mean [C], biased variance [C]. No gradient flows through the last two.
     """
     return _batch_norm_forward(x, scale, bias, epsilon)[0]
 
 
 def _batch_norm_forward(x, scale, bias, epsilon):
-    wide = x.astype(jnp.float32)
-    mean = wide.mean(1)
-    variance = jnp.maximum((wide * wide).mean(1) - mean * mean, 0)
+    wide, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
+    mean = wide.mean(axes)
+    variance = jnp.maximum((wide * wide).mean(axes) - mean * mean, 0)
     factor = lax.rsqrt(variance + epsilon)
-    slope = factor * scale[None]
-    y = wide * slope[:, None] + (bias[None] - mean * slope)[:, None]
+    slope, intercept = _settled(factor * scale, bias - mean * factor * scale)
+    y = wide * _last(slope, x) + _last(intercept, x)
     return (y.astype(x.dtype), mean, variance), (x, mean, factor, scale)
 
 
 def _batch_norm_backward(epsilon, residuals, gradients):
     x, mean, factor, scale = residuals
-    g, wide = gradients[0].astype(jnp.float32), x.astype(jnp.float32)
-    total = g.sum(1)
-    along = ((g * wide).sum(1) - total * mean) * factor  # sum of g times the normalised x
-    slope, count = factor * scale[None], x.shape[1]
-    # slope * (g - total/N - normalised * along/N), as one multiply-add of g and one of x
+    g, wide, axes = gradients[0].astype(jnp.float32), x.astype(jnp.float32), tuple(range(x.ndim - 1))
+    total = g.sum(axes)
+    along = ((g * wide).sum(axes) - total * mean) * factor  # sum of g times the normalised x
+    slope, count = factor * scale, x.size // x.shape[-1]
+    # slope * (g - total/N - normalised * along/N), as one multiple of g and one of x
     per_x = -slope * factor * along / count
     constant = -slope * total / count - per_x * mean
-    to_x = g * slope[:, None] + wide * per_x[:, None] + constant[:, None]
-    return to_x.astype(x.dtype), along.sum(0).astype(scale.dtype), total.sum(0).astype(scale.dtype)
+    slope, per_x, constant = _settled(slope, per_x, constant)
+    to_x = g * _last(slope, x) + wide * _last(per_x, x) + _last(constant, x)
+    return to_x.astype(x.dtype), along.astype(scale.dtype), total.astype(scale.dtype)
 
 
 batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
+
+
+def _settled(*vectors):
+    """The vectors, each [C] float32, as they are, but computed once.
+
+    XLA fuses what makes them into every loop that uses them, to be computed again for each element; into a product it
+    fuses nothing. It takes a third of the instructions out of a deep network's step, and the time to compile them.
+    """
+    return tuple(jnp.eye(len(vectors), dtype=jnp.float32) @ jnp.stack(vectors))
+
+
+def _last(values, x):
+    """[C] with as many axes as x."""
+    return values.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+# Fusion
+
+
+@jax.custom_vjp
+def separate_gradient(x):
+    """x; its gradient is computed and stored in one place instead of in every loop that reads it.
+
+    In a dense block the gradient of a map is a sum over all layers above it, and XLA writes that sum out in the loop of
+    every layer: code of the square of the depth, and minutes to compile it. A branch that it cannot foresee ends a
+    loop; this one costs a copy. (`lax.optimization_barrier` is gone before the CPU backend fuses.)
+    """
+    return x
+
+
+def _separate(gradient):
+    first = gradient.reshape(-1)[0]
+    return lax.cond(first == first, lambda g: g, lambda g: g * jnp.nan, gradient)  # the same, whatever the branch
+
+
+separate_gradient.defvjp(lambda x: (x, None), lambda _, gradient: (_separate(gradient),))

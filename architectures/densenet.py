@@ -5,7 +5,7 @@ import dataclasses
 import flax.linen as nn
 import jax.numpy as jnp
 
-from architectures.layers import Block, Network, average_pool
+from architectures.layers import Block, Network, average_pool, separate_gradient
 
 # Table 1: layers of the four dense blocks.
 BLOCKS = {
@@ -47,6 +47,8 @@ class DenseBlock(Block):
         for number in range(1, self.count + 1):
             new = layer(**self.shared, **self.options, train=self.train, name=f'layer{number}')(x)
             x = jnp.concatenate([x, new], axis=-1)
+            if number % 8 == 0:
+                x = separate_gradient(x)
         return x
 
 

@@ -109,6 +109,11 @@ def average_pool(x, window, stride, padding=0):
     return nn.avg_pool(x, (window, window), (stride, stride), pads, count_include_pad=True)
 
 
+def separate_gradient(x):
+    """x; a place to break what XLA would fuse in the backward pass (see `cpu.separate_gradient`)."""
+    return cpu.separate_gradient(x) if _tuned() else x
+
+
 def global_average(x):
     """The mean over space, [B, H, W, C] -> [B, 1, 1, C]."""
     return jnp.mean(x, (1, 2), keepdims=True)
@@ -207,22 +212,27 @@ class BatchNorm(nn.Module):
         size = min(self.group_size or len(x), len(x))
         if len(x) % size:
             raise UserError(f'a batch of {len(x)} is not whole groups of group_size={self.group_size}')
-        normalise = cpu.batch_norm if _tuned() else _batch_norm
-        y, means, variances = normalise(x.reshape(len(x) // size, -1, *channels), scale, bias, self.epsilon)
+        normalise = functools.partial(cpu.batch_norm if _tuned() else batch_norm, epsilon=self.epsilon)
+        if size == len(x):
+            y, batch_mean, batch_var = normalise(x, scale, bias)
+        else:
+            groups = x.reshape(len(x) // size, size, *x.shape[1:])
+            y, means, variances = jax.vmap(normalise, in_axes=(0, None, None))(groups, scale, bias)
+            y, batch_mean, batch_var = y.reshape(x.shape), means.mean(0), variances.mean(0)
         if not self.is_initializing():
             count = x.size // channels[0] * size // len(x)
             keep, take = self.momentum, 1 - self.momentum
-            mean.value = keep * mean.value + take * means.mean(0)
-            var.value = keep * var.value + take * variances.mean(0) * (count / max(count - 1, 1))
-        return y.reshape(x.shape)
+            mean.value = keep * mean.value + take * batch_mean
+            var.value = keep * var.value + take * batch_var * (count / max(count - 1, 1))
+        return y
 
 
-def _batch_norm(x, scale, bias, epsilon):
-    """`cpu.batch_norm` as the formula."""
+def batch_norm(x, scale, bias, epsilon):
+    """Batch normalisation of [B, H, W, C]: y, mean [C], biased variance [C]; none flows back through the last two."""
     wide = x.astype(jnp.float32)
-    mean, variance = wide.mean(1), wide.var(1)
-    normalised = (wide - mean[:, None]) * lax.rsqrt(variance + epsilon)[:, None]
-    y = (normalised * scale[None, None] + bias[None, None]).astype(x.dtype)
+    mean, variance = wide.mean((0, 1, 2)), wide.var((0, 1, 2))
+    normalised = (wide - per_map(mean)) * per_map(lax.rsqrt(variance + epsilon))
+    y = (normalised * per_map(scale) + per_map(bias)).astype(x.dtype)
     return y, lax.stop_gradient(mean), lax.stop_gradient(variance)
 
 

@@ -33,6 +33,7 @@ def get_config():
     # Optimisation
     config.loss = 'cross_entropy'  # cross_entropy, penalty, discriminative_penalty
     config.rubbish_penalty = 1.0  # of discriminative_penalty
+    config.auxiliary_weight = 0.3  # of the loss of each auxiliary head, where a network has any
     config.optimizer = 'sgd'  # sgd, momentum, nesterov, adagrad, rmsprop, adam, sdlm
     config.momentum = 0.9  # of momentum and nesterov
     config.weight_decay = 0.0  # L2, in the gradient

@@ -5,6 +5,7 @@ import functools
 import jax
 
 import architectures
+from architectures import layers
 from errors import UserError, first_line
 from input_pipeline import loader, sources
 from input_pipeline.colour import scale_range
@@ -19,7 +20,15 @@ def check(config):
             raise UserError(f'{key} must be above 0, not {config[key]}')
     if not 0 <= config.sdlm_memory < 1:
         raise UserError(f'sdlm_memory must be at least 0 and below 1, not {config.sdlm_memory}')
-    for key in ('seed', 'checkpoint_every_steps', 'stop_at_step', 'workers', 'weight_decay', 'momentum'):
+    for key in (
+        'seed',
+        'checkpoint_every_steps',
+        'stop_at_step',
+        'workers',
+        'weight_decay',
+        'momentum',
+        'auxiliary_weight',
+    ):
         if config[key] < 0:
             raise UserError(f'{key} must be at least 0, not {config[key]}')
     if config.distortion.versions < 1:
@@ -73,7 +82,8 @@ def open_split(config, split):
 def counter(config, model, loss):
     """The jitted (variables, batch) -> sums of `step.count_errors`, for a config."""
     preprocess = preprocessing(config, 0, train=False)
-    return jax.jit(functools.partial(step.count_errors, model=model, loss=loss, preprocess=preprocess))
+    count = functools.partial(step.count_errors, model=model, loss=loss, preprocess=preprocess)
+    return jax.jit(count, compiler_options=layers.compiler_options())
 
 
 def test_batches(config, source, mesh_size):
@@ -129,6 +139,7 @@ class Run:
             optimizer=self.optimizer,
             preprocess=preprocess,
             seed=config.seed,
+            auxiliary_weight=config.auxiliary_weight,
         )
         self.resident = loader.fits_in_memory(self.source)
         if config.optimizer == 'sdlm' and not self.resident:
@@ -140,7 +151,7 @@ class Run:
             pixels = loader.in_memory(self.source, config.image_size, config.channels, config.fit)
             self.data = jax.device_put(pixels, self.whole)
             one = step.resident_steps(one, config.batch_size, self.cut)
-        self.advance = jax.jit(one, donate_argnums=0)
+        self.advance = jax.jit(one, donate_argnums=0, compiler_options=layers.compiler_options())
         self.refresh_curvature = jax.jit(
             functools.partial(
                 step.refresh_curvature,

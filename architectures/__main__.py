@@ -1,0 +1,62 @@
+"""The networks, or the layers of one: `python -m architectures`, `python -m architectures vgg_d`."""
+
+import argparse
+import ast
+import contextlib
+import json
+import os
+import sys
+
+import jax
+
+from architectures import describe
+from errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors end in one line, as all of ours."""
+
+    def error(self, message):
+        raise UserError(message)
+
+
+def _option(text):
+    """('key', value) of KEY=VALUE; a value that is no literal of Python is a string."""
+    key, equals, value = text.partition('=')
+    if not equals:
+        raise UserError(f'--option {text}: an option is KEY=VALUE')
+    with contextlib.suppress(ValueError, SyntaxError):
+        value = ast.literal_eval(value)
+    return key, value
+
+
+def main():
+    """Prints what the command line asks for; returns the exit code: 0, or 2 after an error that the user can mend."""
+    parser = Parser(prog='python -m architectures', description=__doc__.partition(':')[0] + '.')
+    parser.add_argument('name', nargs='?', default='*', help="a network, or a pattern: 'resnet*'; without one: all")
+    parser.add_argument(
+        '--option', action='append', default=[], metavar='KEY=VALUE', help='an option of the network; may be repeated'
+    )
+    parser.add_argument('--image_size', type=int, metavar='N', help='side of the images, which it then reads dense')
+    parser.add_argument('--json', action='store_true', help='as JSON')
+    try:
+        flags = parser.parse_args()
+        jax.config.update('jax_platforms', 'cpu')  # nothing is computed: leave the accelerator to those who compute
+        options = dict(map(_option, flags.option))
+        if any(wildcard in flags.name for wildcard in '*?['):
+            if options or flags.image_size is not None:
+                raise UserError('--option and --image_size are for one network: name it')
+            found, show = describe.networks(flags.name), describe.table
+        else:
+            found, show = describe.network(flags.name, options, flags.image_size), describe.text
+        print(json.dumps(found, indent=2, default=str) if flags.json else show(found), flush=True)
+    except UserError as error:
+        print(f'architectures: error: {" ".join(str(error).split())}', file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python flushes once more at its end
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,234 @@
+"""The table of the networks and the layers of one, as data and as text. Nothing is computed: networks are traced."""
+
+import fnmatch
+import math
+import textwrap
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+import architectures
+from architectures import layers, receptive_field
+from architectures.catalogue import NETWORKS
+from errors import UserError, first_line, nearest
+
+LEGEND = (
+    'Parameters include those of a batch norm or PReLU. Field: pixels on a side that one output sees, padding '
+    'included, or all of the image. Stride: pixels from one output to the next.'
+)
+COUNTS = ('parameters', 'statistics', 'multiply_adds')
+
+
+class Layer(NamedTuple):
+    """A layer of a network.
+
+    Fields:
+      name: the path of its module, or the network's name for an activation that is no module's.
+      output_shape: (H, W, C); a vector is 1x1.
+      kernel_shape: of its weights: (rows, columns, inputs, outputs), (inputs, outputs); None where it has none.
+      parameters: trainable scalars, with those of its batch norm (two a channel) or PReLU (one a channel).
+      statistics: scalars of the running means and variances of its batch norm.
+      multiply_adds: the size of the kernel times the places where it is applied.
+      receptive_field: pixels on a side that one output sees, padding included; None is the whole image.
+      stride: pixels between what neighbouring outputs see; None where there are no neighbours.
+    """
+
+    name: str
+    output_shape: tuple
+    kernel_shape: tuple | None
+    parameters: int
+    statistics: int
+    multiply_adds: int
+    receptive_field: int | None
+    stride: int | None
+
+
+def networks(pattern='*'):
+    """What the catalogue says of the networks that match, as dictionaries for JSON.
+
+    Args:
+      pattern: of their names, with a shell's wildcards.
+
+    Raises:
+      UserError: none matches.
+    """
+    found = fnmatch.filter(architectures.names(), pattern)
+    if not found:
+        close = nearest(pattern.strip('*?'), architectures.names())
+        raise UserError(f'no architecture matches {pattern!r}{close} `python -m architectures` lists them.')
+    return [_entry(name) for name in found]
+
+
+def _entry(name):
+    entry = NETWORKS[name]
+    fields = {key: getattr(entry, key) for key in ('input_shape', 'num_classes', *COUNTS, 'differs')}
+    published = entry.published and entry.published._asdict()
+    return {'name': name, 'year': entry.year, 'paper': str(entry.paper), **fields, 'published': published}
+
+
+def network(name, options=None, image_size=None):
+    """One network: as in `networks`, but of these options and counted anew, and its `layers`.
+
+    Args:
+      name: of `architectures.names()`.
+      options: of `architectures.create`.
+      image_size: side of the images, which the network then reads dense; None is the paper's.
+
+    Raises:
+      UserError: unknown name or option, a value that the network cannot have, images that are too small.
+    """
+    options = options or {}
+    given = ', '.join(f'{key}={value!r}' for key, value in options.items())
+    try:
+        model = architectures.create(name, **options)
+        entry = _entry(name)
+        rows, columns, channels = entry['input_shape']
+        if image_size is not None:
+            rows = columns = image_size
+            given += f'{", " if given else ""}images of {rows}x{columns}'
+        traced = layers_of(model, (rows, columns, channels), dense=image_size is not None)
+    except UserError:
+        raise
+    except Exception as error:  # whatever Flax and JAX make of an odd value
+        raise UserError(f'{name} does not work with {given} ({type(error).__name__}: {first_line(error)})') from error
+    empty = next((layer.name for layer in traced if min(layer.output_shape) < 1), None)
+    if empty:
+        raise UserError(f'{name} does not work with {given}: {empty} is empty')
+    entry |= {'input_shape': (rows, columns, channels), 'num_classes': model.num_classes, 'options': options}
+    entry |= {count: sum(getattr(layer, count) for layer in traced) for count in COUNTS}
+    return entry | {'layers': [layer._asdict() for layer in traced]}
+
+
+def layers_of(model, image_shape, dense=False):
+    """The layers of a network, in the order in which they run: what has parameters, and what else the network names.
+
+    Args:
+      model: a network of `architectures.create`.
+      image_shape: (H, W, C).
+      dense: as in `layers.Network`.
+
+    Returns:
+      A list of `Layer`.
+    """
+    model = model.clone(**{how: False for how in ('scan', 'remat') if hasattr(model, how)})  # how it runs, not what
+    calls, outputs, named = [], [], []
+
+    def record(call, args, options, context):
+        output = call(*args, **options)
+        if context.method_name == '__call__':
+            calls.append((context.module.path, _own(context.module, 'params'), _own(context.module, 'batch_stats')))
+            outputs.append(output)
+        return output
+
+    def forward(images):
+        options = {'train': False, 'dense': dense, 'rngs': {'params': jax.random.key(0)}}
+        with nn.intercept_methods(record):
+            _, state = model.apply({}, images, mutable=['params', 'batch_stats', 'activations'], **options)
+        named.extend(state['activations'])
+        return outputs + list(state['activations'].values())
+
+    with layers.plain_forms():
+        jaxpr = jax.make_jaxpr(forward)(jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)).jaxpr
+    fields = receptive_field.fields(jaxpr, [receptive_field.IMAGE])
+    order = {variable: at for at, equation in enumerate(jaxpr.eqns) for variable in equation.outvars}
+    traced = [(order[v], v.aval.shape, field) for v, field in zip(jaxpr.outvars, fields, strict=True)]
+    found = {}
+    for (path, params, statistics), output in zip(calls, traced[: len(calls)], strict=True):
+        if params:
+            name = '/'.join(path).removesuffix('_bn').removesuffix('_prelu')
+            found.setdefault(name, []).append(_Part(params, statistics, *output))
+    for name, output in zip(named, traced[len(calls) :], strict=True):
+        found.setdefault(name, [_Part({}, {}, *output)])
+    return [_layer(name, found[name]) for name in sorted(found, key=lambda name: found[name][-1].position)]
+
+
+class _Part(NamedTuple):
+    """A module that belongs to a layer: a convolution, its batch norm, its PReLU; or a bare activation."""
+
+    params: dict
+    statistics: dict
+    position: int  # of the operation that makes the output, among all
+    shape: tuple
+    field: receptive_field.Field
+
+
+def _own(module, collection):
+    """The variables of a module, without those of the modules in it."""
+    return {name: leaf for name, leaf in module.variables.get(collection, {}).items() if hasattr(leaf, 'shape')}
+
+
+def _layer(name, parts):
+    kernel, multiply_adds = None, 0
+    for part in parts:
+        if 'kernel' in part.params:
+            kernel = part.params['kernel'].shape
+            multiply_adds = math.prod(kernel) * math.prod(part.shape[1:-1])
+    last = parts[-1]
+    output_shape = last.shape[1:] if len(last.shape) > 2 else (1, 1, last.shape[1])
+    return Layer(
+        name=name,
+        output_shape=output_shape,
+        kernel_shape=kernel,
+        parameters=sum(leaf.size for part in parts for leaf in part.params.values()),
+        statistics=sum(leaf.size for part in parts for leaf in part.statistics.values()),
+        multiply_adds=multiply_adds,
+        receptive_field=None if last.field.size == math.inf else last.field.size,
+        stride=last.field.stride if output_shape[0] > 1 else None,
+    )
+
+
+# As text
+
+
+def table(entries):
+    """The table of what `networks` returns."""
+    rows = []
+    for entry in entries:
+        paper, published = NETWORKS[entry['name']].paper.short, NETWORKS[entry['name']].published
+        counts = [f'{entry[count]:,}' for count in ('parameters', 'multiply_adds')]
+        rows.append([entry['name'], paper, _by(entry['input_shape']), *counts, published.brief if published else ''])
+    return _columns(['name', 'paper', 'input', '>parameters', '>multiply-adds', 'published error, %'], rows)
+
+
+def text(entry):
+    """What `network` returns, as text."""
+    rows = []
+    for layer in entry['layers']:
+        shapes = _by(layer['output_shape']), _by(layer['kernel_shape'] or ())
+        counts = [f'{layer[count]:,}' if layer[count] else '' for count in ('parameters', 'multiply_adds')]
+        field = 'all' if layer['receptive_field'] is None else layer['receptive_field']
+        rows.append([layer['name'], *shapes, *counts, field, layer['stride'] or ''])
+    rows.append(['total', '', '', f'{entry["parameters"]:,}', f'{entry["multiply_adds"]:,}', '', ''])
+    options = ''.join(f', {option}={value!r}' for option, value in entry['options'].items())
+    published = NETWORKS[entry['name']].published
+    notes = [LEGEND, '']
+    if entry['statistics']:
+        notes.append(f'Running means and variances besides: {entry["statistics"]:,}.')
+    notes.append(f'Paper: {entry["paper"]}.')
+    if published:
+        defaults = ' with the default options' if entry['options'] else ''
+        notes.append(f'Published error, %{defaults}: {published}.')
+    notes += ['Elsewhere:', *(f'- {sentence}' for sentence in entry['differs'])]
+    head = ['layer', 'output', 'kernel', '>parameters', '>multiply-adds', '>field', '>stride']
+    parts = [f'{entry["name"]}{options}: images of {_by(entry["input_shape"])}', '', _columns(head, rows), '']
+    return '\n'.join(
+        parts + [textwrap.fill(note, 110, subsequent_indent='  ', break_on_hyphens=False) for note in notes]
+    )
+
+
+def _by(sizes):
+    return 'x'.join(map(str, sizes))
+
+
+def _columns(head, rows):
+    """Rows in columns below a head; '>' before its word sets a column flush right."""
+    right = [word.startswith('>') for word in head]
+    cells = [[str(cell) for cell in row] for row in ([word.lstrip('>') for word in head], *rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for row in cells:
+        line = [f'{c:>{w}}' if flush else f'{c:{w}}' for c, w, flush in zip(row, widths, right, strict=True)]
+        lines.append('  '.join(line).rstrip())
+    return '\n'.join(lines)

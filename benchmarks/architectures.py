@@ -1,0 +1,144 @@
+"""Forward pass and training step of each network beside PyTorch's implementation of the very same."""
+
+import math
+import statistics
+
+from benchmarks import contest, peers
+
+# The networks of the bar: one a family. Batch 8, and 16 for AlexNet.
+NETWORKS = ('alexnet_owt', 'vgg_a', 'resnet18', 'resnet50', 'densenet121', 'resnext50_32x4d')
+
+
+def run(networks, phases, rounds, batch, dtype, huge_pages):
+    """Rows of the table: for each network and phase the images a second of both, the ratio and its range.
+
+    Args:
+      networks: names of `peers.PEERS`, or others, which have no peer.
+      phases: of 'train' and 'forward'.
+      rounds: timed.
+      batch: images a step; 0 is 8, and 16 for alexnet_owt.
+      dtype: 'float32' or 'bfloat16' (PyTorch: autocast).
+      huge_pages: for all contestants.
+    """
+    rows = []
+    for phase in phases:
+        for name in networks:
+            size = batch or (16 if name == 'alexnet_owt' else 8)
+            kinds = ['jax']
+            if name in peers.PEERS and contest.version('torch'):
+                kinds += ['torch-channels_last', 'torch-NCHW'] + (['torch-compile'] if dtype == 'bfloat16' else [])
+            contestants = [f'{kind} {phase} {name} {size} {dtype}' for kind in kinds]
+            seconds, first = contest.compete('architectures', contestants, rounds, huge_pages)
+            peer, ratios = contest.faster(seconds, contestants[0])
+            rows.append(
+                {
+                    'name': f'{name} {phase}, batch {size}',
+                    'network': name,
+                    'phase': phase,
+                    'unit': 'images/s',
+                    'ours': size / statistics.median(seconds[contestants[0]]),
+                    'peer': size / statistics.median(seconds[peer]) if peer else None,
+                    'peer_name': peer.split()[0] if peer else None,
+                    'ratio': statistics.median(ratios) if peer else None,
+                    'range': [min(ratios), max(ratios)] if peer else None,
+                    'first_call_seconds': first[contestants[0]],
+                }
+            )
+            yield rows[-1]
+    for phase in phases:
+        ratios = [row['ratio'] for row in rows if row['phase'] == phase and row['ratio']]
+        if len(ratios) > 1:
+            mean = math.exp(statistics.fmean(map(math.log, ratios)))
+            yield {'name': f'geometric mean, {phase}', 'phase': phase, 'ratio': mean, 'lowest': min(ratios)}
+
+
+def contestant(words):
+    """The function that a contestant's process times; `words` is one of the names that `run` makes."""
+    kind, phase, name, batch, dtype = words.split()
+    build = our_step if kind == 'jax' else torch_step
+    return build(kind, phase, name, int(batch), dtype)
+
+
+def our_step(kind, phase, name, batch, dtype):
+    """The project's own training step, or the network's forward pass, with the data on the device."""
+    import functools
+
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    import architectures
+    from architectures import catalogue, layers
+    from training import losses, optimizers, state, step
+
+    options = peers.PEERS[name][2] if name in peers.PEERS else {}
+    model = architectures.create(name, dtype=dtype, **options)
+    shape = catalogue.NETWORKS[name].input_shape
+    images = jnp.asarray(np.random.default_rng(0).standard_normal((batch, *shape), np.float32))
+    jit = functools.partial(jax.jit, compiler_options=layers.compiler_options())
+    if phase == 'forward':
+        variables = architectures.initialise(model, 0, shape)
+        forward = jit(model.apply)
+        return lambda: jax.block_until_ready(forward(variables, images))
+
+    optimizer = optimizers.create('momentum', lambda step: 0.001, 0.9, 0.0, 0.0)
+    current = jax.jit(lambda: state.create(model, optimizer, shape, 0))()
+    labels = jnp.arange(batch, dtype=jnp.int32)
+    examples = {'image': images, 'label': labels, 'index': labels, 'mask': jnp.ones(batch, bool)}
+    one = functools.partial(
+        step.train_step,
+        model=model,
+        loss=losses.create('cross_entropy'),
+        optimizer=optimizer,
+        preprocess=lambda images, indices: images,
+        seed=0,
+    )
+    advance = jit(one, donate_argnums=0)
+
+    def advance_once():
+        nonlocal current
+        current = advance(current, examples)
+        float(current.window['loss'])
+
+    return advance_once
+
+
+def torch_step(kind, phase, name, batch, dtype):
+    """The same in PyTorch, on its GPU where there is one."""
+    import contextlib
+
+    import torch
+
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    layout = {} if kind == 'torch-NCHW' else {'memory_format': torch.channels_last}
+    model = peers.torch_model(name).to(device, **layout)
+    size = 224
+    images = torch.randn(batch, 3, size, size, device=device).to(**layout)
+    labels = torch.arange(batch, device=device)
+    mixed = dtype == 'bfloat16'
+    cast = torch.autocast(device, torch.bfloat16) if mixed else contextlib.nullcontext()
+    wait = torch.cuda.synchronize if device == 'cuda' else lambda: None
+    call = torch.compile(model) if kind == 'torch-compile' else model
+    if phase == 'forward':
+        model.eval()
+
+        def forward():
+            with torch.inference_mode(), cast:
+                call(images)
+            wait()
+
+        return forward
+
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9)
+    loss = torch.nn.CrossEntropyLoss()
+
+    def train():
+        optimizer.zero_grad()
+        with cast:
+            value = loss(call(images), labels)
+        value.backward()
+        optimizer.step()
+        value.item()
+        wait()
+
+    return train

@@ -1,0 +1,101 @@
+"""Contestants take turns: each is a process of its own, the others stopped, and ratios are taken round by round."""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HUGE_PAGES = 'glibc.malloc.hugetlb=1'
+
+
+def version(name):
+    """The installed version of a package, or None."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def machine():
+    """The machine, the date and the versions, for a result."""
+    lines = Path('/proc/cpuinfo').read_text().splitlines() if Path('/proc/cpuinfo').exists() else []
+    names = [line.split(':')[1].strip() for line in lines if line.startswith('model name')]
+    packages = ('jax', 'jaxlib', 'flax', 'optax', 'torch', 'torchvision', 'timm', 'numpy')
+    return {
+        'machine': f'{os.cpu_count()} cores, {names[0] if names else platform.processor()}',
+        'date': datetime.date.today().isoformat(),
+        'versions': {name: version(name) for name in packages},
+    }
+
+
+def compete(benchmark, names, rounds, huge_pages=False):
+    """Runs the contestants in turn, and a round more at the start that warms up.
+
+    Args:
+      benchmark: the word after `benchmark.py`.
+      names: of the contestants, each a command line's `--contestant`.
+      rounds: timed.
+      huge_pages: whether their memory is backed by huge pages (glibc on Linux).
+
+    Returns:
+      {name: [seconds of each round]}, {name: seconds of its first round, compilation included}.
+    """
+    root = Path(__file__).parents[1]
+    env = dict(os.environ) | ({'GLIBC_TUNABLES': HUGE_PAGES} if huge_pages else {})
+    processes = {
+        name: subprocess.Popen(
+            [sys.executable, 'benchmark.py', benchmark, '--contestant', name],
+            cwd=root,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in names
+    }
+    seconds, first = {name: [] for name in names}, {}
+    try:
+        for number in range(rounds + 1):
+            for name, process in processes.items():
+                process.send_signal(signal.SIGCONT)
+                process.stdin.write('go\n')
+                process.stdin.flush()
+                answer = process.stdout.readline()
+                if not answer:
+                    sys.exit(f'benchmark.py: error: {name} ended by itself')
+                if number:
+                    seconds[name].append(float(answer))
+                else:
+                    first[name] = float(answer)
+                process.send_signal(signal.SIGSTOP)  # its idle threads would wait for work by spinning
+    finally:
+        for process in processes.values():
+            process.send_signal(signal.SIGCONT)
+            process.stdin.close()
+            process.wait()
+    return seconds, first
+
+
+def take_turns(step):
+    """A contestant's process: `step()` at each line that comes in, its seconds out."""
+    answers = os.fdopen(os.dup(1), 'w')
+    os.dup2(2, 1)  # what a library prints is no answer
+    for _ in sys.stdin:
+        begin = time.perf_counter()
+        step()
+        print(time.perf_counter() - begin, file=answers, flush=True)
+
+
+def faster(seconds, ours):
+    """The fastest of the others by its median, and the ratio to it of each round; above 1, ours is faster."""
+    others = {name: times for name, times in seconds.items() if name != ours}
+    if not others:
+        return None, []
+    peer = min(others, key=lambda name: statistics.median(others[name]))
+    return peer, [theirs / own for theirs, own in zip(others[peer], seconds[ours], strict=True)]
