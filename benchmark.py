@@ -13,8 +13,8 @@ def main():
     parser.add_argument('benchmark', choices=['lenet5', 'architectures'])
     parser.add_argument('--output', help='also write the result as JSON to this file')
     group = parser.add_argument_group('architectures')
-    group.add_argument('--networks', default=','.join(architectures.NETWORKS), help='names, or all that have a peer')
-    group.add_argument('--phases', default='train,forward')
+    group.add_argument('--networks', default='', help='names, comma between; all: every one that has a peer')
+    group.add_argument('--phases', default='train,forward', help='of train, forward, compile')
     group.add_argument('--rounds', type=int, default=5)
     group.add_argument('--batch', type=int, default=0, help='images a step; 0 is 8, and 16 for alexnet_owt')
     group.add_argument('--dtype', default='float32', choices=['float32', 'bfloat16'])
@@ -27,7 +27,7 @@ def main():
     if flags.benchmark == 'lenet5':
         rows, setting = lenet5.run(), {}
     else:
-        networks = list(peers.PEERS) if flags.networks == 'all' else flags.networks.split(',')
+        networks = list(peers.PEERS) if flags.networks == 'all' else [n for n in flags.networks.split(',') if n]
         setting = {'dtype': flags.dtype, 'huge_pages': flags.huge_pages, 'rounds': flags.rounds}
         rows = architectures.run(
             networks, flags.phases.split(','), flags.rounds, flags.batch, flags.dtype, flags.huge_pages

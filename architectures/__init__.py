@@ -6,7 +6,19 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from architectures import alexnet, densenet, inception, lenet, overfeat, prelu_net, resnet, senet, vgg, zfnet
+from architectures import (
+    alexnet,
+    densenet,
+    inception,
+    lenet,
+    overfeat,
+    prelu_net,
+    resnet,
+    senet,
+    vgg,
+    wide_resnet,
+    zfnet,
+)
 from errors import UserError, nearest
 
 _plain = functools.partial(resnet.ResNet, shortcut='none')
@@ -39,8 +51,8 @@ _REGISTRY = {
         for depth in (20, 32, 44, 56)
     },
     'wide_resnet50_2': functools.partial(_torch, depths=resnet.DEPTHS[50], widths=_wide),
-    'wrn_28_10': functools.partial(resnet.WideResNet, depth=28, widen=10),
-    'wrn_40_4': functools.partial(resnet.WideResNet, depth=40, widen=4),
+    'wrn_28_10': functools.partial(wide_resnet.WideResNet, depth=28, widen=10),
+    'wrn_40_4': functools.partial(wide_resnet.WideResNet, depth=40, widen=4),
     'resnext50_32x4d': functools.partial(_torch, depths=resnet.DEPTHS[50], widths=_wide, groups=32),
     'resnext101_32x4d': functools.partial(_torch, depths=resnet.DEPTHS[101], widths=_wide, groups=32),
     'resnext101_64x4d': functools.partial(_torch, depths=resnet.DEPTHS[101], widths=(256, 512, 1024, 2048), groups=64),

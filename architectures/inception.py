@@ -125,7 +125,7 @@ class BNInceptionModule(Block):
         elif projection:
             pooled = layers.max_pool(x, 3, 1, padding=1)
         else:
-            pooled = layers.max_pool(x, 3, 2, ceil=True)
+            pooled = layers.max_pool(x, 3, 2, ceil='same')  # as large as the convolutions' maps, odd ones too
         branches.append(net.conv('pool_proj', pooled, projection, 1, bias=bias) if projection else pooled)
         return jnp.concatenate(branches, axis=-1)
 

@@ -85,15 +85,23 @@ Conv = functools.partial(nn.Conv, padding='VALID', conv_general_dilated=convolut
 
 
 def _pads(x, window, stride, padding, ceil):
-    """((top, bottom), (left, right)): `padding` on each side and, rounding up, what completes the last window."""
-    overhang = [-(size + 2 * padding - window) % stride if ceil else 0 for size in x.shape[1:3]]
+    """((top, bottom), (left, right)): `padding` on each side and, rounding up, what completes the last window.
+
+    `ceil` is False, True (as cuda-convnet and Caffe round) or 'same' (size/stride, rounded up).
+    """
+    overhang = [0, 0]
+    if ceil == 'same':
+        overhang = [(-(-size // stride) - 1) * stride + window - size - 2 * padding for size in x.shape[1:3]]
+    elif ceil:
+        overhang = [-(size + 2 * padding - window) % stride for size in x.shape[1:3]]
     return tuple((padding, padding + more) for more in overhang)
 
 
 def max_pool(x, window, stride, padding=0, ceil=False):
     """Max pooling of [B, H, W, C]; the gradient goes to the first of equal values.
 
-    `ceil` rounds the output's size up, as cuda-convnet and Caffe do: the last window hangs over the bottom and right.
+    `ceil` rounds the output's size up, as cuda-convnet and Caffe do: the last window hangs over the bottom and right;
+    'same' makes it size/stride, rounded up.
     """
     pads = _pads(x, window, stride, padding, ceil)
     if _tuned() and window <= 3:
@@ -120,7 +128,8 @@ def global_average(x):
 
 
 def sum_pool_2x2(x):
-    """The sum of each 2x2 block, [B, H, W, C] -> [B, H/2, W/2, C]."""
+    """The sum of each 2x2 block, [B, H, W, C] -> [B, H/2, W/2, C]; a last odd row or column is left out."""
+    x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
     return x[:, 0::2, 0::2] + x[:, 0::2, 1::2] + x[:, 1::2, 0::2] + x[:, 1::2, 1::2]
 
 
@@ -160,8 +169,8 @@ def local_response_norm(x, reading='paper', n=5, alpha=1e-4, beta=0.75):
 def spatial_pyramid(x, levels, side):
     """Spatial pyramid pooling of every side x side window of a map (He et al. 2014, section 2.3).
 
-    Level n max-pools a window into n x n bins of ceil(side/n), ceil(side/n) apart by floor(side/n). Finest level first, a
-    level's bins row by row.
+    Level n max-pools a window into n x n bins, ceil(side/n) wide and floor(side/n) apart. Finest level first, a level's
+    bins row by row.
 
     Args:
       x: [B, H, W, C].
@@ -343,7 +352,8 @@ class Unit(nn.Module):
     @property
     def shared(self):
         """These options, for a block of this network."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(Unit) if field.name not in ('parent', 'name')}  # fmt: skip
+        names = [field.name for field in dataclasses.fields(Unit) if field.name not in ('parent', 'name')]
+        return {name: getattr(self, name) for name in names}
 
     def layers(self, train, initializer=None):
         """The words: `net = self.layers(train)`, then `net.conv('conv1', x, 96, 11, stride=4)` and so on."""

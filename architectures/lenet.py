@@ -116,6 +116,7 @@ class LeNet51998(Network):
     def maps(self, images):
         """The activations of F6 at every place, [B, H', W', 84]."""
         net, x = self.layers(False), images
+        net.check_size(x, 32)
         for name in ('C1', 'S2', 'C3', 'S4', 'C5', 'F6'):
             x = net.named(name, net.activate(name, getattr(self, name)(x)))
         return x

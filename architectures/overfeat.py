@@ -1,4 +1,5 @@
-"""OverFeat: Sermanet et al., "Integrated Recognition, Localization and Detection using Convolutional Networks", 2013."""
+"""OverFeat: Sermanet et al., "OverFeat: Integrated Recognition, Localization and Detection using Convolutional
+Networks", 2013 (ICLR 2014)."""
 
 import flax.linen as nn
 

@@ -33,6 +33,7 @@ class PReLUNet(Network):
 
     @nn.compact
     def __call__(self, images, train=False, dense=False):
+        layers.choose('model', self.model, MODELS)
         net = self.layers(train)
         x = net.conv('conv1', images, 96, 7, stride=2, padding=3)
         for stage, (features, count) in enumerate(MODELS[self.model], start=2):

@@ -1,8 +1,8 @@
-"""Residual networks and those made of their blocks.
+"""Residual networks and those of the same plan.
 
 ResNet: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", 2015 ("v1"), and "Identity Mappings in Deep
-Residual Networks", 2016 (pre-activation, "v2"). Wide ResNet: Zagoruyko and Komodakis, 2016. ResNeXt: Xie et al.,
-"Aggregated Residual Transformations for Deep Neural Networks", 2016.
+Residual Networks", 2016 (pre-activation, "v2"). ResNeXt: Xie et al., "Aggregated Residual Transformations for Deep
+Neural Networks", 2016.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from architectures.layers import Block, Network, choose
 from architectures.stages import stage
+from errors import UserError
 
 # Table 1: blocks of conv2_x to conv5_x.
 DEPTHS = {
@@ -151,8 +152,8 @@ class ResNet(Network):
       widths: inner features of a block, by stage.
       shortcut: 'A' (table 2's 18 and 34 layers), 'B', 'C', 'A_centered', 'none' (the plain networks).
       stride_in: '1x1' (v1, the paper) or '3x3' (v1.5: fb.resnet.torch, torchvision, timm).
-      preactivation: v2, the blocks of He et al. 2016 as in fb.resnet.torch: stride in the 3x3, a BN-ReLU before the stem's
-        pool and one after the last block.
+      preactivation: v2, the blocks of He et al. 2016 as in fb.resnet.torch: stride in the 3x3, a BN-ReLU before the
+        stem's pool and one after the last block.
       stem_pool: 'ceil' (Caffe) or 'padded' (Torch): both give 56x56, of other windows.
       groups: of the 3x3 convolutions.
       gate: see `ResidualBlock`.
@@ -206,6 +207,13 @@ class ResNet(Network):
         return Basic, options
 
 
+def blocks_a_stage(depth, others):
+    """n of a CIFAR network of 6n + `others` layers: two a block, three stages; UserError for another depth."""
+    if depth < 6 + others or (depth - others) % 6:
+        raise UserError(f'depth is 6n + {others}, not {depth}')
+    return (depth - others) // 6
+
+
 class CifarResNet(Network):
     """The ResNets and plain networks of section 4.2, of 6n + 2 layers, for 32x32 images; shortcut A.
 
@@ -222,41 +230,11 @@ class CifarResNet(Network):
     @nn.compact
     def __call__(self, images, train=False, dense=False):
         choose('shortcut', self.shortcut, SHORTCUTS)
+        count = blocks_a_stage(self.depth, 2)
         net = self.layers(train)
         x = net.conv('conv1', images, 16, 3, padding=1, bias=None)
         for number, width in enumerate((16, 32, 64), start=1):
             options = {'width': width, 'shortcut': self.shortcut}
             first = {'stride': 1 if number == 1 else 2}
-            x = stage(net, f'stage{number}', Basic, (self.depth - 2) // 6, options, first, x, self.scan, self.remat)
+            x = stage(net, f'stage{number}', Basic, count, options, first, x, self.scan, self.remat)
         return net.logits('fc', net.average('pool', x, 8, dense), dense)
-
-
-class WideResNet(Network):
-    """Wide ResNet for CIFAR (table 1), of 6n + 4 layers: pre-activated blocks, `widen` times as wide.
-
-    Weights start with the fan in and the classifier as Torch's, as in the authors' code.
-
-    Options: `depth`, `widen`, `dropout` (0.3 in the paper's CIFAR runs with dropout), `scan`, `remat`.
-    """
-
-    num_classes: int = 10
-    initializer: str = 'he_fan_in'
-    batch_norm: bool = True
-    depth: int = 28
-    widen: int = 10
-    dropout: float = 0.0
-    scan: bool = False
-    remat: bool = False
-
-    @nn.compact
-    def __call__(self, images, train=False, dense=False):
-        net = self.layers(train)
-        x = net.conv('conv1', images, 16, 3, padding=1, bias=None, linear=True, norm=False)
-        for number, base in enumerate((16, 32, 64), start=2):
-            width = base * self.widen
-            options = {'width': width, 'features': width, 'dropout': self.dropout}
-            first = {'stride': 1 if number == 2 else 2}
-            depth = (self.depth - 4) // 6
-            x = stage(net, f'conv{number}', PreActivated, depth, options, first, x, self.scan, self.remat)
-        x = net.named('conv4', net.activate('postact', net.norm('postact_bn', x)))
-        return net.logits('fc', net.average('pool', x, 8, dense), dense, init='torch')

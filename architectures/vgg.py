@@ -2,7 +2,7 @@
 
 import flax.linen as nn
 
-from architectures.layers import Network
+from architectures.layers import Network, choose
 
 # Table 1, a column a network: the convolutions of each block, conv<side>-<features>; a 2x2 max pool ends a block.
 COLUMNS = {
@@ -70,6 +70,7 @@ class VGG(Network):
 
     @nn.compact
     def __call__(self, images, train=False, dense=False):
+        choose('column', self.column, COLUMNS)
         net, x = self.layers(train), images
         for block, row in enumerate(COLUMNS[self.column], start=1):
             for number, entry in enumerate(row, start=1):

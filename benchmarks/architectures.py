@@ -7,14 +7,15 @@ from benchmarks import contest, peers
 
 # The networks of the bar: one a family. Batch 8, and 16 for AlexNet.
 NETWORKS = ('alexnet_owt', 'vgg_a', 'resnet18', 'resnet50', 'densenet121', 'resnext50_32x4d')
+DEEPEST = ('resnet152', 'densenet264', 'senet154')  # whose compilation is timed
 
 
 def run(networks, phases, rounds, batch, dtype, huge_pages):
     """Rows of the table: for each network and phase the images a second of both, the ratio and its range.
 
     Args:
-      networks: names of `peers.PEERS`, or others, which have no peer.
-      phases: of 'train' and 'forward'.
+      networks: names of `peers.PEERS`, or others, which have no peer; none: `NETWORKS`, or `DEEPEST` to compile.
+      phases: of 'train', 'forward' and 'compile', the seconds of a cold compilation of the training step.
       rounds: timed.
       batch: images a step; 0 is 8, and 16 for alexnet_owt.
       dtype: 'float32' or 'bfloat16' (PyTorch: autocast).
@@ -22,13 +23,20 @@ def run(networks, phases, rounds, batch, dtype, huge_pages):
     """
     rows = []
     for phase in phases:
-        for name in networks:
+        for name in networks or (DEEPEST if phase == 'compile' else NETWORKS):
+            if phase == 'compile':
+                contestants = [f'jax compile {name} 8 {dtype}']
+                _, first = contest.compete('architectures', contestants, 0)
+                rows.append({'name': f'{name} compilation', 'phase': phase, 'network': name, 'unit': 's', 'peer': None})
+                rows[-1] |= {'ours': first[contestants[0]], 'ratio': None}
+                yield rows[-1]
+                continue
             size = batch or (16 if name == 'alexnet_owt' else 8)
             kinds = ['jax']
             if name in peers.PEERS and contest.version('torch'):
                 kinds += ['torch-channels_last', 'torch-NCHW'] + (['torch-compile'] if dtype == 'bfloat16' else [])
             contestants = [f'{kind} {phase} {name} {size} {dtype}' for kind in kinds]
-            seconds, first = contest.compete('architectures', contestants, rounds, huge_pages)
+            seconds, first = contest.compete('architectures', contestants, rounds, huge_pages, warm_up=3)
             peer, ratios = contest.faster(seconds, contestants[0])
             rows.append(
                 {
@@ -82,8 +90,8 @@ def our_step(kind, phase, name, batch, dtype):
         return lambda: jax.block_until_ready(forward(variables, images))
 
     optimizer = optimizers.create('momentum', lambda step: 0.001, 0.9, 0.0, 0.0)
-    current = jax.jit(lambda: state.create(model, optimizer, shape, 0))()
-    labels = jnp.arange(batch, dtype=jnp.int32)
+    initial = functools.partial(state.create, model, optimizer, shape, 0)
+    labels = jnp.arange(batch, dtype=jnp.int32) % model.num_classes
     examples = {'image': images, 'label': labels, 'index': labels, 'mask': jnp.ones(batch, bool)}
     one = functools.partial(
         step.train_step,
@@ -94,6 +102,10 @@ def our_step(kind, phase, name, batch, dtype):
         seed=0,
     )
     advance = jit(one, donate_argnums=0)
+    if phase == 'compile':
+        abstract = jax.eval_shape(initial)
+        return lambda: advance.lower(abstract, examples).compile()
+    current = jax.jit(initial)()
 
     def advance_once():
         nonlocal current

@@ -34,14 +34,15 @@ def machine():
     }
 
 
-def compete(benchmark, names, rounds, huge_pages=False):
-    """Runs the contestants in turn, and a round more at the start that warms up.
+def compete(benchmark, names, rounds, huge_pages=False, warm_up=1):
+    """Runs the contestants in turn, after some rounds that warm up.
 
     Args:
       benchmark: the word after `benchmark.py`.
       names: of the contestants, each a command line's `--contestant`.
       rounds: timed.
       huge_pages: whether their memory is backed by huge pages (glibc on Linux).
+      warm_up: rounds before.
 
     Returns:
       {name: [seconds of each round]}, {name: seconds of its first round, compilation included}.
@@ -61,7 +62,7 @@ def compete(benchmark, names, rounds, huge_pages=False):
     }
     seconds, first = {name: [] for name in names}, {}
     try:
-        for number in range(rounds + 1):
+        for number in range(warm_up + rounds):
             for name, process in processes.items():
                 process.send_signal(signal.SIGCONT)
                 process.stdin.write('go\n')
@@ -69,10 +70,9 @@ def compete(benchmark, names, rounds, huge_pages=False):
                 answer = process.stdout.readline()
                 if not answer:
                     sys.exit(f'benchmark.py: error: {name} ended by itself')
-                if number:
+                first.setdefault(name, float(answer))
+                if number >= warm_up:
                     seconds[name].append(float(answer))
-                else:
-                    first[name] = float(answer)
                 process.send_signal(signal.SIGSTOP)  # its idle threads would wait for work by spinning
     finally:
         for process in processes.values():

@@ -64,6 +64,7 @@ def torch_model(name):
         return torchvision().models.DenseNet(growth_rate=32, block_config=(6, 12, 64, 48), num_init_features=64)
     models = torchvision().models
     if library == 'timm':
-        import timm as models
-    create = getattr(models, theirs, None) or functools.partial(models.create_model, theirs)
-    return create()
+        import timm
+
+        return timm.create_model(theirs, **({'drop_rate': 0.0} if name.startswith('se_') else {}))
+    return getattr(models, theirs)()

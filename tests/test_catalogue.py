@@ -1,0 +1,218 @@
+"""The catalogue, and what `python -m architectures` makes of it."""
+
+import ast
+import json
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+from conftest import ROOT
+
+import architectures
+from architectures import __main__, catalogue, describe, layers, receptive_field
+
+COUNTS = ('parameters', 'statistics', 'multiply_adds')
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs `python -m architectures` in this process: its exit code, what it printed, and its errors."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, 'argv', ['architectures', *arguments])
+        return __main__.main(), *capsys.readouterr()
+
+    return call
+
+
+def layers_of(name, options=None, image_size=None):
+    return {layer['name']: layer for layer in describe.network(name, options, image_size)['layers']}
+
+
+# The catalogue
+
+
+def test_every_network_has_an_entry():
+    assert tuple(catalogue.NETWORKS) == architectures.names()
+
+
+@pytest.mark.parametrize('name', architectures.names())
+def test_an_entry_is_whole(name):
+    entry = catalogue.NETWORKS[name]
+    assert 1998 <= entry.year <= 2017 and entry.paper.short.endswith(str(entry.year))
+    assert architectures.create(name).num_classes == entry.num_classes
+    assert entry.differs and all(sentence.endswith('.') for sentence in entry.differs)
+    if entry.published:
+        errors = [error for error in entry.published[:2] if error is not None]
+        assert errors and errors == sorted(errors, reverse=True) and all(0 < error < 50 for error in errors)
+
+
+@pytest.mark.parametrize('name', architectures.names())
+def test_the_options_that_it_names_are_options(name):
+    quoted = ' '.join(catalogue.NETWORKS[name].differs).split('`')[1::2]
+    given = [code.split('=') for code in quoted if '=' in code]
+    architectures.create(name, **{option: ast.literal_eval(value) for option, value in given})
+
+
+# The table
+
+
+def test_the_table_in_a_process_of_its_own(script):
+    done = script('-m', 'architectures')
+    head, *rows = done.stdout.splitlines()
+    assert done.returncode == 0 and not done.stderr
+    assert tuple(row.split()[0] for row in rows) == architectures.names()
+    (alexnet,) = (row for row in rows if row.startswith('alexnet '))
+    assert 'Krizhevsky et al. 2012' in alexnet and alexnet.endswith('top-5 18.2, ten crops')
+    assert '227x227x3' in alexnet and '60,965,224' in alexnet and '724,406,816' in alexnet
+    assert alexnet.index('724,406,816') + len('724,406,816') == head.index('multiply-adds') + len('multiply-adds')
+
+
+def test_a_pattern_and_json(command):
+    code, out, _ = command('vgg_?', '--json')
+    found = json.loads(out)
+    assert code == 0 and [entry['name'] for entry in found] == ['vgg_a', 'vgg_b', 'vgg_c', 'vgg_d', 'vgg_e']
+    assert {'year', 'paper', 'input_shape', 'num_classes', 'published', *COUNTS} <= set(found[3])
+    assert found[3]['parameters'] == 138_357_544 and found[3]['input_shape'] == [224, 224, 3]
+    assert found[3]['published']['top5'] == 7.5 and 'Simonyan and Zisserman 2014' in found[3]['paper']
+    assert all('lenet' not in row for row in command('res*')[1].splitlines())
+
+
+def test_an_unknown_name_in_a_process_of_its_own(script):
+    done = script('-m', 'architectures', 'vgg_dd')
+    assert done.returncode == 2 and not done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith('architectures: error: ') and 'did you mean vgg_d?' in line
+
+
+@pytest.mark.parametrize(
+    'arguments, says',
+    [
+        (('resnt*',), 'did you mean resnet'),
+        (('vgg_d', '--option', 'colum=A'), 'did you mean column?'),
+        (('vgg_d', '--option', 'column'), 'an option is KEY=VALUE'),
+        (('vgg_d', '--option', 'column=Q'), "vgg_d does not work with column='Q'"),
+        (('resnet50', '--option', 'shortcut=Z'), 'shortcut is one of A, A_centered, B, C, none'),
+        (('alexnet', '--option', 'name=x'), "does not work with name='x'"),
+        (('alexnet', '--option', 'num_classes=0'), 'fc8 is empty'),
+        (('vgg_*', '--option', 'column=A'), 'are for one network'),
+        (('vgg_d', '--image_size', '200'), 'smaller than its training size'),
+        (('lenet5_1998', '--image_size', '8'), 'does not work with images of 8x8'),
+        (('vgg_d', '--image_size', 'large'), 'image_size'),
+        (('vgg_d', '--jsn'), '--jsn'),
+    ],
+)
+def test_what_a_user_gets_wrong_is_told_in_a_line(command, arguments, says):
+    code, out, err = command(*arguments)
+    (line,) = err.splitlines()
+    assert code == 2 and not out and line.startswith('architectures: error: ') and says in line
+
+
+def test_a_reader_who_has_seen_enough(script):
+    print_them = [sys.executable, '-m', 'architectures', 'resnet152', '--json']
+    process = subprocess.Popen(print_them, cwd=ROOT, env=script.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout.readline() == b'{\n'
+    process.stdout.close()
+    assert process.wait(60) == 0 and not process.stderr.read()
+    process.stderr.close()
+
+
+# The layers of a network
+
+
+def test_the_layers_of_vgg(command):
+    code, out, _ = command('vgg_d')
+    entry = catalogue.NETWORKS['vgg_d']
+    lines = [line.split() for line in out.splitlines()]
+    assert code == 0
+    assert ['conv5_3', '14x14x512', '3x3x512x512', '2,359,808', '462,422,016', '196', '16'] in lines
+    assert ['pool5', '7x7x512', '212', '32'] in lines
+    assert ['total', f'{entry.parameters:,}', f'{entry.multiply_adds:,}'] in lines
+    assert str(entry.paper) in ' '.join(out.split()) and 'top-1 24.8, top-5 7.5' in out
+    assert ' '.join(entry.differs) in ' '.join(out.replace('\n- ', ' ').split())
+
+
+@pytest.mark.parametrize('name', ['lenet5_1998', 'alexnet', 'googlenet', 'prelu_net_a', 'wrn_40_4', 'se_resnet50'])
+def test_the_layers_add_up(name):
+    found, entry = describe.network(name), catalogue.NETWORKS[name]
+    for count in COUNTS:
+        assert sum(layer[count] for layer in found['layers']) == found[count] == getattr(entry, count)
+    json.dumps(found)
+
+
+def test_layers_come_in_the_order_in_which_they_run():
+    names = list(layers_of('resnet50'))
+    block = [f'conv2_x/block1/{layer}' for layer in ('conv1', 'conv2', 'conv3', 'projection')]
+    assert names[:6] == ['conv1', 'pool1', *block] and names[-3:] == ['conv5_x', 'pool5', 'fc']
+    assert names == list(layers_of('resnet50', {'scan': True, 'remat': True}))
+
+
+def test_the_layers_of_lenet():
+    found = {name: (layer['parameters'], layer['multiply_adds']) for name, layer in layers_of('lenet5_1998').items()}
+    assert found == {
+        **{'C1': (156, 117_600), 'S2': (12, 0), 'C3': (1_516, 150_000), 'S4': (32, 0)},
+        **{'C5': (48_120, 48_000), 'F6': (10_164, 10_080), 'output': (0, 0)},
+    }
+
+
+def test_options(command):
+    code, out, _ = command('resnet50', '--option', 'stride_in=3x3', '--option', 'num_classes=10', '--json')
+    found = json.loads(out)
+    assert code == 0 and found['options'] == {'stride_in': '3x3', 'num_classes': 10}
+    assert found['parameters'] == 25_557_032 - 990 * 2_049
+    assert found['multiply_adds'] == 4_089_184_256 - 990 * 2_048
+
+
+def test_another_size_is_read_dense():
+    found = layers_of('vgg_d', image_size=256)
+    assert found['fc8']['output_shape'] == (2, 2, 1000) and found['fc8']['stride'] == 32
+    assert found['fc8']['multiply_adds'] == 4 * 4_096_000
+    assert layers_of('resnet50', image_size=256)['pool5']['receptive_field'] == 483 + 6 * 32
+
+
+# Receptive fields
+
+
+@pytest.mark.parametrize(
+    'name, options, layer, size, stride',
+    [
+        ('alexnet', {}, 'conv5', 163, 16),
+        ('alexnet', {}, 'pool5', 195, 32),
+        ('alexnet', {}, 'fc6', 355, None),
+        ('bn_inception', {}, 'inception_5b', 699, 32),
+        ('lenet5_1998', {}, 'S4', 16, 4),
+        ('prelu_net_a', {}, 'spp', 301 + 13 * 16, None),
+        ('resnet50', {}, 'conv5_x', 483, 32),
+        ('resnet50', {'stride_in': '3x3'}, 'conv5_x', 427, 32),
+        ('resnet50', {'shortcut': 'A'}, 'conv5_x', 483, 32),
+        ('resnet50', {}, 'pool5', None, None),
+        ('se_resnet50', {}, 'conv5_x', 483, 32),
+        ('se_resnet50', {}, 'conv2_x/block1/gate/squeeze', None, None),
+    ],
+)
+def test_known_receptive_fields(name, options, layer, size, stride):
+    found = layers_of(name, options)[layer]
+    assert (found['receptive_field'], found['stride']) == (size, stride)
+
+
+def test_an_activation_sees_its_receptive_field_and_no_more():
+    """Of the 20-layer ResNet of ones, whose activations are 0 where they see nothing of what is not 0."""
+    model = architectures.create('resnet20')
+    images = jnp.zeros((1, 96, 32, 3))
+    with layers.plain_forms():
+        variables = jax.eval_shape(lambda: model.init(jax.random.key(0), images, dense=True))
+        ones = jax.tree_util.tree_map_with_path(
+            lambda path, leaf: jnp.full(leaf.shape, float(path[-1].key in ('kernel', 'scale', 'var'))), variables
+        )
+
+        def stage2(images):
+            return architectures.activations(model, ones, images, dense=True)['stage2']
+
+        (field,) = receptive_field.fields(jax.make_jaxpr(stage2)(images).jaxpr, [receptive_field.IMAGE])
+        row = 24
+        first, last = field.first + row * field.stride, field.last + row * field.stride
+        assert (field.size, field.stride, first, last) == (37, 2, 30, 67)
+        run = jax.jit(lambda at: stage2(images.at[:, at].set(1))[0, row].any())
+        assert [bool(run(at)) for at in (first - 1, first, last - 1, last)] == [False, True, True, False]
