@@ -157,7 +157,8 @@ class ResNet(Network):
       stem_pool: 'ceil' (Caffe) or 'padded' (Torch): both give 56x56, of other windows.
       groups: of the 3x3 convolutions.
       gate: see `ResidualBlock`.
-      scan: runs the equal blocks of a stage as one `jax.lax.scan`, to compile in a fraction of the time.
+      scan: runs the equal blocks of a stage as one `jax.lax.scan`, to compile one in place of all; on CPU, where a
+        convolution's gradients are slow within a loop, for very deep networks only.
       remat: recomputes each block in the backward pass, to train in a fraction of the memory.
 
     Input [B, 224, 224, 3].

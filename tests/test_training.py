@@ -3,6 +3,7 @@
 import functools
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ import optax
 import pytest
 
 import architectures
+from architectures.layers import Network
 from errors import UserError
 from input_pipeline.colour import scale_range
 from training import losses, mesh, optimizers, schedules, state, step
@@ -216,3 +218,40 @@ def test_sdlm_refresh_fills_the_curvature(initial):
         chex.assert_trees_all_equal_shapes(h, fresh.params)
         chex.assert_tree_all_finite(h)
         assert all(float(x.min()) >= 0 and float(x.max()) > 0 for x in jax.tree.leaves(h))
+
+
+class _WithHead(Network):
+    """A linear classifier with an auxiliary head of its own parameters."""
+
+    num_classes: int = 4
+
+    @nn.compact
+    def __call__(self, images, train=False, dense=False):
+        net = self.layers(train)
+        if train:
+            net.auxiliary('head', net.logits('head', images, dense=False))
+        return net.logits('main', images, dense)
+
+
+def test_the_loss_weighs_auxiliary_heads_and_the_metrics_leave_them_out():
+    model, loss = _WithHead(), losses.create('cross_entropy')
+    rate = 0.5
+    start = state.create(model, optax.sgd(rate), (1, 1, 6), 0)
+    assert set(start.params) == {'main', 'head'}
+    images = jax.random.normal(jax.random.key(1), (8, 1, 1, 6))
+    labels = jnp.arange(8, dtype=jnp.int32) % 4
+    batch = {'image': images, 'label': labels, 'index': labels, 'mask': jnp.ones(8, bool)}
+    one = functools.partial(
+        step.train_step, model=model, loss=loss, optimizer=optax.sgd(rate), preprocess=lambda x, _: x, seed=0
+    )
+    after = jax.jit(functools.partial(one, auxiliary_weight=0.3))(start, batch)
+
+    def head_loss(params, name):
+        logits = images[:, 0, 0] @ params[name]['kernel'] + params[name]['bias'][None]
+        return jnp.mean(jax.vmap(loss)(logits, labels))
+
+    for name, weight in (('main', 1.0), ('head', 0.3)):
+        gradient = jax.grad(head_loss)(start.params, name)[name]
+        expected = jax.tree.map(lambda p, g, w=weight: p - rate * w * g, start.params[name], gradient)
+        chex.assert_trees_all_close(after.params[name], expected, rtol=1e-5, atol=1e-6)
+    assert float(after.window['loss']) / 8 == pytest.approx(float(head_loss(start.params, 'main')), rel=1e-5)

@@ -150,7 +150,7 @@ class Run:
         if self.resident:
             pixels = loader.in_memory(self.source, config.image_size, config.channels, config.fit)
             self.data = jax.device_put(pixels, self.whole)
-            one = step.resident_steps(one, config.batch_size, self.cut)
+            one = step.resident_steps(one, config.batch_size, self.cut, single=self.per_dispatch == 1)
         self.advance = jax.jit(one, donate_argnums=0, compiler_options=layers.compiler_options())
         self.refresh_curvature = jax.jit(
             functools.partial(

@@ -82,13 +82,15 @@ def digest_order(digest, indices):
     return digest * powers[0] + jnp.sum((indices.astype(jnp.uint32) + 1) * powers[1:], dtype=jnp.uint32)
 
 
-def resident_steps(step, batch_size, data_sharding):
+def resident_steps(step, batch_size, data_sharding, single=False):
     """Many steps in one dispatch, over a data set that lies on the device.
 
     Args:
       step: (state, batch) -> state.
       batch_size: examples a step.
       data_sharding: of a batch.
+      single: a dispatch is one step, and no loop: inside of one, XLA's CPU backend runs a convolution's gradients many
+        times more slowly.
 
     Returns:
       (state, images [N, H, W, C], labels [N], indices int32 [at least count * batch_size], count) -> state after
@@ -109,7 +111,7 @@ def resident_steps(step, batch_size, data_sharding):
             batch = jax.tree.map(lambda x: lax.with_sharding_constraint(x, data_sharding), batch)
             return step(state, batch)
 
-        return lax.fori_loop(0, count, body, state)
+        return body(0, state) if single else lax.fori_loop(0, count, body, state)
 
     return steps
 
