@@ -36,7 +36,7 @@ def run(networks, phases, rounds, batch, dtype, huge_pages):
             if name in peers.PEERS and contest.version('torch'):
                 kinds += ['torch-channels_last', 'torch-NCHW'] + (['torch-compile'] if dtype == 'bfloat16' else [])
             contestants = [f'{kind} {phase} {name} {size} {dtype}' for kind in kinds]
-            seconds, first = contest.compete('architectures', contestants, rounds, huge_pages, warm_up=3)
+            seconds, first = contest.compete('architectures', contestants, rounds, huge_pages)
             peer, ratios = contest.faster(seconds, contestants[0])
             rows.append(
                 {

@@ -34,15 +34,14 @@ def machine():
     }
 
 
-def compete(benchmark, names, rounds, huge_pages=False, warm_up=1):
-    """Runs the contestants in turn, after some rounds that warm up.
+def compete(benchmark, names, rounds, huge_pages=False):
+    """Runs the contestants in turn, after a round that warms up.
 
     Args:
       benchmark: the word after `benchmark.py`.
       names: of the contestants, each a command line's `--contestant`.
       rounds: timed.
       huge_pages: whether their memory is backed by huge pages (glibc on Linux).
-      warm_up: rounds before.
 
     Returns:
       {name: [seconds of each round]}, {name: seconds of its first round, compilation included}.
@@ -62,7 +61,7 @@ def compete(benchmark, names, rounds, huge_pages=False, warm_up=1):
     }
     seconds, first = {name: [] for name in names}, {}
     try:
-        for number in range(warm_up + rounds):
+        for number in range(rounds + 1):
             for name, process in processes.items():
                 process.send_signal(signal.SIGCONT)
                 process.stdin.write('go\n')
@@ -71,7 +70,7 @@ def compete(benchmark, names, rounds, huge_pages=False, warm_up=1):
                 if not answer:
                     sys.exit(f'benchmark.py: error: {name} ended by itself')
                 first.setdefault(name, float(answer))
-                if number >= warm_up:
+                if number:
                     seconds[name].append(float(answer))
                 process.send_signal(signal.SIGSTOP)  # its idle threads would wait for work by spinning
     finally:
@@ -83,13 +82,21 @@ def compete(benchmark, names, rounds, huge_pages=False, warm_up=1):
 
 
 def take_turns(step):
-    """A contestant's process: `step()` at each line that comes in, its seconds out."""
+    """A contestant's process: a turn at each line that comes in, and out the seconds of a step, the mean of two.
+
+    A step before them is not timed: it brings back what the machine took from a process that stood still, memory above
+    all.
+    """
     answers = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)  # what a library prints is no answer
-    for _ in sys.stdin:
+    for turn, _ in enumerate(sys.stdin):
         begin = time.perf_counter()
         step()
-        print(time.perf_counter() - begin, file=answers, flush=True)
+        if turn:
+            begin = time.perf_counter()
+            step()
+            step()
+        print((time.perf_counter() - begin) / (2 if turn else 1), file=answers, flush=True)
 
 
 def faster(seconds, ours):

@@ -48,5 +48,5 @@ def test_data():
     """The folder of real data that `DECADE_TEST_DATA` names; without it the test is skipped."""
     folder = os.environ.get('DECADE_TEST_DATA')
     if not folder or not Path(folder).is_dir():
-        pytest.skip('DECADE_TEST_DATA names no folder with real data (MNIST in its mnist/)')
+        pytest.skip('DECADE_TEST_DATA names no folder with real data (CONTRIBUTING.md)')
     return Path(folder)

@@ -1,0 +1,392 @@
+"""Writes the golden files: `python tests/golden/make.py [NAME ...]`, by hand, with `requirements-reference.txt`.
+
+For each network that PyTorch has too it makes the peer, gives both the same weights, and stores the peer's logits. It
+also compares what the test cannot, which has no PyTorch: the activations on the way. It prints a line a network, and
+exits 1 where ours and theirs disagree.
+"""
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # golden
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the project
+os.environ['JAX_PLATFORMS'] = 'cpu'
+
+import jax
+import numpy as np
+import torch
+from torch import nn
+
+import architectures
+import golden
+from architectures.vgg import COLUMNS
+from benchmarks import peers
+
+torchvision = peers.torchvision()  # before timm, which imports it
+import timm  # noqa: E402
+
+# Their names for our layers, a family at a time: a function from the path of one of our layers, as in ('conv2_x',
+# 'block1', 'conv1'), to their module; and a table from our activations to the modules that put them out.
+
+ALEXNET_LAYERS = {
+    **{'conv1': 'features.0', 'conv2': 'features.3', 'conv3': 'features.6', 'conv4': 'features.8'},
+    **{'conv5': 'features.10', 'fc6': 'classifier.1', 'fc7': 'classifier.4', 'fc8': 'classifier.6'},
+}
+ALEXNET = {
+    **{'conv1': 'features.1', 'pool1': 'features.2', 'conv2': 'features.4', 'pool2': 'features.5'},
+    **{'conv3': 'features.7', 'conv4': 'features.9', 'conv5': 'features.11', 'pool5': 'features.12'},
+    **{'fc6': 'classifier.2', 'fc7': 'classifier.5', 'fc8': 'classifier.6'},
+}
+
+
+def vgg(column, batch_norm=False):
+    """The family of a column of the table: they number their layers through, ReLUs and pools among them."""
+    layers, activations = {}, {}
+    number = 0
+    for block, row in enumerate(COLUMNS[column], start=1):
+        for place in range(1, len(row) + 1):
+            name = f'conv{block}_{place}'
+            layers[name] = f'features.{number}'
+            if batch_norm:
+                number += 1
+                layers[f'{name}_bn'] = f'features.{number}'
+            activations[name] = f'features.{number + 1}'
+            number += 2
+        activations[f'pool{block}'] = f'features.{number}'
+        number += 1
+    for name, place in {'fc6': 0, 'fc7': 3, 'fc8': 6}.items():
+        layers[name] = f'classifier.{place}'
+        activations[name] = f'classifier.{min(place + 1, 6)}'
+    return layers.__getitem__, activations
+
+
+IN_BLOCK = {
+    **{f'conv{number}_bn': f'bn{number}' for number in (1, 2, 3)},
+    **{'projection': 'downsample.0', 'projection_bn': 'downsample.1'},
+    **{'squeeze': 'fc1', 'excite': 'fc2'},
+}
+
+
+def resnet(*path):
+    """torchvision's and timm's; also SENet-154's blocks."""
+    *outer, layer = path
+    layer = IN_BLOCK.get(layer, layer)
+    match outer:
+        case (stage, block):
+            return f'layer{int(stage[4]) - 1}.{int(block[5:]) - 1}.{layer}'
+        case (stage, block, 'gate'):
+            return f'layer{int(stage[4]) - 1}.{int(block[5:]) - 1}.se.{layer}'
+    return layer
+
+
+STAGES = {f'conv{number}_x': f'layer{number - 1}' for number in range(2, 6)}
+RESNET = {'conv1': 'relu', 'pool1': 'maxpool', **STAGES, 'pool5': 'avgpool', 'fc': 'fc'}
+TIMM_RESNET = RESNET | {'conv1': 'act1', 'pool5': 'global_pool'}
+
+
+def cifar_resnet(*path):
+    match path:
+        case (stage, block, layer):
+            return f'layer{stage[5]}.{int(block[5:]) - 1}.{IN_BLOCK.get(layer, layer)}'
+    return resnet(*path)
+
+
+CIFAR_RESNET = {'conv1': 'relu', **{f'stage{n}': f'layer{n}' for n in (1, 2, 3)}, 'pool': 'avgpool', 'fc': 'fc'}
+
+
+PREACTIVATED_BLOCK = {
+    **{'preact_bn': 'norm1', 'conv1_bn': 'norm2', 'conv2_bn': 'norm3'},
+    **{'projection': 'downsample.conv'},
+}
+
+
+def preactivated(*path):
+    """timm's: every batch norm belongs to the convolution after it, and the stem's to the first block."""
+    match path:
+        case (stage, block, layer):
+            return f'stages.{int(stage[4]) - 2}.blocks.{int(block[5:]) - 1}.{PREACTIVATED_BLOCK.get(layer, layer)}'
+        case (layer,):
+            names = {'conv1': 'stem.conv', 'conv1_bn': 'stages.0.blocks.0.norm1', 'postact_bn': 'norm', 'fc': 'head.fc'}
+            return names[layer]
+
+
+# Our conv1 is the activation of all of the stem, theirs only of what the pool has left: they meet in pool1.
+PREACTIVATED = {
+    'pool1': 'stages.0.blocks.0.norm1',
+    **{f'conv{number}_x': f'stages.{number - 2}' for number in (2, 3, 4)},
+    **{'conv5_x': 'norm', 'pool5': 'head.global_pool', 'fc': 'head.fc'},
+}
+WIDE = {
+    **{'conv1': 'stem', 'conv2': 'stages.0', 'conv3': 'stages.1', 'conv4': 'norm'},
+    **{'pool': 'head.global_pool', 'fc': 'head.fc'},
+}
+
+
+def senet(*path):
+    """timm's legacy ones."""
+    match path:
+        case ('fc' | 'classifier',):
+            return 'last_linear'
+        case (layer,):  # conv1, or SENet-154's conv1_1, conv1_2, conv1_3
+            number = layer.removesuffix('_bn').removeprefix('conv1_').removeprefix('conv')
+            return f'layer0.bn{number}' if layer.endswith('_bn') else f'layer0.conv{number}'
+    return resnet(*path).replace('.se.', '.se_module.')
+
+
+SENET = {'conv1': 'layer0', 'pool1': 'pool0', **STAGES, 'pool5': 'global_pool', 'fc': 'last_linear'}
+SENET154 = {f'conv1_{number}': f'layer0.relu{number}' for number in (1, 2, 3)} | {
+    **{'pool1': 'pool0', **STAGES, 'pool5': 'global_pool', 'classifier': 'last_linear'}
+}
+
+
+def densenet(*path):
+    match path:
+        case ('classifier',):
+            return 'classifier'
+        case (layer,):
+            last = {'norm_bn': 'norm5', 'convolution': 'conv0', 'convolution_bn': 'norm0'}[layer]
+        case (transition, layer):
+            last = f'transition{transition[11:]}.{"norm" if layer == "conv_bn" else "conv"}'
+        case (block, number, layer):
+            kind = 'norm' if layer.endswith('_bn') else 'conv'
+            last = f'denseblock{block[12:]}.denselayer{number[5:]}.{kind}{layer[4]}'
+    return f'features.{last}'
+
+
+def densenet_outputs(blocks, **stem):
+    dense = {f'dense_block_{number}': f'features.denseblock{number}' for number in range(1, blocks + 1)}
+    between = {f'transition_{number}': f'features.transition{number}' for number in range(1, blocks)}
+    return {**stem, **dense, **between, 'classifier': 'classifier'}
+
+
+DENSENET = densenet_outputs(4, convolution='features.relu0', pooling='features.pool0')
+CIFAR_DENSENET = densenet_outputs(3, convolution='features.conv0')
+
+
+# Networks that the libraries have the blocks of
+
+
+class ShortcutA(nn.Module):
+    """Every second pixel, and zeros for the new channels."""
+
+    def forward(self, x):
+        return nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 0, x.shape[1]))
+
+
+class CifarResNet(nn.Module):
+    """ResNet-20 of torchvision's basic blocks."""
+
+    def __init__(self):
+        super().__init__()
+        block = torchvision.models.resnet.BasicBlock
+        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.bn1, self.relu = nn.BatchNorm2d(16), nn.ReLU()
+        self.layer1 = nn.Sequential(block(16, 16), block(16, 16), block(16, 16))
+        self.layer2 = nn.Sequential(block(16, 32, 2, ShortcutA()), block(32, 32), block(32, 32))
+        self.layer3 = nn.Sequential(block(32, 64, 2, ShortcutA()), block(64, 64), block(64, 64))
+        self.avgpool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(64, 10)
+
+    def forward(self, x):
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.fc(torch.flatten(self.avgpool(x), 1))
+
+
+def cifar_densenet():
+    """torchvision's class with another stem."""
+    net = torchvision.models.DenseNet(12, (16, 16, 16), 24, num_classes=10)
+    net.features.conv0 = nn.Conv2d(3, 24, 3, padding=1, bias=False)
+    del net.features.norm0, net.features.relu0, net.features.pool0
+    return net
+
+
+def se_resnet(depth):
+    """timm's, not its legacy_seresnet: that rectifies a basic block's branch before the gate, where the paper does not.
+
+    The reduced widths are C / 16 and not rounded to multiples of 8.
+    """
+    gate = functools.partial(timm.layers.SEModule, rd_divisor=1)
+    return timm.create_model(f'seresnet{depth}', block_args={'attn_layer': gate})
+
+
+def resnetv2_18():
+    """timm's, but for the first shortcut, which reads what comes before the BN-ReLU; the authors', after.
+
+    (In ResNet-50 it is a projection, which reads what comes after in both.)
+    """
+    net = timm.create_model('resnetv2_18')
+    net.stages[0].blocks[0].downsample = nn.Identity()
+    return net
+
+
+def wide_resnet():
+    """WRN-40-4 of timm's pre-activated basic blocks."""
+    net = timm.models.resnetv2.ResNetV2(
+        (6, 6, 6),
+        (64, 128, 256),
+        num_classes=10,
+        stem_chs=16,
+        basic=True,
+        bottle_ratio=1.0,
+        conv_layer=timm.layers.create_conv2d,
+        norm_layer=timm.layers.BatchNormAct2d,
+    )
+    net.stem = nn.Sequential()
+    net.stem.add_module('conv', nn.Conv2d(3, 16, 3, padding=1, bias=False))
+    return net
+
+
+class Case(NamedTuple):
+    """What a golden file is made from."""
+
+    network: str
+    options: dict
+    peer: str
+    create: Callable
+    layer_name: Callable
+    outputs: dict
+    image_shape: tuple = (224, 224, 3)
+
+
+def peer(name):
+    """The case of a network of `benchmarks.peers`."""
+    library, theirs, options = peers.PEERS[name]
+    if name == 'alexnet_owt':
+        family = ALEXNET_LAYERS.__getitem__, ALEXNET
+    elif name.startswith('vgg'):
+        family = vgg(name[4].upper())
+    elif name.startswith('densenet'):
+        family = densenet, DENSENET
+    elif name.startswith('se'):
+        family = senet, SENET154 if name == 'senet154' else SENET
+    else:
+        family = resnet, TIMM_RESNET if library == 'timm' else RESNET
+    return Case(name, options, f'{library} {theirs}', functools.partial(peers.torch_model, name), *family)
+
+
+def cases():
+    """{name of the file: case}."""
+    cifar, padded = (32, 32, 3), {'stem_pool': 'padded'}
+    v2 = {'preactivation': True, **padded}
+    return {name: peer(name) for name in peers.PEERS} | {
+        'vgg_a_bn': Case(
+            'vgg_a',
+            {'batch_norm': True},
+            'torchvision vgg11_bn',
+            torchvision.models.vgg11_bn,
+            *vgg('A', batch_norm=True),
+        ),
+        **{
+            f'se_resnet{depth}': Case(
+                f'se_resnet{depth}',
+                padded,
+                f'timm seresnet{depth} of unrounded widths',
+                functools.partial(se_resnet, depth),
+                resnet,
+                TIMM_RESNET,
+            )
+            for depth in (18, 34)
+        },
+        'resnet18_v2': Case(
+            'resnet18', v2, 'timm resnetv2_18, its first shortcut moved', resnetv2_18, preactivated, PREACTIVATED
+        ),
+        'resnet50_v2': Case(
+            'resnet50', v2, 'timm resnetv2_50', timm.models.resnetv2.resnetv2_50, preactivated, PREACTIVATED
+        ),
+        'resnet20': Case(
+            'resnet20', {}, "torchvision's BasicBlock, stacked", CifarResNet, cifar_resnet, CIFAR_RESNET, cifar
+        ),
+        'wrn_40_4': Case('wrn_40_4', {}, "timm's ResNetV2 with a 3x3 stem", wide_resnet, preactivated, WIDE, cifar),
+        'densenet_bc_100_12': Case(
+            'densenet_bc_100_12',
+            {},
+            "torchvision's DenseNet with a 3x3 stem",
+            cifar_densenet,
+            densenet,
+            CIFAR_DENSENET,
+            cifar,
+        ),
+    }
+
+
+LEAVES = {'kernel': 'weight', 'bias': 'bias', 'scale': 'weight', 'mean': 'running_mean', 'var': 'running_var'}
+
+
+def load(net, variables, layer_name):
+    """Gives the peer our variables. Every tensor of theirs is set, by one of ours; every one of ours is used."""
+    theirs = net.state_dict()
+    given = {name: torch.zeros_like(value) for name, value in theirs.items() if name.endswith('num_batches_tracked')}
+    for path, value in jax.tree_util.tree_leaves_with_path(variables):
+        _, *layer, leaf = golden.name_of(path).split('/')
+        name = f'{layer_name(*layer)}.{LEAVES[leaf]}'
+        assert name in theirs and name not in given, name
+        if value.ndim > 1:  # [k, k', in, out] -> [out, in, k, k'], [in, out] -> [out, in]
+            value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
+            # A layer that reads a whole map may be a matrix there ([out, in * k * k']), and a matrix a 1x1 convolution.
+            shape = tuple(theirs[name].shape)
+            if len(shape) != value.ndim and shape[0] == len(value):
+                value = value.reshape(shape)
+        assert tuple(theirs[name].shape) == value.shape, name
+        given[name] = torch.from_numpy(np.ascontiguousarray(value))
+    net.load_state_dict(given, strict=True)
+
+
+def run(net, images, modules):
+    """Their logits, what each of the modules puts out, and how little of a tensor the logits feel.
+
+    The last is, of the tensor least felt, the change of the logits (relative, root mean square) where all its elements
+    change at random by their own size, to first order.
+    """
+    kept = {}
+
+    def keep(name):
+        def hook(module, inputs, output):
+            kept[name] = output.detach().clone()  # for what follows may work in place
+
+        return hook
+
+    hooks = [net.get_submodule(module).register_forward_hook(keep(module)) for module in modules]
+    logits = net(torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))))
+    for hook in hooks:
+        hook.remove()
+    direction = torch.from_numpy(golden.uniform('direction', tuple(logits.shape)))
+    (logits * direction).sum().backward()
+    scale = float(torch.linalg.vector_norm(logits.detach() * direction))
+    felt = min(float(torch.linalg.vector_norm(tensor.grad * tensor.detach())) / scale for tensor in net.parameters())
+    return logits.detach().numpy(), {name: value.numpy() for name, value in kept.items()}, felt
+
+
+def make(name, case):
+    """Makes one file; returns whether ours and theirs agree."""
+    net = case.create().eval()
+    load(net, golden.variables(architectures.create(case.network, **case.options), case.image_shape), case.layer_name)
+    theirs, kept, felt = run(net, golden.images(case.image_shape), case.outputs.values())
+    versions = f'torch {torch.__version__}, torchvision {torchvision.__version__}, timm {timm.__version__}'
+    stored = golden.Golden(case.network, case.options, case.image_shape, theirs, f'{case.peer}; {versions}')
+    stored.save(name)
+    ours, activations = golden.run(stored)
+    errors = {'logits': golden.disagreement(ours, theirs)}
+    for activation, module in case.outputs.items():
+        value = kept[module].reshape(*kept[module].shape, *(1,) * (4 - kept[module].ndim)).transpose(0, 2, 3, 1)
+        assert value.shape == activations[activation].shape, (activation, value.shape)
+        errors[activation] = golden.disagreement(activations[activation], value)
+    worst = max(errors, key=errors.get)
+    apart = golden.disagreement(theirs[:1], theirs[1:])
+    agree = errors[worst] < golden.TOLERANCE
+    print(
+        f'{name:20} logits {errors["logits"]:.1e}  worst of {len(errors)} activations {errors[worst]:.1e} ({worst})  '
+        f'|logits| {np.abs(theirs).max():.2g}  between images {apart:.2f}  least felt {felt:.1e}'
+        f'{"" if agree else "  DISAGREE"}',
+        flush=True,
+    )
+    return agree
+
+
+if __name__ == '__main__':
+    table = cases()
+    agreed = [make(name, table[name]) for name in sys.argv[1:] or table]
+    sys.exit(0 if all(agreed) else 1)
