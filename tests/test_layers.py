@@ -54,7 +54,9 @@ def test_max_pool_gradient_goes_to_the_first_of_equals():
         return nn.max_pool(x, (2, 2), (2, 2))
 
     chex.assert_trees_all_equal(layers.max_pool(x, 2, 2), xla(x))
-    chex.assert_trees_all_equal(jax.vjp(lambda x: cpu.max_pool(x, 2, 2, ((0, 0), (0, 0))), x)[1](g), jax.vjp(xla, x)[1](g))
+    chex.assert_trees_all_equal(
+        jax.vjp(lambda x: cpu.max_pool(x, 2, 2, ((0, 0), (0, 0))), x)[1](g), jax.vjp(xla, x)[1](g)
+    )
 
 
 def test_sum_pool_adds_the_four():
