@@ -29,8 +29,8 @@ PEERS = {
     'densenet201': ('torchvision', 'densenet201', {}),
     'densenet264': ('torchvision', 'densenet264', {}),
     'densenet161': ('torchvision', 'densenet161', {}),
-    'se_resnet18': ('timm', 'legacy_seresnet18', {}),
-    'se_resnet34': ('timm', 'legacy_seresnet34', {}),
+    'se_resnet18': ('timm', 'seresnet18', _PADDED),  # its legacy ones have a ReLU too many, before the gate
+    'se_resnet34': ('timm', 'seresnet34', _PADDED),
     'se_resnet50': ('timm', 'legacy_seresnet50', {}),
     'se_resnet101': ('timm', 'legacy_seresnet101', {}),
     'se_resnet152': ('timm', 'legacy_seresnet152', {}),
@@ -66,5 +66,9 @@ def torch_model(name):
     if library == 'timm':
         import timm
 
-        return timm.create_model(theirs, **({'drop_rate': 0.0} if name.startswith('se_') else {}))
+        options = {'drop_rate': 0.0} if theirs.startswith('legacy_se') else {}
+        if theirs.startswith('seresnet'):  # gates of C/16 units, not rounded up to eights
+            gate = functools.partial(timm.layers.SEModule, rd_divisor=1)
+            options = {'block_args': {'attn_layer': gate}}
+        return timm.create_model(theirs, **options)
     return getattr(models, theirs)()
