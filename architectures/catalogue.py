@@ -219,7 +219,8 @@ def _densenet(theirs):
 
 def _se_basic(depth):
     return (
-        f'Not in the paper: the network is legacy_seresnet{depth} of timm, less its dropout of 0.2.',
+        f'Not in the paper; legacy_seresnet{depth} of timm has one ReLU more a block, between the last batch norm and '
+        'the gate, and a dropout of 0.2.',
         f'seresnet{depth} of timm has 8 units in the gates of conv2_x, not 4, and pads the pool of the stem.',
     )
 

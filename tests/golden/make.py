@@ -204,15 +204,6 @@ def cifar_densenet():
     return net
 
 
-def se_resnet(depth):
-    """timm's, not its legacy_seresnet: that rectifies a basic block's branch before the gate, where the paper does not.
-
-    The reduced widths are C / 16 and not rounded to multiples of 8.
-    """
-    gate = functools.partial(timm.layers.SEModule, rd_divisor=1)
-    return timm.create_model(f'seresnet{depth}', block_args={'attn_layer': gate})
-
-
 def resnetv2_18():
     """timm's, but for the first shortcut, which reads what comes before the BN-ReLU; the authors', after.
 
@@ -261,6 +252,8 @@ def peer(name):
         family = vgg(name[4].upper())
     elif name.startswith('densenet'):
         family = densenet, DENSENET
+    elif name in ('se_resnet18', 'se_resnet34'):
+        family = resnet, TIMM_RESNET
     elif name.startswith('se'):
         family = senet, SENET154 if name == 'senet154' else SENET
     else:
@@ -280,17 +273,6 @@ def cases():
             torchvision.models.vgg11_bn,
             *vgg('A', batch_norm=True),
         ),
-        **{
-            f'se_resnet{depth}': Case(
-                f'se_resnet{depth}',
-                padded,
-                f'timm seresnet{depth} of unrounded widths',
-                functools.partial(se_resnet, depth),
-                resnet,
-                TIMM_RESNET,
-            )
-            for depth in (18, 34)
-        },
         'resnet18_v2': Case(
             'resnet18', v2, 'timm resnetv2_18, its first shortcut moved', resnetv2_18, preactivated, PREACTIVATED
         ),
