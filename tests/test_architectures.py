@@ -741,6 +741,14 @@ def test_options_from_a_file_are_those_of_the_code():
     assert architectures.create('resnet18', depths=[1, 1, 1, 1], dtype='bfloat16') == ours
 
 
+@pytest.mark.parametrize('name', ['lenet5_1998', 'googlenet', 'resnet20', 'densenet_bc_100_12'])
+def test_the_variables_that_are_traced_are_those_of_a_start(name):
+    model, shape = architectures.create(name), NETWORKS[name].input_shape
+    for train in (False, True):  # GoogLeNet gets its heads only to train
+        start = jax.eval_shape(lambda train=train: architectures.initialise(model, 0, shape, train=train))
+        chex.assert_trees_all_equal_shapes_and_dtypes(start, trace(name, train=train).variables)
+
+
 # How weights start: the papers' words, and the authors' files where they say nothing
 
 
