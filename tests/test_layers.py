@@ -25,20 +25,25 @@ def with_gradients(function, *arguments):
     return y, backward(jnp.asarray(numbers(*y.shape, seed=9), y.dtype))
 
 
+def compiled(function):
+    """`jax.jit` without LLVM's polish: most of the seconds that compiling takes."""
+    return jax.jit(function, compiler_options={**layers.compiler_options(), 'xla_backend_optimization_level': 0})
+
+
 def assert_tuned_agrees(function, *arguments, tolerance=1e-5):
-    """A layer gives what XLA's plain operation gives, in value and gradients: within `tolerance` of the largest."""
-    tuned = jax.jit(functools.partial(with_gradients, function))(*arguments)
+    """A layer gives what XLA's plain operation gives: output and gradients, within `tolerance` of the largest."""
+    tuned = compiled(functools.partial(with_gradients, function))(*arguments)
 
     def plainly(*arguments):  # another function, or JAX would hand back the compiled tuned one
         return with_gradients(function, *arguments)
 
     with layers.plain_forms():
-        plain = jax.jit(plainly)(*arguments)
+        plain = compiled(plainly)(*arguments)
     chex.assert_trees_all_equal_shapes_and_dtypes(tuned, plain)
     for ours, theirs in zip(jax.tree.leaves(tuned), jax.tree.leaves(plain), strict=True):
         ours, theirs = (np.asarray(a, np.float32) for a in (ours, theirs))
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * np.max(np.abs(theirs)))
-    return tuned[0]
+    return tuned
 
 
 def plain_convolution(images, kernel):
@@ -151,7 +156,7 @@ def test_convolution_is_the_definition(image, kernel, stride, padding, groups):
     def convolution(x, k):
         return layers.convolution(x, k, (stride, stride), pads, feature_group_count=groups)
 
-    y = assert_tuned_agrees(convolution, x, k)
+    y, _ = assert_tuned_agrees(convolution, x, k)
     expected = convolved(x, k, stride, pads, groups)
     chex.assert_shape(y, expected.shape)
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5 * np.max(np.abs(expected)))
@@ -162,7 +167,7 @@ def test_convolution_with_zeros_at_the_bottom_and_right_only(stride, window):
     # As where the size is rounded up: ZFNet's 224, AlexNet's 224.
     x, k = numbers(2, 34, 33, 64), numbers(window, window, 64, 64, seed=1)
     pads = ((0, stride), (0, 1))
-    y = assert_tuned_agrees(lambda x, k: layers.convolution(x, k, (stride, stride), pads), x, k)
+    y, _ = assert_tuned_agrees(lambda x, k: layers.convolution(x, k, (stride, stride), pads), x, k)
     np.testing.assert_allclose(y, convolved(x, k, stride, pads, 1), rtol=0, atol=1e-3)  # sums of 7744 of size 100
 
 
@@ -177,7 +182,7 @@ def test_convolution_in_bfloat16(image, kernel, stride, groups):
     def convolution(x, k):
         return layers.convolution(x, k, (stride, stride), pads, feature_group_count=groups)
 
-    y = assert_tuned_agrees(convolution, x, k, tolerance=2**-6)  # sums of some roundings of 2^-9
+    y, _ = assert_tuned_agrees(convolution, x, k, tolerance=2**-6)  # sums of some roundings of 2^-9
     assert y.dtype == jnp.bfloat16
     expected = convolved(np.asarray(x, np.float32), np.asarray(k, np.float32), stride, pads, groups)
     np.testing.assert_allclose(np.asarray(y, np.float32), expected, rtol=0, atol=2**-6 * np.max(np.abs(expected)))
@@ -234,7 +239,7 @@ def test_max_pool_takes_the_largest_and_its_gradient_goes_to_the_first_of_equals
 ):
     x = np.round(numbers(2, size, size, 3))  # whole numbers: ties abound
     x = np.maximum(x, 0) if size % 4 == 0 else x  # as after a ReLU, and not
-    y, (to_x,) = with_gradients(lambda x: layers.max_pool(x, window, stride, padding, ceil), x)
+    y, (to_x,) = assert_tuned_agrees(lambda x: layers.max_pool(x, window, stride, padding, ceil), x)
     chex.assert_shape(y, (2, expected, expected, 3))
     pixels = windows_of(x, window, stride, padding, math.ceil if ceil else math.floor, -np.inf)
     np.testing.assert_array_equal(y, pixels.max(3))
@@ -246,7 +251,6 @@ def test_max_pool_takes_the_largest_and_its_gradient_goes_to_the_first_of_equals
         padded[b, stride * i + row, stride * j + column, c] += gradient[b, i, j, c]
     inside = slice(padding, padding + size)
     np.testing.assert_allclose(to_x, padded[:, inside, inside], rtol=1e-5, atol=1e-5)
-    assert_tuned_agrees(lambda x: layers.max_pool(x, window, stride, padding, ceil), x)
 
 
 @pytest.mark.parametrize('size', [6, 7, 14, 15])
@@ -271,7 +275,7 @@ def test_a_pool_of_the_same_size_as_a_strided_convolution(size):
 )
 def test_average_pool_divides_by_the_whole_window_padding_included(size, window, stride, padding, expected):
     x = numbers(2, size, size, 3)
-    y = assert_tuned_agrees(lambda x: layers.average_pool(x, window, stride, padding), x)
+    y, _ = assert_tuned_agrees(lambda x: layers.average_pool(x, window, stride, padding), x)
     chex.assert_shape(y, (2, expected, expected, 3))
     pixels = windows_of(x, window, stride, padding, math.floor, 0)
     np.testing.assert_allclose(y, pixels.sum(3) / window**2, rtol=1e-5, atol=1e-6)
