@@ -1,31 +1,35 @@
-"""Speed beside a named peer, in one run: `python benchmark.py lenet5`, `python benchmark.py architectures`."""
+"""Speed beside a named peer, in one run: `python benchmark.py lenet5`, `... architectures`, `... input`."""
 
 import argparse
 import json
 import sys
 from pathlib import Path
 
-from benchmarks import architectures, contest, lenet5, peers
+from benchmarks import architectures, contest, input, lenet5, peers
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('benchmark', choices=['lenet5', 'architectures'])
+    parser.add_argument('benchmark', choices=['lenet5', 'architectures', 'input'])
     parser.add_argument('--output', help='also write the result as JSON to this file')
+    parser.add_argument('--rounds', type=int, default=5, help='of architectures and input')
     group = parser.add_argument_group('architectures')
     group.add_argument('--networks', default='', help='names, comma between; all: every one that has a peer')
     group.add_argument('--phases', default='train,forward', help='of train, forward, compile')
-    group.add_argument('--rounds', type=int, default=5)
     group.add_argument('--batch', type=int, default=0, help='images a step; 0 is 8, and 16 for alexnet_owt')
     group.add_argument('--dtype', default='float32', choices=['float32', 'bfloat16'])
     group.add_argument('--huge_pages', action=argparse.BooleanOptionalAction, default=True, help='for all contestants')
+    group = parser.add_argument_group('input')
+    group.add_argument('--data_dir', default='', help='a folder of photographs')
     parser.add_argument('--contestant', help=argparse.SUPPRESS)  # the process that runs one of them
     flags = parser.parse_args()
     if flags.contestant:
-        module = {'lenet5': lenet5, 'architectures': architectures}[flags.benchmark]
+        module = {'lenet5': lenet5, 'architectures': architectures, 'input': input}[flags.benchmark]
         return contest.take_turns(module.contestant(flags.contestant))
     if flags.benchmark == 'lenet5':
         rows, setting = lenet5.run(), {}
+    elif flags.benchmark == 'input':
+        rows, setting = input.run(flags.data_dir, flags.rounds), {'rounds': flags.rounds}
     else:
         networks = list(peers.PEERS) if flags.networks == 'all' else [n for n in flags.networks.split(',') if n]
         setting = {'dtype': flags.dtype, 'huge_pages': flags.huge_pages, 'rounds': flags.rounds}
@@ -36,6 +40,13 @@ def main():
     for row in rows:
         print(describe(row), flush=True)
         done.append(row)
+    if flags.benchmark == 'input':
+        seen, peak = input.memory(flags.data_dir)
+        done.append({'name': 'memory', 'resident_mb': seen, 'peak_mb': peak})
+        print(
+            f'memory of the loader over {seen[-1][0]:,} images: {seen[0][1]:,.0f} MB after {seen[0][0]:,}, '
+            f'{seen[-1][1]:,.0f} MB at the end, peak {peak:,.0f} MB'
+        )
     if flags.output:
         result = {'benchmark': flags.benchmark, **setting, **contest.machine(), 'rows': done}
         Path(flags.output).write_text(json.dumps(result, indent=2) + '\n')
@@ -44,6 +55,13 @@ def main():
 
 def describe(row):
     """A row as a line of text."""
+    if 'images_per_second' in row:
+        beside = [
+            f'{value["ratio"]:.2f} [{value["range"][0]:.2f} to {value["range"][1]:.2f}] of {peer}'
+            for peer, value in row.items()
+            if isinstance(value, dict) and peer != row['name']
+        ]
+        return '; '.join([f'{row["name"]}: {row["images_per_second"]:,.0f} images/s', *beside])
     if 'ours' not in row:
         return f'{row["name"]}: ratio {row["ratio"]:.2f}, the lowest {row["lowest"]:.2f}'
     beside = ''

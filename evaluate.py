@@ -31,8 +31,8 @@ def main():
     print(f'checkpoint: {result["checkpoint"]}{chosen if result["chosen"] else ""}')
     for k in (1, 5):
         print(f'top-{k} error: {result[f"top{k}_error"]:.2f}% ({result[f"wrong_top{k}"]:,} wrong)')
-    if 'undecodable' in result:
-        print(f'NOT counted: {result["undecodable"]} images that cannot be decoded')
+    if 'bad_images' in result:
+        print(f'NOT counted: {result["bad_images"]} images that cannot be read')
     if OUTPUT.value:
         with open(OUTPUT.value, 'w') as file:
             json.dump(result, file, indent=2)

@@ -77,6 +77,7 @@ def our_step(kind, phase, name, batch, dtype):
 
     import architectures
     from architectures import catalogue, layers
+    from input_pipeline import loader
     from training import losses, optimizers, state, step
 
     options = peers.PEERS[name][2] if name in peers.PEERS else {}
@@ -92,13 +93,13 @@ def our_step(kind, phase, name, batch, dtype):
     optimizer = optimizers.create('momentum', lambda step: 0.001, 0.9, 0.0, 0.0)
     initial = functools.partial(state.create, model, optimizer, shape, 0)
     labels = jnp.arange(batch, dtype=jnp.int32) % model.num_classes
-    examples = {'image': images, 'label': labels, 'index': labels, 'mask': jnp.ones(batch, bool)}
+    examples = loader.gather(images, labels, jnp.arange(batch), jnp.zeros(batch, jnp.int32))
     one = functools.partial(
         step.train_step,
         model=model,
         loss=losses.create('cross_entropy'),
         optimizer=optimizer,
-        preprocess=lambda images, indices: images,
+        preprocess=lambda batch: batch['image'],
         seed=0,
     )
     advance = jit(one, donate_argnums=0)

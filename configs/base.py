@@ -3,28 +3,65 @@
 from ml_collections import ConfigDict
 
 
+def _crop(kind):
+    crop = ConfigDict()
+    crop.kind = kind  # none, whole, center, random, one_of_five, area
+    crop.filter = 'bilinear'  # nearest, box, bilinear, bicubic; of short sides cuda_convnet, of areas random
+    crop.short_side = (256, 256)  # the photograph is resized to one of [low, high] first
+    crop.square = False  # only its central square is kept
+    crop.warp = False  # resized to a square, its shape not kept
+    crop.truncate = False  # the long side is rounded down, as torchvision does, not to the nearest
+    crop.area = (0.08, 1.0)  # of the photograph
+    crop.aspect = (3 / 4, 4 / 3)
+    crop.form = 'fb'  # fb, torchvision, inception
+    return crop
+
+
 def get_config():
     """The base of all configs; on its own it trains nothing of interest."""
     config = ConfigDict()
 
     # Data
-    config.dataset = 'synthetic'  # digits, mnist, cifar10, folder, tfds:NAME, synthetic
+    config.dataset = 'synthetic'  # digits, mnist, cifar10, imagenet, folder, flat, tar, pack, tfds:NAME, synthetic
     config.data_dir = ''  # where it lies; not for the embedded ones
+    config.labels = ''  # the label file of a flat folder or tar; empty: labels.csv or labels.txt beside the images
     config.train_split = 'train'
     config.test_split = 'test'
     config.num_classes = 10
+    config.on_bad_image = 'stop'  # an image that cannot be read: stop, or skip (and count, and take the next)
+    config.workers = 0  # processes that make batches of streamed images; 0 makes them in threads
+
+    # Images, on the host: each becomes uint8, image_size square
     config.image_size = 32
     config.channels = 1  # 1 grey, 3 RGB
-    config.fit = 'pad'  # how an image becomes image_size square: pad with zeros, or resize
-    config.on_bad_image = 'stop'  # an image that cannot be decoded: stop, or skip and count
-    config.workers = 0  # processes that decode streamed images; 0 decodes in threads
-    config.pixel_range = (-0.1, 1.175)  # what 0 and 255 become
-    config.distortion = ConfigDict()  # random planar affine distortions, on the device
+    config.fit = 'pad'  # small images, without a crop: pad with zeros, or resize
+    config.crop = _crop('none')  # photographs, to train on
+    config.test_crop = _crop('none')
+
+    # Pixels, on the device: in this order, what is not 'none', 0 or False
+    config.distortion = ConfigDict()  # random planar affine distortions
     config.distortion.versions = 1  # of each image, the original among them; 1 distorts nothing
     config.distortion.translation = 2.0  # pixels
     config.distortion.scaling = 0.15
     config.distortion.squeezing = 0.15
     config.distortion.shear = 0.3
+    config.colour = ConfigDict()
+    config.colour.rotation = 0.0  # up to so many degrees
+    config.colour.jitter = 'none'  # fb, howard, inception
+    config.colour.jitter_strength = 0.0  # 0: the paper's
+    config.colour.value_shift = 0.0  # up to so many grey levels
+    config.colour.lighting = 'none'  # fb, cc2, sqrt; measured: on the training images
+    config.colour.lighting_deviation = 0.1
+    config.colour.mean_under_crop = True  # a mean image: the part under the crop, or always its centre
+    config.colour.scale = 1.0  # of what the normalisation leaves, in training
+    config.colour.flip = False
+    config.colour.padding = 0  # pixels around, then a random crop
+    config.colour.padding_mode = 'zero'  # or reflect
+    config.normalize = 'range'  # range, constant; measured: mean_image, channel_mean, channel_mean_std
+    config.pixel_range = (-0.1, 1.175)  # range: what 0 and 255 become
+    config.mean = 'none'  # constant: a name of input_pipeline/colour.py's MEANS and STDS
+    config.std = 'none'
+    config.statistics = ''  # the file of what is measured; empty: statistics.npz of the run, made where it is missing
 
     # Network
     config.architecture = 'lenet5'
@@ -43,6 +80,7 @@ def get_config():
     config.learning_rates = ((1, 0.01),)  # (epochs, rate), ...; the last rate holds on
     config.batch_size = 128
     config.num_epochs = 1.0
+    config.steps = 0  # the run's length where it is not num_epochs
     config.seed = 0
 
     # The run

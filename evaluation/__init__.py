@@ -6,9 +6,10 @@ from pathlib import Path
 import jax
 
 from errors import UserError
+from input_pipeline import recipe
 from training import checkpoints, losses, mesh
 from training.metrics import count_split
-from training.run import build_model, check, counter, open_split, test_batches
+from training.run import build_model, check, counter, test_batches
 
 PROTOCOLS = {'single': 'each test image once, whole, no flip'}  # protocols.md's cifar_single and mnist_single
 
@@ -30,7 +31,7 @@ def evaluate(config, checkpoint, which='best'):
     """
     check(config)
     folder, given = checkpoints.locate(checkpoint)
-    source = open_split(config, config.test_split)
+    source = recipe.open_split(config, config.test_split)
     grid = mesh.create(jax.device_count())
     model, loss = build_model(config), losses.create(config.loss, config.rubbish_penalty)
     shape = (1, config.image_size, config.image_size, config.channels)
@@ -48,7 +49,9 @@ def evaluate(config, checkpoint, which='best'):
         restored = kept.restore_model(wanted, step)
     began = time.perf_counter()
     batches = test_batches(config, source, grid.size)
-    result = count_split(counter(config, model, loss), restored, batches, mesh.batched(grid))
+    measured = recipe.statistics_of(config, Path(folder).parent)
+    count = counter(config, model, loss, lambda: measured)
+    result = count_split(count, restored, batches, mesh.batched(grid))
     return result | {
         'protocol': 'single',
         'step': step,

@@ -1,6 +1,63 @@
-"""Device side, inside the jitted step: pixel values, in float32 before any cast."""
+"""Device side, inside the jitted step: pixel values, in float32 before any cast.
 
+Images are float32 [B, H, W, C] in grey levels, 0..255, R, G, B; grey images (C = 1) work where the operation has a
+meaning for them. Randomness comes as typed keys, one per image, so that what happens to an image depends on its own
+key and not on the batch around it.
+"""
+
+import itertools
+
+import chex
+import jax
 import jax.numpy as jnp
+import numpy as np
+
+from errors import UserError, nearest
+from input_pipeline.distortion import warp
+
+# What the networks subtract, and what they divide by: R, G, B or one number for all, in grey levels.
+MEANS = {
+    'none': 0.0,
+    'caffe': (122.6789143406786, 116.66876761696767, 104.0069879317889),  # BVLC/caffe's ilsvrc_2012_mean, averaged
+    'caffe_googlenet': (123.0, 117.0, 104.0),  # mean_value of its bvlc_googlenet
+    'vgg': (123.68, 116.779, 103.939),  # of the weights that Simonyan and Zisserman released
+    'fb': (123.675, 116.28, 103.53),  # fb.resnet.torch and torchvision: 0.485, 0.456, 0.406 of 0..1
+    'cc2': (127.305, 119.715, 104.913),  # channel means of cuda-convnet2's 256x256 mean image
+    'inception': 127.5,  # TensorFlow's Inception: 2x - 1 of 0..1
+    'overfeat': 118.380948,  # of the OverFeat release
+    'cifar10': (125.3, 123.0, 113.9),  # fb.resnet.torch
+    'cifar100': (129.3, 124.1, 112.4),  # fb.resnet.torch
+}
+STDS = {
+    'none': 1.0,
+    'fb': (58.395, 57.12, 57.375),  # 0.229, 0.224, 0.225 of 0..1: means of each image's own deviation
+    'inception': 127.5,
+    'overfeat': 61.896913,
+    'cifar10': (63.0, 62.1, 66.7),
+    'cifar100': (68.2, 65.4, 70.4),
+}
+
+# Principal components of the RGB values of ImageNet's pixels. Rows are R, G, B; columns are components.
+_FB_VECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
+_FB_EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])  # of 0..1 values
+_CC2_VECTORS = (
+    (0.41795513, -0.71257945, -0.56351045),
+    (-0.81698062, -0.02354167, -0.57618440),
+    (0.39731118, 0.70119634, -0.59200296),
+)
+_CC2_DEVIATIONS = (19.72083, 37.09389, 121.78006)
+
+# The readings of AlexNet's lighting: eigenvectors [3, 3] and what multiplies them, in grey levels [3] (see `lighting`).
+LIGHTING = {
+    'fb': (np.array(_FB_VECTORS, np.float32), np.array(255 * _FB_EIGENVALUES, np.float32)),
+    'cc2': (np.array(_CC2_VECTORS, np.float32), np.array(_CC2_DEVIATIONS, np.float32)),
+    'sqrt': (np.array(_FB_VECTORS, np.float32), np.array(255 * np.sqrt(_FB_EIGENVALUES), np.float32)),
+}
+
+_JITTERS = ('none', 'fb', 'howard', 'inception')
+_PADDING_MODES = ('zero', 'reflect')
+_ORDERS = np.array(list(itertools.permutations(range(3))), np.int32)
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
 def scale_range(images, low, high):
@@ -10,3 +67,438 @@ def scale_range(images, low, high):
     roughly 1 (LeCun et al. 1998, section II.B).
     """
     return images.astype(jnp.float32) * ((high - low) / 255) + low
+
+
+# Randomness
+
+
+def example_keys(seed, epochs, indices):
+    """One key per example, typed keys [B]: a pure function of the seed, the epoch and the example's number.
+
+    Args:
+      seed: int, of the run.
+      epochs: int, or int32 [B] where a batch reaches over the end of an epoch.
+      indices: int32 [B], the examples' numbers.
+    """
+    # Threefry whatever JAX's default is: the draws of `rbg` under vmap depend on the batch.
+    root = jax.random.key(seed, impl='threefry2x32')
+    epochs = jnp.broadcast_to(jnp.asarray(epochs), indices.shape)
+    return jax.vmap(lambda epoch, index: jax.random.fold_in(jax.random.fold_in(root, epoch), index))(epochs, indices)
+
+
+def _uniforms(keys, count):
+    """[B, count] ~ U(0, 1)."""
+    return jax.vmap(lambda key: jax.random.uniform(key, (count,), jnp.float32))(keys)
+
+
+def _per_image(values):
+    """[B] to [B, 1, 1, 1], as images broadcast."""
+    return values[:, None, None, None]
+
+
+def flip(images, keys):
+    """Mirrors each image left to right with probability 1/2 (Krizhevsky et al. 2012, section 4.1, and all after it)."""
+    coins = jax.vmap(jax.random.bernoulli)(keys)
+    return jnp.where(_per_image(coins), images[:, :, ::-1], images)
+
+
+# Photometric jitter
+
+
+def grey(images):
+    """Luma 0.299 R + 0.587 G + 0.114 B, [..., 3] to [..., 1]; grey images are their own."""
+    if images.shape[-1] == 1:
+        return images
+    # Not a matrix product: accelerators round the operands of those.
+    return jnp.sum(images * _LUMA.reshape((1,) * (images.ndim - 1) + (3,)), axis=-1, keepdims=True)
+
+
+def _blend(images, targets, factors):
+    factors = _per_image(factors)
+    return factors * images + (1 - factors) * targets
+
+
+def brightness(images, factors):
+    """a x: a blend with black, factors a [B]. No clipping."""
+    return _blend(images, jnp.zeros_like(images), factors)
+
+
+def contrast(images, factors):
+    """a x + (1 - a) t, t the mean over the image of its luma: one number per image. Factors a [B]. No clipping."""
+    return _blend(images, jnp.mean(grey(images), axis=(1, 2, 3), keepdims=True), factors)
+
+
+def saturation(images, factors):
+    """a x + (1 - a) t, t each pixel's luma, factors a [B]. No clipping. Grey images stay as they are."""
+    return _blend(images, grey(images), factors)
+
+
+def contrast_per_channel(images, factors):
+    """a x + (1 - a) t, t each channel's mean over the image (TensorFlow's), factors a [B]. No clipping."""
+    return _blend(images, jnp.mean(images, axis=(1, 2), keepdims=True), factors)
+
+
+def jitter_draws(keys, low, high):
+    """What `jitter_fb` and `jitter_howard` draw for each image.
+
+    Returns:
+      orders int32 [B, 3], each a uniformly random permutation of 0 (brightness), 1 (contrast) and 2 (saturation); and
+      factors [B, 3] ~ U(low, high), of the operations 0, 1, 2.
+    """
+    draws = _uniforms(keys, 4)
+    orders = jnp.asarray(_ORDERS)[(draws[:, 3] * len(_ORDERS)).astype(jnp.int32)]
+    return orders, low + (high - low) * draws[:, :3]
+
+
+def _jitter(images, keys, low, high, finish):
+    orders, factors = jitter_draws(keys, low, high)
+    for step in range(3):
+        operation = orders[:, step]
+        factor = jnp.take_along_axis(factors, operation[:, None], axis=1)[:, 0]
+        # The three differ in the target of the blend alone, and all targets cost less than three branches would.
+        luma = grey(images)
+        mean = jnp.mean(luma, axis=(1, 2, 3), keepdims=True)
+        targets = jnp.where(_per_image(operation == 1), mean, luma)
+        targets = jnp.where(_per_image(operation == 0), 0, targets)
+        images = finish(_blend(images, targets, factor))
+    return images
+
+
+def jitter_fb(images, keys, strength=0.4):
+    """fb.resnet.torch's colour jitter: `brightness`, `contrast`, `saturation`, in a uniformly random order.
+
+    Factors ~ U(1 - strength, 1 + strength). Contrast pivots on the luma of the image as the operations before it left
+    it, and nothing is clipped, not even at the end. ResNeXt and DenseNet ship the same.
+    """
+    return _jitter(images, keys, 1 - strength, 1 + strength, finish=lambda images: images)
+
+
+def jitter_howard(images, keys, low=0.5, high=1.5):
+    """Howard 2013's contrast, brightness and colour, by factors U(low, high), in a uniformly random order.
+
+    The operations are those of Pillow's ImageEnhance: the blends of `brightness`, `contrast` and `saturation`, each
+    clipped to 0..255; ours do not round to whole grey levels in between. GoogLeNet took them over (Szegedy et al. 2015,
+    section 6). BN-Inception distorts less (Ioffe & Szegedy 2015, section 4.2.1) without saying how much: our reading is
+    low=0.75, high=1.25.
+    """
+    return _jitter(images, keys, low, high, finish=lambda images: jnp.clip(images, 0, 255))
+
+
+def rgb_to_hsv(images):
+    """Hue 0..1, saturation and value (in the images' unit), [..., 3] to [..., 3] (Smith 1978).
+
+    A colour without a positive channel has saturation 0, as in TensorFlow.
+    """
+    red, green, blue = images[..., 0], images[..., 1], images[..., 2]
+    value, low = jnp.max(images, axis=-1), jnp.min(images, axis=-1)
+    chroma = value - low
+    divisor = jnp.where(chroma > 0, chroma, 1)
+    # Not `red == value`: the compiler may compute a channel twice with other roundings, and then no channel is the
+    # largest. Where two channels are about equal and largest, both formulas agree.
+    sextant = jnp.where(green >= blue, 2 + (blue - red) / divisor, 4 + (red - green) / divisor)
+    sextant = jnp.where((red >= green) & (red >= blue), (green - blue) / divisor, sextant)
+    hue = jnp.where(chroma > 0, (sextant / 6) % 1, 0)
+    saturation = jnp.where(value > 0, chroma / jnp.where(value > 0, value, 1), 0)
+    return jnp.stack([hue, saturation, value], axis=-1)
+
+
+def hsv_to_rgb(images):
+    """The inverse of `rgb_to_hsv`, [..., 3] to [..., 3]; hue may lie outside 0..1."""
+    hue, saturation, value = images[..., 0], images[..., 1], images[..., 2]
+
+    def channel(n):
+        # How far below the value a channel lies: a trapezium around the circle, the same for all three but for a third
+        # of a turn.
+        k = (n + 6 * hue) % 6
+        return value - value * saturation * jnp.clip(jnp.minimum(k, 4 - k), 0, 1)
+
+    return jnp.stack([channel(5), channel(3), channel(1)], axis=-1)
+
+
+def adjust_hsv(images, hues, saturations):
+    """Turns the hue by `hues` [B] (of a whole turn), multiplies HSV saturation by `saturations` [B], at most to 1.
+
+    One way to HSV and back: saturation leaves the hue alone, and hue the saturation. Grey images stay as they are.
+    """
+    if images.shape[-1] == 1:
+        return images
+    hue, saturation, value = jnp.split(rgb_to_hsv(images), 3, axis=-1)
+    saturation = jnp.clip(saturation * _per_image(saturations), 0, 1)
+    return hsv_to_rgb(jnp.concatenate([hue + _per_image(hues), saturation, value], axis=-1))
+
+
+def inception_draws(keys):
+    """What `jitter_inception` draws for each image: brightness, saturation, hue, contrast, contrast_first, each [B]."""
+    draws = _uniforms(keys, 5)
+    return {
+        'brightness': 64 * draws[:, 0] - 32,
+        'saturation': 0.5 + draws[:, 1],
+        'hue': 0.4 * draws[:, 2] - 0.2,
+        'contrast': 0.5 + draws[:, 3],
+        'contrast_first': draws[:, 4] < 0.5,
+    }
+
+
+def jitter_inception(images, keys):
+    """The colour distortion of TensorFlow's Inception training (the code that Google released with Inception-v3).
+
+    Brightness adds U(-32, 32) grey levels; then saturation by U(0.5, 1.5), hue by U(-0.2, 0.2) of a turn (`adjust_hsv`)
+    and contrast by U(0.5, 1.5) (`contrast_per_channel`), or contrast first and then saturation and hue: a coin decides,
+    where the original went by the parity of the reading thread. Clipped to 0..255 at the end and only there.
+    """
+    draws = inception_draws(keys)
+    first = _per_image(draws['contrast_first'])
+    images = images + _per_image(draws['brightness'])
+    images = jnp.where(first, contrast_per_channel(images, draws['contrast']), images)
+    images = adjust_hsv(images, draws['hue'], draws['saturation'])
+    images = jnp.where(first, images, contrast_per_channel(images, draws['contrast']))
+    return jnp.clip(images, 0, 255)
+
+
+def shift_values(images, keys, amount):
+    """Adds one value ~ U(-amount, amount) grey levels to the whole of each image.
+
+    The README of the SENet release names a pixel jitter of U(-20, 20) and no more: that one value goes to all pixels
+    and channels of an image, and that nothing is clipped, is our reading.
+    """
+    return images + amount * _per_image(2 * _uniforms(keys, 1)[:, 0] - 1)
+
+
+# Lighting
+
+
+def lighting_noise(keys, vectors, scales):
+    """Random colours along principal components: vectors @ (a scales), a ~ N(0, 1), in grey levels.
+
+    Args:
+      keys: [B].
+      vectors: [C, K], columns are components.
+      scales: [K], the standard deviation of the noise along each component, in grey levels.
+
+    Returns:
+      [B, C].
+    """
+    vectors, scales = jnp.asarray(vectors, jnp.float32), jnp.asarray(scales, jnp.float32)
+    normal = jax.vmap(lambda key: jax.random.normal(key, scales.shape, jnp.float32))(keys)
+    # Not a matrix product: accelerators round the operands of those.
+    return jnp.sum(vectors[None] * (normal * scales[None])[:, None, :], axis=-1)
+
+
+def lighting(images, keys, reading, deviation=0.1):
+    """AlexNet's change of the light: one random colour added to the whole of each image (Krizhevsky et al. 2012, 4.1).
+
+    The paper adds sum_i p_i a_i l_i, a_i ~ N(0, 0.1^2), with p_i and l_i the eigenvectors and eigenvalues of the
+    covariance of RGB values over the training set. Taken by the letter in grey levels, that is noise of some 850. The
+    readings that can be used:
+
+    - 'fb': eigenvalues of 0..1 values (fb.resnet.torch), noise of about 3 grey levels. ResNet and after.
+    - 'cc2': standard deviations, the roots of the eigenvalues, in grey levels: cuda-convnet2, the author's own code;
+      noise of about 7 grey levels. AlexNet, VGG, PReLU-net. That code also divides the noisy, mean-subtracted image by
+      1.1, in training only: `scale=1/1.1` of `augment`.
+    - 'sqrt': standard deviations, from fb's eigenvalues.
+
+    Nothing is clipped. The noise is a constant, so it may be added before or after the mean is subtracted.
+
+    Args:
+      images: [B, H, W, C].
+      keys: [B].
+      reading: a name of `LIGHTING`, or (vectors [C, K], scales [K] in grey levels) as measured on a data set.
+      deviation: of a_i.
+
+    Raises:
+      UserError: an unknown reading, or one for another number of channels.
+    """
+    if isinstance(reading, str):
+        _check_name('lighting', reading, LIGHTING)
+        reading = LIGHTING[reading]
+    vectors, scales = reading
+    if len(vectors) != images.shape[-1]:
+        raise UserError(
+            f'lighting has components of {len(vectors)} channels and the images have {images.shape[-1]}: '
+            "set lighting to 'none', or measure the components on this data set."
+        )
+    noise = lighting_noise(keys, vectors, deviation * jnp.asarray(scales, jnp.float32))
+    return images + noise[:, None, None, :]
+
+
+# Normalisation
+
+
+def normalize(images, mean, std):
+    """(x - mean) / std in float32; mean and std in grey levels: a number, [C], or a mean image [H, W, C] of this size.
+
+    A mean image of another size is for `subtract_mean_image`.
+    """
+
+    def against_images(value):
+        value = jnp.asarray(value, jnp.float32)
+        return value.reshape((1,) * (images.ndim - value.ndim) + value.shape)
+
+    return (images.astype(jnp.float32) - against_images(mean)) / against_images(std)
+
+
+def subtract_mean_image(images, mean_image, offsets=None):
+    """Subtracts the part of a mean image that lies under each image, and the mean's channel means where none does.
+
+    The per-pixel mean does not commute with a crop or a flip: subtract before flipping. AlexNet's mean is of 256x256
+    squares and its input a 224 crop of one: Caffe subtracts the crop of the mean at the same place, cuda-convnet2
+    always the mean's centre. Images larger than the mean occur in multi-scale tests, where no paper says what is
+    subtracted beyond it; the channel means are our reading.
+
+    Args:
+      images: [B, H, W, C].
+      mean_image: [H', W', C], in grey levels.
+      offsets: int32 [B, 2], row and column of each image's corner in the frame of the mean image; None puts all
+        images over its centre, half a pixel to the upper left where the difference of sizes is odd.
+    """
+    height, width, channels = images.shape[1:]
+    mean_image = jnp.asarray(mean_image, jnp.float32)
+    rows, columns = mean_image.shape[:2]
+    # With a whole image's width of channel means all around, every offset has its slice: one that reaches further out
+    # is clamped to where there is nothing else.
+    surround = jnp.mean(mean_image, axis=(0, 1), keepdims=True)
+    surround = jnp.broadcast_to(surround, (rows + 2 * height, columns + 2 * width, channels))
+    surround = surround.at[height : height + rows, width : width + columns].set(mean_image)
+    if offsets is None:
+        offsets = jnp.array([[(rows - height) // 2, (columns - width) // 2]], jnp.int32)  # one for all
+    starts = jnp.maximum(offsets + jnp.array([[height, width]], jnp.int32), 0)  # below 0, JAX counts from the end
+    slices = jax.vmap(lambda start: jax.lax.dynamic_slice(surround, (*start, 0), (height, width, channels)))(starts)
+    return images.astype(jnp.float32) - slices
+
+
+# Places
+
+
+def rotate(images, keys, degrees):
+    """Turns each image about its centre by U(-degrees, degrees): bilinear, black outside.
+
+    The README of the SENet release names a rotation of U(-10, 10) degrees; filter and fill are ours.
+    """
+
+    def one(image, angle):
+        cosine, sine = jnp.cos(angle), jnp.sin(angle)
+        return warp(image, jnp.array([[cosine, -sine, 0], [sine, cosine, 0]]))
+
+    return jax.vmap(one)(images, jnp.deg2rad(degrees) * (2 * _uniforms(keys, 1)[:, 0] - 1))
+
+
+def pad_and_crop(images, keys, padding, mode='zero'):
+    """The translation of CIFAR's recipes: `padding` pixels on each side, then a random crop of the old size.
+
+    Row and column of the crop are ~ U{0..2 padding}, both ends included.
+
+    Args:
+      images: [B, H, W, C].
+      keys: [B].
+      padding: pixels on each side; 4 in every CIFAR recipe.
+      mode: 'zero' (He et al. 2016, section 4.2; in fb.resnet.torch, and so here, after normalisation: the border has
+        the mean colour), or 'reflect' (Zagoruyko & Komodakis 2016, section 3), which does not repeat the edge pixel.
+
+    Raises:
+      UserError: an unknown mode.
+    """
+    _check_name('padding_mode', mode, _PADDING_MODES)
+    around = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    padded = jnp.pad(images, around, mode='constant' if mode == 'zero' else 'reflect')
+    offsets = jax.vmap(lambda key: jax.random.randint(key, (2,), 0, 2 * padding + 1))(keys)
+    return jax.vmap(lambda image, start: jax.lax.dynamic_slice(image, (*start, 0), images.shape[1:]))(padded, offsets)
+
+
+# The composition
+
+_STAGES = ('rotation', 'jitter', 'value_shift', 'lighting', 'flip', 'crop')  # their numbers make the keys: only append
+_flip, _lighting = flip, lighting  # which options of `augment` are called like
+
+
+def augment(
+    images,
+    keys=None,
+    offsets=None,
+    *,
+    jitter='none',
+    jitter_strength=None,
+    lighting='none',
+    lighting_deviation=0.1,
+    rotation=0.0,
+    value_shift=0.0,
+    mean=None,
+    std=1.0,
+    mean_image=None,
+    mean_under_crop=True,
+    scale=1.0,
+    flip=False,
+    padding=0,
+    padding_mode='zero',
+):
+    """All that a recipe does to pixels on the device: uint8 [B, H, W, C] to float32, what the network takes.
+
+    In this order: rotation, photometric jitter, shift of values, lighting, mean and std, scale, flip, pad-and-crop.
+    What is not asked for is not done: the defaults change no value, and mean and std alone are the test side of a
+    recipe. Each stage has a key of its own, so asking for one stage leaves the draws of the others as they are.
+
+    Args:
+      images: [B, H, W, C], 0..255.
+      keys: [B], of `example_keys`; None if nothing random is asked for.
+      offsets: int32 [B, 2], where each crop lay in the frame of the mean image.
+      jitter: 'none', 'fb', 'howard' or 'inception'.
+      jitter_strength: s in factors of U(1 - s, 1 + s); None for 0.4 in 'fb' and 0.5 in 'howard'. 'inception' has none.
+      lighting: 'none', or the reading that `lighting` takes.
+      lighting_deviation: of its coefficients.
+      rotation: up to so many degrees to both sides.
+      value_shift: up to so many grey levels up and down.
+      mean: in grey levels, a number or [C]; None for 0.
+      std: likewise.
+      mean_image: [H', W', C] instead of `mean`.
+      mean_under_crop: subtract the part of it that lies under the crop (by `offsets`), as Caffe; False: always its
+        centre, as cuda-convnet2.
+      scale: multiplies what mean and std leave.
+      flip: left to right, with probability 1/2.
+      padding: pixels, for `pad_and_crop`.
+      padding_mode: 'zero' or 'reflect'.
+
+    Raises:
+      UserError: an unknown name, both a mean and a mean image, a strength for 'inception', lighting for other channels.
+      ValueError: a random stage is asked for, and there are no keys.
+    """
+    chex.assert_rank(images, 4)
+    lights = not isinstance(lighting, str) or lighting != 'none'
+    _check_name('jitter', jitter, _JITTERS)
+    _check_name('lighting', lighting if isinstance(lighting, str) else 'none', ('none', *LIGHTING))
+    _check_name('padding_mode', padding_mode, _PADDING_MODES)
+    if mean is not None and mean_image is not None:
+        raise UserError('a mean and a mean image are both given: keep one of them.')
+    if jitter_strength is not None and jitter == 'inception':
+        raise UserError("jitter 'inception' has no strength: leave jitter_strength at None.")
+
+    def keys_of(stage):
+        if keys is None:
+            raise ValueError(f'{stage} is random and needs keys')
+        return jax.vmap(lambda key: jax.random.fold_in(key, _STAGES.index(stage)))(keys)
+
+    images = images.astype(jnp.float32)
+    if rotation:
+        images = rotate(images, keys_of('rotation'), rotation)
+    if jitter == 'fb':
+        images = jitter_fb(images, keys_of('jitter'), 0.4 if jitter_strength is None else jitter_strength)
+    elif jitter == 'howard':
+        strength = 0.5 if jitter_strength is None else jitter_strength
+        images = jitter_howard(images, keys_of('jitter'), 1 - strength, 1 + strength)
+    elif jitter == 'inception':
+        images = jitter_inception(images, keys_of('jitter'))
+    if value_shift:
+        images = shift_values(images, keys_of('value_shift'), value_shift)
+    if lights:
+        images = _lighting(images, keys_of('lighting'), lighting, lighting_deviation)
+    if mean_image is not None:
+        images = subtract_mean_image(images, mean_image, offsets if mean_under_crop else None)
+    images = normalize(images, 0.0 if mean is None else mean, std) * scale
+    if flip:
+        images = _flip(images, keys_of('flip'))
+    if padding:
+        images = pad_and_crop(images, keys_of('crop'), padding, padding_mode)
+    return images
+
+
+def _check_name(option, name, names):
+    if name not in names:
+        raise UserError(f'{option} {name!r} is none of {", ".join(map(repr, names))}{nearest(name, names)}')

@@ -4,25 +4,41 @@ import io
 
 import numpy as np
 import simplejpeg
+from kornia_rs import imgproc
 from PIL import Image, UnidentifiedImageError
+
+# A larger image is refused before it is decoded: a file of a few kilobytes can claim gigabytes. Pillow's own limit, a
+# quarter of a gigabyte of pixels; no photograph of ImageNet comes near.
+MAX_PIXELS = Image.MAX_IMAGE_PIXELS
+
+FILTERS = {
+    'nearest': Image.Resampling.NEAREST,
+    'box': Image.Resampling.BOX,  # OpenCV's AREA
+    'bilinear': Image.Resampling.BILINEAR,
+    'bicubic': Image.Resampling.BICUBIC,
+}
 
 
 def decode(encoded, channels=3):
     """An encoded image (any format Pillow reads) as uint8 [H, W, channels]; channels is 1 (grey) or 3 (RGB).
 
     EXIF rotation is ignored, as ImageNet's users do. JPEGs go through libjpeg-turbo's fast path, with Pillow's pixels
-    to the bit; what that refuses (CMYK, a PNG named .JPEG) goes to Pillow.
+    to the bit; what that refuses (CMYK, a PNG named .JPEG, a file with a flaw) goes to Pillow, which decides.
 
     Raises:
-      ValueError: the bytes are no image that can be decoded whole.
+      ValueError: the bytes are no image that can be decoded whole, or one of more than MAX_PIXELS pixels.
     """
     if encoded[:2] == b'\xff\xd8' and channels == 3:
         try:
-            return simplejpeg.decode_jpeg(encoded, colorspace='RGB', strict=False)
+            height, width, *_ = simplejpeg.decode_jpeg_header(encoded)
+            if height * width <= MAX_PIXELS:
+                return simplejpeg.decode_jpeg(encoded)
         except ValueError:
-            pass  # Pillow decodes it, or says why not
+            pass
     try:
         with Image.open(io.BytesIO(encoded)) as image:
+            if image.height * image.width > MAX_PIXELS:
+                raise ValueError(f'{image.height} x {image.width} pixels are more than the limit, {MAX_PIXELS:,}')
             return to_array(image, channels)
     except Exception as error:  # Pillow's plugins raise whatever they like on broken files
         reason = 'it is no image' if isinstance(error, UnidentifiedImageError) else error
@@ -35,13 +51,50 @@ def to_array(image, channels):
     return array[..., None] if channels == 1 else array
 
 
-def resize(image, height, width):
-    """Resizes uint8 [H, W, C] to [height, width, C] by Pillow's bilinear filter (antialiased when shrinking)."""
-    if image.shape[:2] == (height, width):
+def resize(image, height, width, filter='bilinear', box=None):
+    """Resizes uint8 [H, W, C] to [height, width, C] with Pillow's filters, which widen when they shrink (antialiasing).
+
+    Args:
+      image: uint8 [H, W, 1 or 3].
+      height, width: of the result.
+      filter: of FILTERS.
+      box: (top, left, height, width) of the region to resize, in pixels, fractions allowed; None is the whole. Near its
+        border the filters read what lies outside it: resizing the whole and cutting is the same, but for rounding.
+    """
+    if box is None and image.shape[:2] == (height, width):
         return image
+    if box is not None:
+        top, left, tall, wide = box
+        box = (left, top, min(left + wide, image.shape[1]), min(top + tall, image.shape[0]))  # Pillow's order
     pillow = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    resized = np.asarray(pillow.resize((width, height), Image.Resampling.BILINEAR))
+    resized = np.asarray(pillow.resize((width, height), FILTERS[filter], box=box))
     return resized[..., None] if image.shape[-1] == 1 else resized
+
+
+def resize_bicubic(image, height, width):
+    """As `resize` by 'bicubic', RGB in half the time, for training.
+
+    Pillow rounds and clips between its two passes, this does not: where the cubic overshoots, at a hard edge, they
+    differ by up to some 20 grey levels, elsewhere by at most one; by 0.03 on the mean of photographs.
+    """
+    if image.shape[-1] != 3:
+        return resize(image, height, width, 'bicubic')
+    return imgproc.resize(np.ascontiguousarray(image), (height, width), 'bicubic')
+
+
+def short_side_size(height, width, short_side, truncate=False):
+    """(height', width') of an image whose short side becomes `short_side` and whose shape is kept.
+
+    The long side is rounded half up, as cuda-convnet2 and fb.resnet.torch do, or truncated, as torchvision does.
+    """
+    short, long = min(height, width), max(height, width)
+    scaled = int(short_side * long / short) if truncate else int(short_side * long / short + 0.5)
+    return (short_side, scaled) if height <= width else (scaled, short_side)
+
+
+def resize_short_side(image, short_side, filter='bilinear', truncate=False):
+    """Resizes uint8 [H, W, C] so that its short side is `short_side`; one that has it already is left as it is."""
+    return resize(image, *short_side_size(*image.shape[:2], short_side, truncate), filter)
 
 
 def pad(image, height, width):
@@ -66,12 +119,3 @@ def match_channels(image, channels):
         return np.repeat(image, 3, axis=-1)
     luma = image[..., :3].astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
     return ((luma + 0x8000) >> 16).astype(np.uint8)[..., None]
-
-
-def fit(image, size, method):
-    """One image to size x size: 'pad' with zeros around it (it must not be larger), or 'resize'."""
-    if method == 'resize':
-        return resize(image, size, size)
-    if max(image.shape[:2]) > size:
-        raise ValueError(f'is {image.shape[0]}x{image.shape[1]}, too large to be padded to {size}x{size}')
-    return pad(image, size, size)

@@ -1,27 +1,36 @@
 """Order, batches, workers, and the way to the device.
 
-The order of examples is a pure function of (seed, epoch), and a step's batch one of (seed, step): position p of a run
-is the p-th element of the epochs' permutations laid end to end, and step s takes positions s*B to (s+1)*B. So a run
-resumes at the exact example from its step alone, and every example comes exactly once an epoch whatever the batch
-size.
+The order of examples is a pure function of (seed, epoch): position p of a run is the p-th element of the epochs'
+permutations laid end to end, and a step takes the positions after those of the step before. So a run goes on at the
+exact example from the count of those it has seen, and every example comes exactly once an epoch, whatever the batch
+size. What is random in an image is a pure function of (seed, epoch, example number): it does not depend on the batch,
+the host or the worker that makes it.
 """
 
 import functools
+import os
+from typing import NamedTuple
 
 import absl.flags
 import grain
+import grain.experimental
+import jax
 import numpy as np
 
 from errors import UserError
-from input_pipeline import geometry
-from input_pipeline.sources import ArraySource
+from input_pipeline import crops, geometry
+from input_pipeline.example import ArraySource
+
+# Order
 
 
 def example_order(start, stop, num_examples, seed):
-    """The example numbers at positions start <= p < stop of a run, int32 [stop - start]."""
-    first, last = start // num_examples, max(stop - 1, start) // num_examples
-    epochs = np.concatenate([_permutation(num_examples, seed, epoch) for epoch in range(first, last + 1)])
-    return epochs[start - first * num_examples : stop - first * num_examples]
+    """(example numbers, epochs) at positions start <= p < stop of a run; int32 [stop - start] each."""
+    epochs = np.arange(start, stop) // num_examples
+    numbers = [_permutation(num_examples, seed, int(epoch)) for epoch in np.unique(epochs)]
+    first = start - start // num_examples * num_examples
+    numbers = np.concatenate([*numbers, np.empty(0, np.int32)])[first : first + stop - start]
+    return numbers, epochs.astype(np.int32)
 
 
 @functools.lru_cache(maxsize=4)
@@ -31,20 +40,54 @@ def _permutation(num_examples, seed, epoch):
     return np.argsort(draws, kind='stable').astype(np.int32)
 
 
-def prepare_image(image, size, channels, fit):
-    """One image, encoded or uint8 [H, W, C], as uint8 [size, size, channels]; raises ValueError if it cannot be."""
+def in_order(start, stop, num_examples):
+    """As `example_order`, for one pass in the source's order; -1 beyond it, so that batches are whole."""
+    numbers = np.arange(start, stop, dtype=np.int32)
+    return np.where(numbers < num_examples, numbers, -1), np.zeros(stop - start, np.int32)
+
+
+# One image
+
+
+class Form(NamedTuple):
+    """What every image of a batch becomes: uint8 [size, size, channels].
+
+    `crop`: (height, width, draws) -> `crops.View`, or None for small images, which `fit` puts there whole: 'pad' with
+    zeros around them, or 'resize'.
+    """
+
+    size: int
+    channels: int
+    fit: str = 'pad'
+    crop: object = None
+
+
+def prepare_image(image, form, draws=None):
+    """One image, encoded or uint8 [H, W, C], in a form: (uint8 [size, size, channels], its offset (top, left)).
+
+    Raises:
+      ValueError: it cannot be decoded, or is too large to be padded.
+    """
     if isinstance(image, bytes):
-        image = geometry.decode(image, channels)
-    return geometry.fit(geometry.match_channels(image, channels), size, fit)
+        image = geometry.decode(image, form.channels)
+    image = geometry.match_channels(image, form.channels)
+    if form.crop is not None:
+        view = form.crop(*image.shape[:2], draws)
+        return crops.cut(image, view), view.offset
+    if form.fit == 'resize':
+        return geometry.resize(image, form.size, form.size), (0, 0)
+    if max(image.shape[:2]) > form.size:
+        raise ValueError(f'is {image.shape[0]}x{image.shape[1]}, too large to be padded to {form.size}x{form.size}')
+    return geometry.pad(image, form.size, form.size), (0, 0)
 
 
-def in_memory(source, size, channels, fit):
-    """An `ArraySource` as (images uint8 [N, size, size, channels], labels int32 [N])."""
-    images = geometry.match_channels(source.images, channels)
-    if fit == 'pad' and max(images.shape[1:3]) <= size:
-        return geometry.pad(images, size, size), source.labels
+def in_memory(source, form):
+    """An `ArraySource` as (images uint8 [N, size, size, channels], labels int32 [N]), whole and without chance."""
+    images = geometry.match_channels(source.images, form.channels)
+    if form.fit == 'pad' and max(images.shape[1:3]) <= form.size:
+        return geometry.pad(images, form.size, form.size), source.labels
     try:
-        return np.stack([geometry.fit(image, size, fit) for image in images]), source.labels
+        return np.stack([prepare_image(image, form)[0] for image in images]), source.labels
     except ValueError as error:
         raise UserError(f'{source.name}: an image {error}; set --config.fit=resize or a larger image_size') from None
 
@@ -54,100 +97,152 @@ def fits_in_memory(source):
     return isinstance(source, ArraySource)
 
 
-class _Load(grain.transforms.Map):
-    """Example number -> one training or test example; a broken image is an error or a masked example, by policy."""
-
-    def __init__(self, source, size, channels, fit, on_bad_image):
-        self.source, self.on_bad_image = source, on_bad_image
-        self.size, self.channels, self.fit = size, channels, fit
-
-    def map(self, element):
-        index, real = int(element['index']), bool(element['mask'])
-        example = self.source[index % len(self.source)]  # beyond the last: a further version of it
-        bad = False
-        try:
-            image = prepare_image(example.image, self.size, self.channels, self.fit)
-        except ValueError as error:
-            if self.on_bad_image == 'stop':
-                raise BadImage(
-                    f'{example.name} {error}. Mend or remove it, or pass --config.on_bad_image=skip to leave such out'
-                ) from None
-            bad = real
-            image = np.zeros((self.size, self.size, self.channels), np.uint8)
-        label = np.int32(example.label)
-        return {'image': image, 'label': label, 'index': np.int32(index), 'mask': real and not bad, 'bad': bad}
+# Batches
 
 
 class BadImage(UserError):
-    """An image that cannot be decoded, where the config says to stop."""
+    """An image that cannot be read or decoded, where the config says to stop."""
 
 
-def stream(source, batch_size, size, channels, fit, indices, on_bad_image='stop', workers=0):
-    """Batches of a source that does not fit in memory, read by Grain.
+_MOST_REPLACED = 100  # in a row: then it is no longer single images that are broken
+
+
+class _Load(NamedTuple):
+    """The number of a batch -> the batch, of this host's part; see `stream`."""
+
+    source: object
+    form: Form
+    order: object
+    start: int
+    batch_size: int
+    part: tuple
+    seed: int
+    on_bad_image: str
+    replace: bool
+
+    def __call__(self, number):
+        host, hosts = self.part
+        rows = self.batch_size // hosts
+        first = self.start + int(number) * self.batch_size + host * rows
+        numbers, epochs = self.order(first, first + rows)
+        size = self.form.size
+        batch = {
+            'image': np.zeros((rows, size, size, self.form.channels), np.uint8),
+            'label': np.zeros(rows, np.int32),
+            'index': np.maximum(numbers, 0),
+            'epoch': epochs,
+            'offset': np.zeros((rows, 2), np.int32),
+            'mask': numbers >= 0,
+            'bad': np.zeros(rows, bool),
+        }
+        for row in np.flatnonzero(batch['mask']):
+            self._fill(batch, row, int(numbers[row]), int(epochs[row]))
+        return batch
+
+    def _fill(self, batch, row, number, epoch):
+        """Puts an example in its row, or the one that replaces it; or masks the row."""
+        for candidate in range(number, number + _MOST_REPLACED):
+            try:
+                example = self.source[candidate % len(self.source)]  # beyond the last: a further version of it
+                draws = crops.Draws(self.seed, epoch, candidate)
+                batch['image'][row], batch['offset'][row] = prepare_image(example.image, self.form, draws)
+                batch['label'][row] = example.label
+                return
+            except (ValueError, OSError) as error:
+                if self.on_bad_image == 'stop':
+                    raise BadImage(self._complaint(candidate % len(self.source), error)) from None
+            batch['bad'][row] = True
+            if not self.replace:
+                batch['mask'][row] = False
+                return
+        raise BadImage(f'{self.source.name}: {_MOST_REPLACED} images in a row cannot be read, from number {number} on')
+
+    def _complaint(self, number, error):
+        """What is wrong with an example, in words that name it."""
+        try:
+            what = f'{self.source[number].name} {error}'
+        except (ValueError, OSError) as error:  # it cannot even be read, and the source's own words name it
+            what = f'{error.filename}: {error.strerror}' if getattr(error, 'filename', None) else str(error)
+        return f'{what}. Mend or remove it, or pass --config.on_bad_image=skip to leave such out'
+
+
+def stream(
+    source, form, order, num_batches, batch_size, *, start=0, part=(0, 1), seed=0, on_bad_image='stop', replace=True,
+    workers=0, threads=None, put=None,
+):  # fmt: skip
+    """Batches of a source, read, decoded and cut ahead of their use by Grain's threads.
 
     Args:
       source: see `sources`.
-      batch_size: examples a batch.
-      size, channels, fit: see `prepare_image`.
-      indices: object with a length, indexable by position, giving example numbers; -1 is padding.
-      on_bad_image: 'stop', or 'skip' (the example stays in the batch, masked out, and is counted in 'bad').
-      workers: processes that decode; 0 decodes in threads of this one.
+      form: of the images.
+      order: (start, stop) -> (example numbers, epochs) of these positions of the run; -1 is padding.
+      num_batches: how many.
+      batch_size: examples a batch, of all hosts together.
+      start: the position of the first batch's first example.
+      part: (number of this host, hosts): a host makes its own rows of every batch, and no other's.
+      seed: of what is random in an image.
+      on_bad_image: 'stop', or 'skip': the example is counted in 'bad', and another takes its place, or it is masked.
+      replace: whether the place of a bad example goes to the next in the source that is not bad (training), or is
+        masked out (a test).
+      workers: processes that make batches, by turns; 0 makes them in threads of this one.
+      threads: of each process; None is one a core, at most 16.
+      put: batch -> batch, applied ahead of its use in a thread of its own: the way to the device.
 
     Returns:
-      An iterator of dicts: image uint8 [B, size, size, C], label and index int32 [B], mask bool [B] (False for padding
-      and skipped images), bad bool [B].
+      An iterator of dicts: image uint8 [B, size, size, C], label int32 [B], index int32 [B] (the example's number),
+      epoch int32 [B], offset int32 [B, 2] (see `crops.View`), mask bool [B] (False for padding and what was left out),
+      bad bool [B].
 
     Raises:
-      UserError: from the iterator, for an image that cannot be decoded.
+      BadImage: from the iterator, for an image that cannot be read or decoded; it names it.
     """
     if not absl.flags.FLAGS.is_parsed():  # grain's workers read absl's flags, and not every caller is an absl app
         absl.flags.FLAGS.mark_as_parsed()
-    # Batches are cut before the workers part the work: a worker takes every n-th batch, not every n-th example.
-    batches = (
-        grain.MapDataset.range(len(indices))
-        .map(functools.partial(_at, indices))
-        .map(_Load(source, size, channels, fit, on_bad_image))
-        .batch(batch_size)
-        .to_iter_dataset(grain.ReadOptions(num_threads=4, prefetch_buffer_size=4))
-    )
+    load = _Load(source, form, order, start, batch_size, part, seed, on_bad_image, replace)
+    threads = threads or min(16, len(os.sched_getaffinity(0)))
+    # A thread makes a whole batch, in place: no image is copied twice, and Grain's cost is one of batches, not images.
+    batches = grain.MapDataset.range(num_batches).map(load)
+    batches = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1))
     if workers:
         batches = batches.mp_prefetch(grain.multiprocessing.MultiprocessingOptions(num_workers=workers))
+    if put:
+        batches = grain.experimental.ThreadPrefetchIterDataset(batches.map(put), prefetch_buffer_size=2)
     return iter(batches)
 
 
-def _at(indices, position):
-    index = int(indices[position])
-    return {'index': max(index, 0), 'mask': index >= 0}
+def gather(images, labels, index, epoch):
+    """The batch of these examples of a set held whole (`in_memory`), as `stream` would give it; it can be traced."""
+    row = index % len(images)
+    return {
+        'image': images[row],
+        'label': labels[row],
+        'index': index,
+        'epoch': epoch,
+        'offset': np.zeros((len(index), 2), np.int32),
+        'mask': np.ones(len(index), bool),
+        'bad': np.zeros(len(index), bool),
+    }
 
 
-class RunOrder:
-    """The example numbers of a run from position `start` on, as a lazy sequence; see `example_order`."""
+def to_device(sharding):
+    """batch -> batch on the devices of a sharding along 'data'; on several hosts each puts its own rows."""
 
-    def __init__(self, start, stop, num_examples, seed):
-        self.start, self.stop, self.num_examples, self.seed = start, stop, num_examples, seed
+    def put(batch):
+        return {key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items()}
 
-    def __len__(self):
-        return self.stop - self.start
-
-    def __getitem__(self, position):
-        p = self.start + position
-        return _permutation(self.num_examples, self.seed, p // self.num_examples)[p % self.num_examples]
+    return put
 
 
-def test_batches(source, batch_size, size, channels, fit, on_bad_image='stop', workers=0):
+def test_batches(source, form, batch_size, on_bad_image='stop', workers=0):
     """A whole split in its order, as batches of `stream`: every example once, the last batch padded and masked."""
-    indices = padded(len(source), batch_size)
-    if not fits_in_memory(source):
-        yield from stream(source, batch_size, size, channels, fit, indices, on_bad_image, workers)
+    total = len(source)
+    num_batches, order = -(-total // batch_size), functools.partial(in_order, num_examples=total)
+    if not fits_in_memory(source) or form.crop:
+        yield from stream(
+            source, form, order, num_batches, batch_size, on_bad_image=on_bad_image, replace=False, workers=workers
+        )
         return
-    images, labels = in_memory(source, size, channels, fit)
-    for start in range(0, len(indices), batch_size):
-        chosen = indices[start : start + batch_size]
-        index = np.maximum(chosen, 0)
-        yield {'image': images[index], 'label': labels[index], 'index': index, 'mask': chosen >= 0}
-
-
-def padded(num_examples, batch_size):
-    """0..num_examples-1 and then -1 up to whole batches: every example once, and the padding masked out."""
-    total = -(-num_examples // batch_size) * batch_size
-    return np.concatenate([np.arange(num_examples), np.full(total - num_examples, -1)]).astype(np.int32)
+    images, labels = in_memory(source, form)
+    for start in range(0, total, batch_size):
+        numbers, epochs = order(start, start + batch_size)
+        yield gather(images, labels, np.maximum(numbers, 0), epochs) | {'mask': numbers >= 0}

@@ -1,150 +1,112 @@
 """Where examples lie: one random-access interface over every kind of data set.
 
-A source has a length, `source[i]` gives an `Example`, and `source.class_names` its classes. `ArraySource` holds its
-images in memory; the loader keeps those on the device. The others read one record at a time.
+A source has a length, `source[i]` gives an `Example`, `source.class_names` its classes, `source.name` what it is, and
+`source.notes` lines that a person should see (what is not there, what was left out). `source[i]` raises OSError or
+ValueError where that example cannot be read. `ArraySource` holds its images in memory; the loader keeps those on the
+device. The others read one record at a time, from any number of threads, and pickle small enough to be sent to workers.
 """
 
-import gzip
 import os
-import struct
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from errors import UserError, first_line, nearest
-
-
-class Example(NamedTuple):
-    """One example: `image` is encoded bytes or uint8 [H, W, C]; `name` says where it came from."""
-
-    image: bytes | np.ndarray
-    label: int
-    name: str
-
-
-class ArraySource:
-    """Images in memory: `images` uint8 [N, H, W, C], `labels` int32 [N]."""
-
-    def __init__(self, images, labels, class_names, name):
-        self.images, self.labels = images, np.asarray(labels, np.int32)
-        self.class_names, self.name = tuple(class_names), name
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, index):
-        return Example(self.images[index], int(self.labels[index]), f'{self.name}[{index}]')
-
-
-DIGITS = tuple('0123456789')
-
-
-def digits(split, seed=0):
-    """scikit-learn's bundled handwritten digits: 1,797 scans of 8x8 in 17 grey levels, ink high.
-
-    The split is fixed: 80% train, 20% test, drawn with `seed` in equal proportions of each class.
-    """
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    images, labels = load_digits(return_X_y=True)
-    images = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
-    train, test = train_test_split(np.arange(len(labels)), test_size=0.2, random_state=seed, stratify=labels)
-    chosen = {'train': train, 'test': test}[_known_split(split, ('train', 'test'))]
-    return ArraySource(images[chosen], labels[chosen], DIGITS, f'digits/{split}')
-
-
-def mnist(data_dir, split):
-    """MNIST from its four IDX files (gzipped or not) in `data_dir`, as LeCun's page and torchvision lay them out."""
-    stem = {'train': 'train', 'test': 't10k'}[_known_split(split, ('train', 'test'))]
-    advice = (
-        f'MNIST is not in {data_dir!r}: put the four files train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, '
-        't10k-images-idx3-ubyte.gz and t10k-labels-idx1-ubyte.gz in a folder and pass --config.data_dir=FOLDER'
-    )
-    images = _read_idx(_find(data_dir, f'{stem}-images-idx3-ubyte', advice), 3)
-    labels = _read_idx(_find(data_dir, f'{stem}-labels-idx1-ubyte', advice), 1)
-    if len(images) != len(labels):
-        raise UserError(f'{data_dir}: {len(images)} images but {len(labels)} labels for {stem}; fetch the files again')
-    return ArraySource(images[..., None], labels, DIGITS, f'mnist/{split}')
-
-
-def _find(data_dir, name, advice):
-    for folder in (Path(data_dir), Path(data_dir) / 'MNIST' / 'raw'):  # the second is torchvision's
-        for path in (folder / f'{name}.gz', folder / name):
-            if path.is_file():
-                return path
-    raise UserError(advice)
-
-
-def _read_idx(path, dimensions):
-    """An IDX file of bytes: a magic number with the count of dimensions, their sizes, the values."""
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == '.gz' else path.read_bytes()
-        magic, *shape = struct.unpack(f'>{1 + dimensions}I', data[: 4 * (1 + dimensions)])
-        if magic != 0x800 + dimensions:
-            raise ValueError(f'magic number {magic:#x}')
-        return np.frombuffer(data, np.uint8, offset=4 * (1 + dimensions)).reshape(shape)
-    except (OSError, EOFError, ValueError, struct.error) as error:
-        raise UserError(f'{path} is no whole IDX file ({first_line(error)}); fetch it again') from None
-
-
-CIFAR10 = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')
-
-
-def cifar10(data_dir, split):
-    """CIFAR-10's binary version: records of a label byte and 3,072 bytes (red, green, blue planes of 32x32)."""
-    pattern = {'train': 'data_batch_*.bin', 'test': 'test_batch*.bin'}[_known_split(split, ('train', 'test'))]
-    paths = sorted(Path(data_dir).glob(pattern)) or sorted(Path(data_dir).glob(f'cifar-10-batches-bin/{pattern}'))
-    if not paths:
-        raise UserError(
-            f'CIFAR-10 is not in {data_dir!r}: unpack cifar-10-binary.tar.gz (data_batch_1.bin ... test_batch.bin) and '
-            'pass --config.data_dir=FOLDER'
-        )
-    data = b''.join(path.read_bytes() for path in paths)
-    if len(data) % 3073:
-        raise UserError(f'{paths[0].parent}: {pattern} is not whole records of 3,073 bytes; fetch CIFAR-10 again')
-    records = np.frombuffer(data, np.uint8).reshape(-1, 3073)
-    if records[:, 0].max(initial=0) > 9:
-        raise UserError(f'{paths[0].parent}: {pattern} has labels above 9; this is not CIFAR-10 (CIFAR-100?)')
-    images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return ArraySource(np.ascontiguousarray(images), records[:, 0], CIFAR10, f'cifar10/{split}')
-
-
-def synthetic(split, size, channels, num_classes, seed=0):
-    """Random pixels and labels, for benchmarks: 1,024 training and 256 test images."""
-    count = {'train': 1024, 'test': 256}[_known_split(split, ('train', 'test'))]
-    rng = np.random.default_rng(seed + (split == 'test'))
-    images = rng.integers(0, 256, (count, size, size, channels), np.uint8)
-    return ArraySource(
-        images, rng.integers(0, num_classes, count), [str(c) for c in range(num_classes)], f'synthetic/{split}'
-    )
+from input_pipeline.example import ArraySource as ArraySource  # for all who ask whether a source is one
+from input_pipeline.example import Example, checked, empty_classes, is_image, known_split
+from input_pipeline.labels import read_labels
+from input_pipeline.small_sets import cifar10, digits, mnist, synthetic
 
 
 class FolderSource:
-    """A folder of class folders, `FOLDER/CLASS/IMAGE`, the layout PyTorch users have; classes in sorted order."""
+    """A folder of class folders, `FOLDER/CLASS/IMAGE`, the layout PyTorch users have.
 
-    SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.gif', '.tif', '.tiff', '.webp')
+    Classes are the folders in sorted order; images are in the order of their names, those in folders below the class's
+    among them. What begins with a dot is neither. A class without images is an error, or with `on_bad_image='skip'` a
+    class without examples and one of `notes`.
 
-    def __init__(self, folder):
-        folder = Path(folder)
-        if not folder.is_dir():
-            raise UserError(f'no folder {folder}: pass --config.data_dir=FOLDER, holding SPLIT/CLASS/IMAGE')
-        classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-        self.files = []  # (path, label)
-        for label, name in enumerate(classes):
-            files = sorted(p for p in (folder / name).rglob('*') if p.suffix.lower() in self.SUFFIXES)
-            self.files += [(str(path), label) for path in files]
-        if not self.files:
-            raise UserError(f'{folder} holds no images: it needs one folder a class with images inside')
+    Raises:
+      UserError: no such folder, no images, or a class without any.
+    """
+
+    def __init__(self, folder, on_bad_image='stop'):
+        self._open(folder, 'SPLIT/CLASS/IMAGE')
+        classes, images = _list(self.folder)
+        if not classes and images:
+            raise UserError(
+                f'{folder} holds images and no class folders: pass --config.labels=FILE, a file with their labels'
+            )
+        found = [_images_below(self.folder, name) for name in classes]
+        # 1.28 million names as Python strings would take a quarter of a gigabyte in every process.
+        self.files = np.array([os.fsencode(file) for files in found for file in files], np.bytes_)
+        self.labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(files) for files in found])
         self.class_names = tuple(classes)
+        if not len(self.files):
+            raise UserError(f'{folder} holds no images: it needs one folder a class with images inside')
+        self.notes = empty_classes(self.labels, classes, self.folder, on_bad_image)
+
+    def _open(self, folder, layout):
+        self.folder = self.name = str(folder)
+        if not os.path.isdir(self.folder):
+            beside = _list(os.path.dirname(self.folder) or '.')[0] if os.path.isdir(Path(folder).parent) else []
+            advice = f'no folder {folder}: pass --config.data_dir=FOLDER, holding {layout}'
+            if 0 < len(beside) < 10:
+                advice += f', or a split that is there (--config.train_split, --config.test_split): {", ".join(beside)}'
+            raise UserError(advice)
 
     def __len__(self):
         return len(self.files)
 
     def __getitem__(self, index):
-        path, label = self.files[index]
-        return Example(Path(path).read_bytes(), label, path)
+        path = os.path.join(self.folder, os.fsdecode(self.files[index]))
+        with open(path, 'rb') as file:
+            return Example(file.read(), int(self.labels[index]), path)
+
+
+def _list(folder):
+    """The names of folders and of images in a folder, each sorted."""
+    folders, images = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_image(entry.name):
+                images.append(entry.name)
+            elif not entry.name.startswith('.') and entry.is_dir():
+                folders.append(entry.name)
+    return sorted(folders), sorted(images)
+
+
+def _images_below(root, folder):
+    """The paths of all images below ROOT/FOLDER, relative to ROOT, sorted part by part of the path."""
+    found = []
+    waiting = [folder]
+    while waiting:
+        below = waiting.pop()
+        with os.scandir(os.path.join(root, below)) as entries:
+            for entry in entries:
+                if is_image(entry.name):
+                    found.append(f'{below}/{entry.name}')
+                elif not entry.name.startswith('.') and entry.is_dir(follow_symlinks=False):
+                    waiting.append(f'{below}/{entry.name}')
+    return sorted(found, key=lambda path: path.split('/'))
+
+
+class FlatFolderSource(FolderSource):
+    """A flat folder of images, in the order of their names, with a label file (`labels.read_labels` has its forms).
+
+    It reads the validation set of ILSVRC2012 as it is released.
+
+    Raises:
+      UserError: no such folder, no images, or a label file that cannot be read, lacks an image or has a label out of
+        range.
+    """
+
+    def __init__(self, folder, labels_file, num_classes=None, synsets=None):
+        self._open(folder, 'SPLIT/IMAGE')
+        images = _list(self.folder)[1]
+        if not images:
+            raise UserError(f'{folder} holds no images')
+        self.files = np.array([os.fsencode(name) for name in images], np.bytes_)
+        self.labels, self.class_names, self.notes = read_labels(labels_file, images, num_classes, synsets)
 
 
 class TfdsSource:
@@ -169,43 +131,95 @@ class TfdsSource:
                 f'{builder.data_path} is in {builder.info.file_format.value} form, which has no random access. Convert '
                 f'it (needs requirements-prepare.txt): {command}'
             )
-        split = _known_split(split, tuple(builder.info.splits))
+        split = known_split(split, tuple(builder.info.splits), slices=True)
         self.records = builder.as_data_source(split, decoders={'image': tfds.decode.SkipDecoding()})
         self.class_names = tuple(builder.info.features['label'].names)
-        self.name = f'{name}/{split}'
+        self.name, self.notes = f'{name}/{split}', []
+        if len(self) and self.records[0]['label'] < 0:
+            raise UserError(f'{self.name} has no labels; there are the splits {", ".join(builder.info.splits)}')
 
     def __len__(self):
         return len(self.records)
 
     def __getitem__(self, index):
         record = self.records[index]
-        return Example(record['image'], int(record['label']), f'{self.name}[{index}]')
+        return checked(Example(record['image'], int(record['label']), f'{self.name}[{index}]'), self.class_names)
 
 
-def _known_split(split, known):
-    base = split.partition('[')[0]  # TFDS slices: 'train[:50%]'
-    if base not in known:
-        raise UserError(f'no split {split!r}{nearest(base, known)} There are: {", ".join(known)}.')
-    return split
+KNOWN = ('digits', 'mnist', 'cifar10', 'synthetic', 'imagenet', 'folder', 'flat', 'tar', 'pack', 'tfds:NAME')
 
 
-def open_source(dataset, split, data_dir='', image_size=32, channels=1, num_classes=10):
+_HELD_OUT = ('validation', 'val', 'test')  # TFDS, PyTorch's users and we have a name each for ImageNet's 50,000
+
+
+def find_imagenet(data_dir, split):
+    """In which form ImageNet, or what is laid out like it, lies in a folder.
+
+    Args:
+      data_dir: a packed store; a folder of TFDS with imagenet2012 in it ('' is TFDS's own); a folder with the released
+        tars; one with train/ and val/ of class folders or of flat images with a label file; or flat images with a
+        label file, which are then both splits.
+      split: 'train', or any of 'validation', 'val' and 'test'.
+
+    Returns:
+      (dataset, split) for `open_source`.
+
+    Raises:
+      UserError: none of these is there.
+    """
+    from input_pipeline import packed
+
+    folder = Path(data_dir or '~/tensorflow_datasets').expanduser()
+    names = [split, *(name for name in _HELD_OUT if name != split)] if split in _HELD_OUT else [split]
+    if (folder / packed.MANIFEST).is_file():
+        held = packed.read_manifest(folder)['splits']
+        return 'pack', next((name for name in names if name in held), split)
+    if (folder / 'imagenet2012').is_dir():
+        return 'tfds:imagenet2012', 'validation' if split in _HELD_OUT else split
+    for name in names:
+        if (folder / name).is_dir() and not any((folder / name).glob('*.tar')):
+            return ('folder' if _list(folder / name)[0] else 'flat'), name
+    if folder.is_file() or any(folder.glob('*.tar')) or any((folder / name).is_dir() for name in names):
+        return 'tar', split
+    if folder.is_dir() and _list(folder)[1]:
+        return 'flat', '.'
+    where = f'in {folder}' if data_dir else f'in {folder}, where TFDS keeps it: pass --config.data_dir=FOLDER'
+    raise UserError(
+        f'no ImageNet ({split}) {where}. FOLDER may hold train/ and val/ with class folders, the released tars, '
+        'imagenet2012/ as TFDS prepares it (ArrayRecord), a packed store, or images with a label file (labels.csv)'
+    )
+
+
+def open_source(dataset, split, data_dir='', image_size=32, channels=1, num_classes=10, labels='', on_bad_image='stop'):
     """The source that a config names.
 
     Args:
-      dataset: 'digits', 'mnist', 'cifar10', 'synthetic', 'folder', or 'tfds:NAME'.
-      split: 'train' or 'test'; a subfolder for 'folder'; TFDS's own split names and slices for 'tfds:NAME'.
+      dataset: one of
+        'digits', 'mnist', 'cifar10', 'synthetic': small sets in memory;
+        'imagenet': whichever of the following forms lies in DATA_DIR (`find_imagenet`);
+        'folder': class folders in DATA_DIR/SPLIT (or images with a label file, where it is flat and `labels` is given);
+        'flat': images in DATA_DIR/SPLIT with a label file;
+        'tar': the tars of ImageNet's release, read in place (`tar.find` says where they are sought);
+        'pack': a packed store (`pack`);
+        'tfds:NAME': a TFDS data set.
+      split: 'train' or 'test'; a subfolder for 'folder' and 'flat'; a packed store's own names; TFDS's own names and
+        slices for 'tfds:NAME'.
       data_dir: the folder that holds it, where it is not embedded.
-      image_size, channels, num_classes: of synthetic data.
+      image_size, channels: of synthetic data.
+      num_classes: of synthetic data, and of those with a label file.
+      labels: the label file of flat images: a path, or a name in DATA_DIR/SPLIT or DATA_DIR; '' looks for labels.csv
+        and labels.txt there.
+      on_bad_image: 'stop' or 'skip': whether a class without images is an error.
 
     Raises:
       UserError: an unknown name, or data that is not there; the message says how to get it.
     """
-    if dataset.startswith('tfds:'):
-        return TfdsSource(dataset.removeprefix('tfds:'), data_dir, split)
-    if dataset == 'folder':
-        return FolderSource(Path(data_dir) / split)
-    known = ('digits', 'mnist', 'cifar10', 'synthetic', 'folder', 'tfds:NAME')
+    if dataset == 'imagenet':
+        dataset, split = find_imagenet(data_dir, split)
+        source = open_source(dataset, split, data_dir, image_size, channels, num_classes, labels, on_bad_image)
+        if split == '.':
+            source.notes.append(f'{data_dir} has no splits: the same images are trained on and tested')
+        return source
     if dataset == 'digits':
         return digits(split)
     if dataset == 'mnist':
@@ -214,4 +228,35 @@ def open_source(dataset, split, data_dir='', image_size=32, channels=1, num_clas
         return cifar10(data_dir, split)
     if dataset == 'synthetic':
         return synthetic(split, image_size, channels, num_classes)
-    raise UserError(f'no data set {dataset!r}{nearest(dataset, known)} There are: {", ".join(known)}.')
+    if dataset.startswith('tfds:'):
+        return TfdsSource(dataset.removeprefix('tfds:'), data_dir, split)
+    if dataset not in KNOWN:
+        raise UserError(f'no data set {dataset!r}{nearest(dataset, KNOWN)} There are: {", ".join(KNOWN)}.')
+    if not data_dir:
+        raise UserError(f'the data set {dataset!r} needs --config.data_dir=FOLDER')
+    folder = Path(data_dir) / split
+    if dataset == 'flat' or (dataset == 'folder' and labels and folder.is_dir() and not _list(folder)[0]):
+        return FlatFolderSource(folder, _find_labels(labels, (folder, Path(data_dir))), num_classes)
+    if dataset == 'folder':
+        return FolderSource(folder, on_bad_image)
+    if dataset == 'tar':
+        from input_pipeline import tar
+
+        path = tar.find(data_dir, split)
+        file = _find_labels(labels, (path.parent, Path(data_dir)), needed=bool(labels))
+        return tar.TarSource(path, file, num_classes, on_bad_image=on_bad_image)
+    from input_pipeline.packed import PackedSource
+
+    return PackedSource(data_dir, split)
+
+
+def _find_labels(labels, folders, needed=True):
+    """The path of a label file: `labels` itself, or of that name in one of some folders; None where none is needed."""
+    if labels and Path(labels).is_file():
+        return Path(labels)
+    places = [folder / name for folder in folders for name in ([labels] if labels else ['labels.csv', 'labels.txt'])]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None and needed:
+        looked = ', '.join(map(str, dict.fromkeys(places)))
+        raise UserError(f'no label file: pass --config.labels=FILE (looked for {looked})')
+    return found

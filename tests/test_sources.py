@@ -1,13 +1,15 @@
 import gzip
 import io
+import pickle
 import struct
 
 import numpy as np
 import pytest
+import scipy.io
 from PIL import Image
 
 from errors import UserError
-from input_pipeline import geometry, sources
+from input_pipeline import geometry, small_sets, sources
 
 
 def write_idx(path, array):
@@ -87,11 +89,188 @@ def test_a_folder_of_class_folders(tmp_path):
     example = source[4]
     assert example.label == 1 and example.name.endswith('b/1.png')
     assert geometry.decode(example.image)[0, 0].tolist() == [41, 41, 41]
-    with pytest.raises(UserError, match='no folder'):
+    assert [source[i].name for i in range(6)] == [f'{tmp_path}/{c}/{i}.png' for c in 'ab' for i in range(3)]
+    copy = pickle.loads(pickle.dumps(source))
+    assert len(pickle.dumps(source)) < 1000 and [copy[i] for i in range(6)] == [source[i] for i in range(6)]
+    with pytest.raises(IndexError):
+        source[6]
+    with pytest.raises(UserError, match='no folder .*: a, b$'):
         sources.FolderSource(tmp_path / 'none')
-    (tmp_path / 'empty').mkdir()
+    with pytest.raises(UserError, match='holds images and no class folders: pass --config.labels=FILE'):
+        sources.FolderSource(tmp_path / 'a')
+    (tmp_path / 'a' / 'inside').mkdir()
     with pytest.raises(UserError, match='holds no images'):
-        sources.FolderSource(tmp_path / 'empty')
+        sources.FolderSource(tmp_path / 'a' / 'inside')
+
+
+def test_images_below_a_class_folder_are_in_order_of_their_paths(tmp_path):
+    for file in ('c/x.png', 'c/x-1/z.png', 'c/x/y.JPEG', 'c/.hidden.png', 'c/w.PNG', '.hidden/a.png'):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes(file.encode())
+    source = sources.FolderSource(tmp_path)
+    paths = sorted(path for path in (tmp_path / 'c').rglob('*') if path.is_file() and path.name[0] != '.')
+    assert [source[i].image.decode() for i in range(4)] == [str(path.relative_to(tmp_path)) for path in paths]
+    assert source.class_names == ('c',)
+
+
+def test_a_class_folder_without_images(tmp_path):
+    save_images(tmp_path)
+    (tmp_path / 'aa').mkdir()
+    (tmp_path / 'aa' / 'readme.txt').write_text('none yet')
+    with pytest.raises(UserError, match=r'/aa is a class without images: .*--config.on_bad_image=skip'):
+        sources.FolderSource(tmp_path)
+    source = sources.FolderSource(tmp_path, on_bad_image='skip')
+    assert source.class_names == ('a', 'aa', 'b') and source[3].label == 2 and len(source) == 6
+    assert source.notes == [f'{tmp_path}/aa is a class without images']
+
+
+def test_a_file_that_vanishes_is_named(tmp_path):
+    save_images(tmp_path)
+    source = sources.FolderSource(tmp_path)
+    (tmp_path / 'b' / '1.png').unlink()
+    with pytest.raises(OSError, match='b/1.png'):
+        source[4]
+    assert source[5].label == 1
+
+
+WNIDS = ('n01440764', 'n01443537', 'n01484850', 'n01491361')
+DEVKIT = tuple(WNIDS[i] for i in (2, 0, 3, 1))  # an order of ILSVRC ids
+LABELS = (3, 0, 2, 1, 0)
+
+
+@pytest.fixture
+def validation(tmp_path):
+    """Five images named as ILSVRC2012's validation set, each holding its own name."""
+    folder = tmp_path / 'val'
+    folder.mkdir()
+    names = [f'ILSVRC2012_val_{i:08}.JPEG' for i in range(1, 6)]
+    for name in reversed(names):
+        (folder / name).write_bytes(name.encode())
+    return folder, names
+
+
+def label_forms(names):
+    wnids = [WNIDS[label] for label in LABELS]
+    pairs, reverse = list(zip(names, LABELS, strict=True)), list(zip(names, wnids, strict=True))[::-1]
+    return {
+        'caffe': [f'{name} {label}' for name, label in pairs],
+        'wnids': [f'val/{name} {wnid}' for name, wnid in reverse],
+        'tabs': ['filename\tlabel', *(f'{name}\t{label}' for name, label in pairs)],
+        'csv': [f'{name},{label}' for name, label in pairs],
+        'header': ['file,label', *(f'{name},{label}' for name, label in pairs[::-1])],
+        'ours': ['file,wnid,index,name', *(f'{n},{WNIDS[i]},{i},"a name, or two"' for n, i in pairs)],
+        'kaggle': ['ImageId,PredictionString', *(f'{n[:-5]},{w} 85 1 499 272' for n, w in reverse)],
+        'bare': [str(label) for label in LABELS],
+        'bare_wnids': wnids,
+    }
+
+
+@pytest.mark.parametrize('form', label_forms([''] * 5))
+def test_label_files_of_every_form(validation, tmp_path, form):
+    folder, names = validation
+    file = tmp_path / 'labels'
+    file.write_text('\n'.join(label_forms(names)[form]) + '\n')
+    source = sources.FlatFolderSource(folder, file)
+    assert len(source) == 5 and source.notes == []
+    assert [source[i].image.decode() for i in range(5)] == names
+    assert tuple(source[i].label for i in range(5)) == LABELS
+    assert source.class_names == (WNIDS if form in ('wnids', 'ours', 'kaggle', 'bare_wnids') else ('0', '1', '2', '3'))
+    (tmp_path / 'synset_words.txt').write_text(''.join(f'{wnid} a name\n' for wnid in WNIDS))
+    assert sources.FlatFolderSource(folder, file, 4).class_names == WNIDS
+
+
+def test_devkit_ids_are_not_taken_for_class_numbers(validation, tmp_path):
+    folder, _ = validation
+    for name in ('ILSVRC2012_validation_ground_truth.txt', 'other.txt'):
+        file = tmp_path / name
+        file.write_text(''.join(f'{DEVKIT.index(WNIDS[label]) + 1}\n' for label in LABELS))
+        with pytest.raises(UserError, match="devkit's ILSVRC ids, whose order is not"):
+            sources.FlatFolderSource(folder, file, 4)
+        source = sources.FlatFolderSource(folder, file, 4, DEVKIT)
+        assert tuple(source.labels) == LABELS and source.class_names == WNIDS
+    (tmp_path / 'synsets.txt').write_text('\n'.join(WNIDS))  # the sorted order is not the devkit's
+    with pytest.raises(UserError, match="devkit's ILSVRC ids, whose order is not"):
+        sources.FlatFolderSource(folder, file, 4)
+    inner = ('n00001740', 'n00001930')
+    rows = [(i, wnid, 'words', 'gloss', 0 if wnid in WNIDS else 7) for i, wnid in enumerate(DEVKIT + inner, 1)]
+    names = ('ILSVRC2012_ID', 'WNID', 'words', 'gloss', 'num_children')
+    synsets = np.array(rows[::-1], [(name, object) for name in names])
+    scipy.io.savemat(tmp_path / 'meta.mat', {'synsets': synsets[:, None]})
+    source = sources.FlatFolderSource(folder, file)
+    assert tuple(source.labels) == LABELS and source.class_names == WNIDS
+
+
+def test_a_part_of_the_validation_set_takes_its_lines_by_number(validation, tmp_path):
+    folder, names = validation
+    file = tmp_path / 'labels.txt'
+    file.write_text('\n'.join(map(str, LABELS)))
+    for name in names[:2]:
+        (folder / name).unlink()
+    source = sources.FlatFolderSource(folder, file)
+    assert tuple(source.labels) == LABELS[2:] and source.notes == [f'{file} labels 2 images that are not there']
+    file.write_text('0\n1\n2\n3\n')
+    with pytest.raises(UserError, match='4 labels, and none for ILSVRC2012_val_00000005.JPEG'):
+        sources.FlatFolderSource(folder, file)
+    (folder / 'other.JPEG').write_bytes(b'')
+    with pytest.raises(UserError, match='has 3 labels for 4 images'):
+        file.write_text('0\n1\n2\n')
+        sources.FlatFolderSource(folder, file)
+
+
+@pytest.mark.parametrize(
+    ('lines', 'message'),
+    [
+        (['{0} 1', '{1} 4', '{2} 0'], r'labels, line 2: the label 4 is out of range: 4 classes .* are 0 to 3'),
+        (['{0} 1', '{1} 2', '{2} -1'], 'labels, line 3: the label -1 is out of range'),
+        (['file,label', '{0},1', '{1},cat', '{2},0'], "labels, line 3: 'cat' is no class number and no WordNet id"),
+        (['{0},1', '{1}', '{2},0'], 'labels, line 2: 1 fields, and line 1 has 2'),
+        (['{0} 1', '{1} n01440764'], 'labels, line 2: .* mixed forms'),
+        (['{0} 1', '{1} 2', '{0} 2'], 'labels, line 3: ILSVRC2012_val_00000001.JPEG has a second label'),
+        (['{0} 1', '{1} 2'], r'no label for ILSVRC2012_val_00000003.JPEG \(3 of 5 images\)'),
+        (['{0} n01440764', '{1} n01443537'], '2 WordNet ids and the config 4 classes: put the list .*synsets.txt'),
+        (['file,label'], 'a header and no labels'),
+        ([''], 'is empty'),
+    ],
+)
+def test_bad_label_files_name_the_line(validation, tmp_path, lines, message):
+    folder, names = validation
+    file = tmp_path / 'labels'
+    file.write_text('\n'.join(line.format(*names) for line in lines))
+    with pytest.raises(UserError, match=message):
+        sources.FlatFolderSource(folder, file, 4)
+
+
+def test_a_list_of_classes_that_contradicts_the_labels(validation, tmp_path):
+    folder, names = validation
+    file = tmp_path / 'labels'
+    file.write_text('\n'.join(label_forms(names)['ours']).replace(f'{WNIDS[2]},2', f'{WNIDS[1]},2'))
+    (tmp_path / 'synsets.txt').write_text('\n'.join(WNIDS))
+    with pytest.raises(UserError, match=f'line 4: class 2 is {WNIDS[1]}, but {WNIDS[2]} elsewhere'):
+        sources.FlatFolderSource(folder, file, 4)
+    (tmp_path / 'synsets.txt').unlink()
+    file.write_text('\n'.join(label_forms(names)['ours']).replace(f'5.JPEG,{WNIDS[0]}', f'5.JPEG,{WNIDS[1]}'))
+    with pytest.raises(UserError, match=f'line 6: class 0 is {WNIDS[1]}, but {WNIDS[0]} elsewhere'):
+        sources.FlatFolderSource(folder, file, 4)
+
+
+def test_flat_folders_open_by_name(validation, tmp_path):
+    folder, names = validation
+    with pytest.raises(UserError, match=f'no label file: pass --config.labels=FILE .looked for {folder}/labels.csv'):
+        sources.open_source('flat', 'val', str(tmp_path), num_classes=4)
+    lines = label_forms(names)
+    (tmp_path / 'labels.csv').write_text('\n'.join(lines['csv']))
+    (folder / 'mine.txt').write_text('\n'.join(lines['wnids']))
+    assert tuple(sources.open_source('flat', 'val', str(tmp_path), num_classes=4).labels) == LABELS
+    assert sources.open_source('flat', 'val', str(tmp_path), num_classes=4, labels='mine.txt').class_names == WNIDS
+    # Training images in class folders and flat validation images, as they are unpacked, are one data set.
+    assert (
+        tuple(sources.open_source('folder', 'val', str(tmp_path), num_classes=4, labels='labels.csv').labels) == LABELS
+    )
+    with pytest.raises(UserError, match='no label file: pass --config.labels=FILE .looked for .*/none.csv'):
+        sources.open_source('flat', 'val', str(tmp_path), num_classes=4, labels='none.csv')
+    for dataset in ('flat', 'folder', 'tar', 'pack'):
+        with pytest.raises(UserError, match='needs --config.data_dir=FOLDER'):
+            sources.open_source(dataset, 'train')
 
 
 def test_tfds_array_record_without_tensorflow(tmp_path):
@@ -129,8 +308,16 @@ def test_tfds_array_record_without_tensorflow(tmp_path):
 
 
 def test_unknown_names_offer_the_nearest():
-    with pytest.raises(UserError, match='did you mean cifar10'):
-        sources.open_source('cifar', 'train')
+    for wrong, right in (('cifar', 'cifar10'), ('folders', 'folder'), ('packed', 'pack'), ('flatt', 'flat')):
+        with pytest.raises(UserError, match=f'did you mean {right}?'):
+            sources.open_source(wrong, 'train')
+    with pytest.raises(UserError, match=r'no split .train\[:10%\].'):
+        sources.digits('train[:10%]')
+
+
+def test_labels_in_memory_are_classes():
+    with pytest.raises(UserError, match=r'few\[2\] has the label 3, and the 3 classes are 0 to 2'):
+        sources.ArraySource(np.zeros((3, 2, 2, 1), np.uint8), [0, 2, 3], 'abc', 'few')
 
 
 def test_decoding_agrees_with_pillow():
@@ -161,8 +348,6 @@ def test_padding_centres_and_grey_is_pillows():
     assert np.array_equal(padded[2:30, 2:30], image) and padded.sum() == image.sum()
     rgb = np.random.default_rng(0).integers(0, 256, (5, 6, 3), np.uint8)
     assert np.array_equal(geometry.match_channels(rgb, 1)[..., 0], np.asarray(Image.fromarray(rgb).convert('L')))
-    with pytest.raises(ValueError, match='too large'):
-        geometry.fit(image, 20, 'pad')
 
 
 def test_resize_is_pillows_antialiased_bilinear():
@@ -180,9 +365,21 @@ def test_real_mnist(test_data):
     assert values.mean() == pytest.approx(0.0275, abs=1e-3) and values.std() == pytest.approx(0.351, abs=1e-3)
 
 
+def test_real_imagenet_labels(test_data):
+    folder, truth = test_data / 'imagenet', test_data / 'imagenet' / 'imagenet_labels' / 'val_index.txt'
+    for name, count in (('imagenet_val', 100), ('imagenet_val227', 163)):
+        by_table = sources.open_source('flat', name, str(folder), num_classes=1000)
+        by_list = sources.open_source('flat', name, str(folder), num_classes=1000, labels=str(truth))
+        assert len(by_table) == count and np.array_equal(by_table.labels, by_list.labels)
+        assert all(by_table.class_names[label] == by_list.class_names[label] for label in by_table.labels)
+        assert by_list.notes == [f'{truth} labels {50_000 - count:,} images that are not there']
+    photos = sources.open_source('flat', 'imagenet_photos', str(folder), num_classes=1000)
+    assert all(example.name.split('/')[-1].startswith(photos.class_names[example.label]) for example in photos)
+
+
 def test_real_cifar10(test_data):
     source = sources.cifar10(str(test_data / 'cifar10'), 'test')
     assert source.images.shape == (1000, 32, 32, 3)
     assert [source.class_names[label] for label in source.labels[:4]] == ['cat', 'ship', 'ship', 'airplane']
     folder = sources.FolderSource(test_data / 'cifar10' / 'jpeg' / 'test')
-    assert len(folder) == 10_000 and folder.class_names == sources.CIFAR10
+    assert len(folder) == 10_000 and folder.class_names == small_sets.CIFAR10

@@ -13,6 +13,7 @@ import pytest
 import architectures
 from architectures.layers import Network
 from errors import UserError
+from input_pipeline import loader
 from input_pipeline.colour import scale_range
 from training import losses, mesh, optimizers, schedules, state, step
 
@@ -20,7 +21,9 @@ from training import losses, mesh, optimizers, schedules, state, step
 def test_a_step_schedule_drops_at_the_epochs_of_the_table():
     # LeNet-5 (LeCun et al. 1998, section III.B): 60,000 patterns a pass, one at a time.
     rates = ((2, 5e-4), (3, 2e-4), (3, 1e-4), (4, 5e-5), (8, 1e-5))
-    schedule = jax.jit(schedules.steps_of_rates(rates, 60_000, 1))
+    schedule = jax.jit(
+        schedules.steps_of_rates(rates, functools.partial(schedules.steps_at, num_examples=60_000, batch_size=1))
+    )
     by_pass = [5e-4] * 2 + [2e-4] * 3 + [1e-4] * 3 + [5e-5] * 4 + [1e-5] * 8
     assert len(by_pass) == 20
     for number, rate in enumerate(by_pass):
@@ -37,7 +40,7 @@ def test_epochs_that_are_no_whole_number_of_batches():
 @pytest.mark.parametrize('rates', [(), ((1, -1.0),), ((0, 0.1),), (1, 0.1)])
 def test_rates_are_checked(rates):
     with pytest.raises(UserError, match=r'pairs of \(epochs, rate\)'):
-        schedules.steps_of_rates(rates, 100, 10)
+        schedules.steps_of_rates(rates, functools.partial(schedules.steps_at, num_examples=100, batch_size=10))
 
 
 def test_losses_of_the_papers():
@@ -67,7 +70,7 @@ def test_sgd_is_torchs(name):
     rng = np.random.default_rng(0)
     w, gradients = rng.normal(size=5).astype(np.float32), rng.normal(size=(8, 5)).astype(np.float32)
     rates = [0.1] * 4 + [0.01] * 4
-    schedule = schedules.steps_of_rates(((4, 0.1), (4, 0.01)), 1, 1)
+    schedule = schedules.steps_of_rates(((4, 0.1), (4, 0.01)), lambda epochs: epochs)
     optimizer = optimizers.create(name, schedule, momentum=0.9, weight_decay=0.01)
     params, opt_state = jnp.asarray(w), optimizer.init(jnp.asarray(w))
     for g in gradients:
@@ -102,7 +105,7 @@ STEP = functools.partial(
     model=MODEL,
     loss=losses.cross_entropy,
     optimizer=OPTIMIZER,
-    preprocess=lambda images, _: scale_range(images, -0.1, 1.175),
+    preprocess=lambda batch: scale_range(batch['image'], -0.1, 1.175),
     seed=0,
 )
 
@@ -114,7 +117,8 @@ def initial():
 
 def batch_of(indices, mask=None):
     mask = np.ones(len(indices), bool) if mask is None else mask
-    return {'image': IMAGES[indices], 'label': LABELS[indices], 'index': np.asarray(indices, np.int32), 'mask': mask}
+    indices = np.asarray(indices, np.int32)
+    return loader.gather(IMAGES, LABELS, indices, np.zeros_like(indices)) | {'mask': mask}
 
 
 def test_many_steps_in_a_dispatch_are_the_steps_one_by_one(initial):
@@ -125,18 +129,18 @@ def test_many_steps_in_a_dispatch_are_the_steps_one_by_one(initial):
         expected = one(expected, batch_of(order[start : start + 8]))
     grid = mesh.create(8, jax.devices()[:1])
     many = jax.jit(step.resident_steps(STEP, 8, mesh.batched(grid)))
-    padded = np.concatenate([order, np.zeros(40, np.int32)])
+    padded = np.stack([np.concatenate([order, np.zeros(40, np.int32)]), np.zeros(80, np.int32)])  # numbers, epochs
     result = many(initial, IMAGES, LABELS, padded, 5)
     assert int(result.order_digest) == int(expected.order_digest) and int(result.step) == 5
     chex.assert_trees_all_close(result.params, expected.params, rtol=1e-5, atol=1e-6)
     assert int(result.window['count']) == 40 and int(result.window['wrong']) == int(expected.window['wrong'])
     # two dispatches of the very same program: equal to the bit
-    halves = many(many(initial, IMAGES, LABELS, padded, 2), IMAGES, LABELS, np.roll(padded, -16), 3)
+    halves = many(many(initial, IMAGES, LABELS, padded, 2), IMAGES, LABELS, np.roll(padded, -16, axis=1), 3)
     chex.assert_trees_all_equal(halves, result)
 
 
 def test_one_device_and_eight_agree(initial):
-    order = np.arange(40, dtype=np.int32)
+    order = np.stack([np.arange(40), np.zeros(40)]).astype(np.int32)
     results = []
     for devices in (jax.devices()[:1], jax.devices()):
         grid = mesh.create(8, devices)
@@ -191,7 +195,7 @@ def test_errors_are_counted_against_ties_and_nans():
             return jnp.asarray(logits)
 
     batch = {'image': 0, 'index': 0, 'label': np.full(5, 3, np.int32), 'mask': np.arange(5) < 4}
-    counts = step.count_errors({}, batch, model=Fixed(), loss=losses.cross_entropy, preprocess=lambda *_: None)
+    counts = step.count_errors({}, batch, model=Fixed(), loss=losses.cross_entropy, preprocess=lambda _: None)
     assert {k: int(v) for k, v in counts.items() if k != 'loss'} == {'count': 4, 'wrong_top1': 3, 'wrong_top5': 2}
 
 
@@ -211,7 +215,7 @@ def test_sdlm_refresh_fills_the_curvature(initial):
             step.refresh_curvature,
             model=model,
             loss=losses.create('discriminative_penalty'),
-            preprocess=lambda images, _: scale_range(images, -0.1, 1.175),
+            preprocess=lambda batch: scale_range(batch['image'], -0.1, 1.175),
             memory=0.0,
         )
         h = optax.tree.get(jax.jit(refresh)(fresh, IMAGES, LABELS, np.arange(40)).opt_state, 'curvature')
@@ -240,9 +244,14 @@ def test_the_loss_weighs_auxiliary_heads_and_the_metrics_leave_them_out():
     assert set(start.params) == {'main', 'head'}
     images = jax.random.normal(jax.random.key(1), (8, 1, 1, 6))
     labels = jnp.arange(8, dtype=jnp.int32) % 4
-    batch = {'image': images, 'label': labels, 'index': labels, 'mask': jnp.ones(8, bool)}
+    batch = loader.gather(images, labels, jnp.arange(8), jnp.zeros_like(labels))
     one = functools.partial(
-        step.train_step, model=model, loss=loss, optimizer=optax.sgd(rate), preprocess=lambda x, _: x, seed=0
+        step.train_step,
+        model=model,
+        loss=loss,
+        optimizer=optax.sgd(rate),
+        preprocess=lambda batch: batch['image'],
+        seed=0,
     )
     after = jax.jit(functools.partial(one, auxiliary_weight=0.3))(start, batch)
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from errors import UserError
+from input_pipeline import recipe
 from training import checkpoints, console
 from training.clock import Clock
 from training.log import RunLog, read
@@ -45,9 +46,10 @@ def train(config, workdir, started=None):
     """
     clock = Clock(started or time.time())
     check(config)
-    run = Run(config)
-    workdir = Path(workdir)
+    workdir, splits = Path(workdir), recipe.open_splits(config)
+    run = Run(config, _start(workdir), splits)
     with claimed(workdir, config), contextlib.ExitStack() as stack:
+        run.statistics = recipe.statistics_of(config, workdir, run.source)
         kept = stack.enter_context(checkpoints.Checkpoints(workdir / checkpoints.FOLDER))
         current, log = _begin(run, workdir, kept, clock)
         stack.callback(log.close)
@@ -56,11 +58,20 @@ def train(config, workdir, started=None):
         run.describe(display, workdir, int(current.step))
         clock.start_up_ends()
         if int(current.step) < run.total_steps:
-            current = _epochs(run, current, kept, log, display, clock, stop)
+            current = _epochs(run, current, kept, log, display, clock, stop, stack)
         with clock.time('checkpoint'):
             kept.wait()
         _summary(run, workdir, log, display, clock)
         return log.last_epoch()
+
+
+def _start(workdir):
+    """(step, examples seen until then) of the last checkpoint; (0, 0) where there is none."""
+    if not (workdir / checkpoints.FOLDER).is_dir():
+        return 0, 0
+    with checkpoints.Checkpoints(workdir / checkpoints.FOLDER, read_only=True) as kept:
+        latest = kept.latest()
+        return (0, 0) if latest is None else (latest, kept.info(latest)['examples_seen'])
 
 
 def _begin(run, workdir, kept, clock):
@@ -79,7 +90,7 @@ def _begin(run, workdir, kept, clock):
     return current, RunLog(workdir, latest or 0, {'total': clock.total()})
 
 
-def _epochs(run, current, kept, log, display, clock, stop):
+def _epochs(run, current, kept, log, display, clock, stop, stack):
     """Trains from the state's step to the last; returns the last state."""
     config = run.config
     at = int(current.step)
@@ -88,14 +99,15 @@ def _epochs(run, current, kept, log, display, clock, stop):
     epoch_ends = {run.steps_at(e): e for e in range(1, int(config.num_epochs) + 1)}
     epoch_ends.setdefault(run.steps_at(config.num_epochs), config.num_epochs)  # a fraction of an epoch at the end
     evaluated = {row['step'] for row in log.rows if row['kind'] == 'epoch'}
-    window_began, window_step = time.perf_counter(), at
+    window_began, window_step, waited = time.perf_counter(), at, clock.seconds()['input']
 
     if at in epoch_ends and at not in evaluated:  # the run was stopped between the two
         current = _end_epoch(run, current, epoch_ends[at], kept, log, display, clock, stop)
     while at < run.total_steps:
         if config.optimizer == 'sdlm' and (at == 0 or at in epoch_ends):  # before each pass
             with clock.time('step'):
-                samples = run.order(at, at + -(-config.sdlm_samples // config.batch_size))[: config.sdlm_samples]
+                samples, _ = run.order(at, at + -(-config.sdlm_samples // config.batch_size))
+                samples = samples[: config.sdlm_samples]
                 current = refresh_curvature(current, *run.data, jax.device_put(samples, run.whole))
         until = min(
             [at + run.per_dispatch, run.total_steps, _next(at, config.log_every_steps)]
@@ -104,17 +116,16 @@ def _epochs(run, current, kept, log, display, clock, stop):
         )
         if run.resident:
             with clock.time('input'):
-                indices = np.zeros(run.per_dispatch * config.batch_size, np.int32)
-                order = run.order(at, until)
-                indices[: len(order)] = order
+                order = np.zeros((2, run.per_dispatch * config.batch_size), np.int32)
+                order[:, : (until - at) * config.batch_size] = run.order(at, until)
             with clock.time('step'):
-                current = advance(current, *run.data, jax.device_put(indices, run.whole), until - at)
+                current = advance(current, *run.data, jax.device_put(order, run.whole), until - at)
         else:
             with clock.time('input'):
-                batches = batches or run.stream(at)
+                if batches is None:
+                    batches = run.stream(at)
+                    stack.callback(batches.close)
                 batch = next(batches)
-                batch.pop('bad')
-                batch = jax.device_put(batch, run.cut)
             with clock.time('step'):
                 current = advance(current, batch)
         at = until
@@ -122,18 +133,23 @@ def _epochs(run, current, kept, log, display, clock, stop):
             window = jax.device_get(current.window)
         if nonfinite_step(window) is not None:
             raise _diverged(run, kept, nonfinite_step(window))
-        rate = config.batch_size * (at - window_step) / (time.perf_counter() - window_began)
+        seconds = time.perf_counter() - window_began
+        rate = config.batch_size * (at - window_step) / seconds
         display.advance(at, rate, float(window['loss']) / max(int(window['count']), 1))
         if at % config.log_every_steps == 0 or at in epoch_ends or at == run.total_steps:
             log.write(
                 'train',
                 at,
-                {'total': clock.total(), 'images_per_second': rate},
+                {
+                    'total': clock.total(),
+                    'images_per_second': rate,
+                    'data_wait': (clock.seconds()['input'] - waited) / seconds,  # the share of the time
+                },
                 learning_rate=float(run.schedule(at - 1)),
                 **_means(window),
             )
             current = _close_window(current)
-            window_began, window_step = time.perf_counter(), at
+            window_began, window_step, waited = time.perf_counter(), at, clock.seconds()['input']
         if at in epoch_ends and not stop.number:
             current = _end_epoch(run, current, epoch_ends[at], kept, log, display, clock, stop)
             window_began = time.perf_counter()
@@ -162,11 +178,11 @@ def _compile(run, current, clock):
         return run.advance, None
     config = run.config
 
-    def indices(count):
-        return jax.ShapeDtypeStruct((count,), jnp.int32, sharding=run.whole)
+    def indices(*shape):
+        return jax.ShapeDtypeStruct(shape, jnp.int32, sharding=run.whole)
 
     with clock.time('compile'):
-        advance = run.advance.lower(current, *run.data, indices(run.per_dispatch * config.batch_size), 1).compile()
+        advance = run.advance.lower(current, *run.data, indices(2, run.per_dispatch * config.batch_size), 1).compile()
         if config.optimizer != 'sdlm':
             return advance, None
         return advance, run.refresh_curvature.lower(current, *run.data, indices(config.sdlm_samples)).compile()
@@ -181,7 +197,7 @@ def _close_window(current):
 def _means(sums):
     count = max(int(sums['count']), 1)
     means = {'loss': float(sums['loss']) / count, 'error': 100 * int(sums['wrong']) / count}
-    return means | ({'undecodable': int(sums['skipped'])} if sums['skipped'] else {})
+    return means | ({'bad_images': int(sums['skipped'])} if sums['skipped'] else {})
 
 
 def _end_epoch(run, current, epoch, kept, log, display, clock, stop):
@@ -218,6 +234,7 @@ def _save(run, current, kept, log, clock, top1_error=None):
             'architecture': run.config.architecture,
             'architecture_options': dict(run.config.architecture_options),
             'num_classes': run.config.num_classes,
+            'examples_seen': run.position(int(current.step)),
             'clock': clock.seconds(),
         }
         kept.save(current, info, top1_error)
@@ -235,19 +252,21 @@ def _diverged(run, kept, at):
 
 def _summary(run, workdir, log, display, clock):
     last, best = log.last_epoch(), log.best_epoch()
-    done = run.total_steps == run.steps_at(run.config.num_epochs)
+    done = run.total_steps == (run.config.steps or run.steps_at(run.config.num_epochs))
     display.say(f'{"finished" if done else "stopped as told"} at step {run.total_steps:,}')
     if last:
         display.say(
             f'test error: {last["test_top1_error"]:.2f}% at the end ({last["test_wrong_top1"]} of '
             f'{last["test_num_examples"]:,} wrong), {best["test_top1_error"]:.2f}% at best (epoch {best["epoch"]})'
         )
-        for split in ('train', 'test'):
-            if f'{split}_undecodable' in last:
-                display.say(f'left out of {split} in the last epoch: {last[f"{split}_undecodable"]} undecodable images')
+        for split, what in (('train', 'replaced in'), ('test', 'left out of')):
+            if f'{split}_bad_images' in last:
+                display.say(
+                    f'{what} {split} in the last epoch: {last[f"{split}_bad_images"]} images that cannot be read'
+                )
     seconds = clock.seconds()
     if seconds['step'] > 0:
-        images = run.total_steps * run.config.batch_size
+        images = run.position(run.total_steps)
         display.say(f'throughput: {images / seconds["step"]:,.0f} images/s in the training step')
     display.say(f'seconds, restarts included: {clock.total():.1f} = {console.seconds_table(seconds)}')
     display.say(f'results: {workdir}')

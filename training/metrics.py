@@ -25,7 +25,7 @@ def count_split(count, variables, batches, cut, stop=lambda: False):
     sums = {key: sum(float(s[key]) for s in sums) for key in sums[0]}
     examples = int(sums['count'])
     if not examples:
-        raise UserError('no image of the test split could be decoded')
+        raise UserError('no image of the test split could be read')
     result = {
         'loss': sums['loss'] / examples,
         'top1_error': 100 * sums['wrong_top1'] / examples,
@@ -34,4 +34,4 @@ def count_split(count, variables, batches, cut, stop=lambda: False):
         'wrong_top5': int(sums['wrong_top5']),
         'num_examples': examples,
     }
-    return result | ({'undecodable': bad} if bad else {})
+    return result | ({'bad_images': bad} if bad else {})

@@ -7,9 +7,7 @@ import jax
 import architectures
 from architectures import layers
 from errors import UserError, first_line
-from input_pipeline import loader, sources
-from input_pipeline.colour import scale_range
-from input_pipeline.distortion import distort
+from input_pipeline import colour, loader, recipe
 from training import losses, mesh, optimizers, schedules, state, step
 
 
@@ -23,6 +21,7 @@ def check(config):
     for key in (
         'seed',
         'checkpoint_every_steps',
+        'steps',
         'stop_at_step',
         'workers',
         'weight_decay',
@@ -38,24 +37,17 @@ def check(config):
     for key in ('scaling', 'squeezing'):
         if not 0 <= config.distortion[key] < 1:
             raise UserError(f'distortion.{key} must be at least 0 and below 1, not {config.distortion[key]}')
-    choices = {'channels': (1, 3), 'fit': ('pad', 'resize'), 'on_bad_image': ('stop', 'skip')}
+    choices = {
+        'channels': (1, 3),
+        'fit': ('pad', 'resize'),
+        'on_bad_image': ('stop', 'skip'),
+        'normalize': ('range', 'constant', *recipe.MEASURED),
+        'mean': colour.MEANS,
+        'std': colour.STDS,
+    }
     for key, allowed in choices.items():
         if config[key] not in allowed:
             raise UserError(f'{key} must be one of {", ".join(map(str, allowed))}, not {config[key]!r}')
-
-
-def preprocessing(config, num_examples, train):
-    """The device side of the input, (images uint8 [B, H, W, C], indices [B]) -> float32, as the config says."""
-    low, high = config.pixel_range
-    ranges = {k: v for k, v in config.distortion.items() if k != 'versions'}
-    key = jax.random.key(config.seed)
-
-    def preprocess(images, indices):
-        if train and config.distortion.versions > 1:
-            images = distort(images, indices, key, num_examples, **ranges)
-        return scale_range(images, low, high)
-
-    return preprocess
 
 
 def build_model(config):
@@ -64,24 +56,9 @@ def build_model(config):
     return architectures.create(config.architecture, num_classes=config.num_classes, **options)
 
 
-def open_split(config, split):
-    """The source of a split that the config names; UserError when its classes are not the config's."""
-    source = sources.open_source(
-        config.dataset, split, config.data_dir, config.image_size, config.channels, config.num_classes
-    )
-    if len(source.class_names) != config.num_classes:
-        raise UserError(
-            f'{config.dataset} has {len(source.class_names)} classes and the config {config.num_classes}: pass '
-            f'--config.num_classes={len(source.class_names)}'
-        )
-    if len(source) == 0:
-        raise UserError(f'{config.dataset}: the split {split!r} is empty')
-    return source
-
-
-def counter(config, model, loss):
+def counter(config, model, loss, statistics=dict):
     """The jitted (variables, batch) -> sums of `step.count_errors`, for a config."""
-    preprocess = preprocessing(config, 0, train=False)
+    preprocess = recipe.preprocessing(config, 0, train=False, statistics=statistics)
     count = functools.partial(step.count_errors, model=model, loss=loss, preprocess=preprocess)
     return jax.jit(count, compiler_options=layers.compiler_options())
 
@@ -89,27 +66,30 @@ def counter(config, model, loss):
 def test_batches(config, source, mesh_size):
     """A test split's batches for the devices of a mesh: padded to whole batches and masked, every example once."""
     size = -(-config.test_batch_size // mesh_size) * mesh_size
-    return loader.test_batches(
-        source, size, config.image_size, config.channels, config.fit, config.on_bad_image, config.workers
-    )
+    return loader.test_batches(source, recipe.form(config, train=False), size, config.on_bad_image, config.workers)
 
 
 class Run:
-    """What a config builds: data, network, optimiser, the jitted functions. Nothing here changes during a run."""
+    """What a config builds: data, network, optimiser, the jitted functions. Nothing here changes during a run.
 
-    def __init__(self, config):
-        self.config = config
-        self.source, self.test_source = open_split(config, config.train_split), open_split(config, config.test_split)
+    `start` is (step, examples seen until then) of the checkpoint that the run goes on from: its batch size may have
+    been another.
+    """
+
+    def __init__(self, config, start=(0, 0), splits=None):
+        self.config, self.start = config, start
+        self.statistics = None  # to be set before the first step, where the config needs them (`statistics_of`)
+        self.source, self.test_source = splits or recipe.open_splits(config)
         self.num_examples, batch_size = len(self.source), config.batch_size
         self.mesh = mesh.create(batch_size)
         self.whole, self.cut = mesh.replicated(self.mesh), mesh.batched(self.mesh)
         self.steps_at = functools.partial(
-            schedules.steps_at, num_examples=self.num_examples, batch_size=batch_size
+            schedules.steps_at, num_examples=self.num_examples, batch_size=batch_size, start=start
         )  # the step at which an epoch ends
-        self.total_steps = self.steps_at(config.num_epochs)
+        self.total_steps = config.steps or self.steps_at(config.num_epochs)
         if config.stop_at_step:
             self.total_steps = min(self.total_steps, config.stop_at_step)
-        self.schedule = schedules.steps_of_rates(config.learning_rates, self.num_examples, batch_size)
+        self.schedule = schedules.steps_of_rates(config.learning_rates, self.steps_at)
 
         self.model = build_model(config)
         self.loss = losses.create(config.loss, config.rubbish_penalty)
@@ -120,7 +100,7 @@ class Run:
         self.initial_state = functools.partial(state.create, self.model, self.optimizer, shape, config.seed)
         self._check_image_size()
         self._prepare_training()
-        self.count = counter(config, self.model, self.loss)
+        self.count = counter(config, self.model, self.loss, lambda: self.statistics)
 
     def _check_image_size(self):
         try:
@@ -131,7 +111,7 @@ class Run:
 
     def _prepare_training(self):
         config = self.config
-        preprocess = preprocessing(config, self.num_examples, train=True)
+        preprocess = recipe.preprocessing(config, self.num_examples, train=True, statistics=lambda: self.statistics)
         one = functools.partial(
             step.train_step,
             model=self.model,
@@ -141,14 +121,16 @@ class Run:
             seed=config.seed,
             auxiliary_weight=config.auxiliary_weight,
         )
-        self.resident = loader.fits_in_memory(self.source)
+        self.form = recipe.form(config, train=True)
+        self._order = recipe.order(config, self.num_examples)
+        self.resident = loader.fits_in_memory(self.source) and not self.form.crop
         if config.optimizer == 'sdlm' and not self.resident:
             raise UserError(
                 f'the optimizer sdlm samples its data set, which must fit in memory; {config.dataset} streams'
             )
         self.per_dispatch = config.steps_per_dispatch if self.resident else 1
         if self.resident:
-            pixels = loader.in_memory(self.source, config.image_size, config.channels, config.fit)
+            pixels = loader.in_memory(self.source, self.form)
             self.data = jax.device_put(pixels, self.whole)
             one = step.resident_steps(one, config.batch_size, self.cut, single=self.per_dispatch == 1)
         self.advance = jax.jit(one, donate_argnums=0, compiler_options=layers.compiler_options())
@@ -169,20 +151,22 @@ class Run:
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.whole), jax.eval_shape(self.initial_state)
         )
 
-    def order(self, start, stop):
-        """The example numbers of steps start <= s < stop."""
-        size = self.config.batch_size
-        virtual = self.num_examples * self.config.distortion.versions
-        return loader.example_order(start * size, stop * size, virtual, self.config.seed)
+    def position(self, at):
+        """How many examples have been seen before step `at`."""
+        step, seen = self.start
+        return seen + (at - step) * self.config.batch_size
 
-    def stream(self, start):
-        """Batches from step `start` on, of a source that does not fit in memory."""
-        size, config = self.config.batch_size, self.config
-        virtual = self.num_examples * config.distortion.versions
-        positions = loader.RunOrder(start * size, self.total_steps * size, virtual, config.seed)
+    def order(self, start, stop):
+        """(example numbers, epochs) of steps start <= s < stop."""
+        return self._order(self.position(start), self.position(stop))
+
+    def stream(self, at):
+        """Batches from step `at` on, on the devices, of a source that does not fit in memory."""
+        config = self.config
         return loader.stream(
-            self.source, size, config.image_size, config.channels, config.fit, positions, config.on_bad_image,
-            config.workers,
+            self.source, self.form, self._order, self.total_steps - at, config.batch_size,
+            start=self.position(at), part=(jax.process_index(), jax.process_count()), seed=config.seed,
+            on_bad_image=config.on_bad_image, workers=config.workers, put=loader.to_device(self.cut),
         )  # fmt: skip
 
     def describe(self, display, workdir, at_step):
@@ -202,4 +186,7 @@ class Run:
         if at_step >= self.total_steps:
             display.say('nothing to do: this run is finished')
         elif at_step:
-            display.say(f'resuming at step {at_step:,}')
+            epoch, example = divmod(self.position(at_step), self.num_examples)
+            display.say(f'resuming at step {at_step:,}: example {example:,} of epoch {epoch + 1}')
+        for note in (*self.source.notes, *self.test_source.notes):
+            display.say(f'note: {note}')

@@ -32,8 +32,8 @@ _NEVER = 2**31 - 1
 
 
 def zero_totals():
-    """Metrics over no steps: sums of the examples' losses, of wrong answers, of examples, of those masked out
-    because they could not be decoded; the first step whose loss was not finite, or 2^31 - 1."""
+    """Metrics over no steps: sums of the examples' losses, of wrong answers, of examples, of those that could not be
+    read and whose place another took; the first step whose loss was not finite, or 2^31 - 1."""
     return {
         'loss': jnp.zeros((), jnp.float32),
         'wrong': jnp.zeros((), jnp.int32),

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from input_pipeline import loader
 from training import sdlm
 from training.state import add_totals
 
@@ -22,19 +23,18 @@ def train_step(state, batch, *, model, loss, optimizer, preprocess, seed, auxili
 
     Args:
       state: `TrainState`.
-      batch: image uint8 [B, H, W, C], label int32 [B], index int32 [B], mask bool [B]; where the mask is False an
-        example counts for nothing.
+      batch: of `input_pipeline.loader.stream`; where its mask is False an example counts for nothing.
       model: a Flax module.
       loss: (logits, label) -> scalar, of one example.
       optimizer: an optax transformation.
-      preprocess: (images uint8, indices) -> float images.
+      preprocess: batch -> float images.
       seed: of dropout.
       auxiliary_weight: of the loss of each auxiliary head, if the network has any.
 
     Returns:
       The new state, its `window` with this step's metrics added.
     """
-    images = preprocess(batch['image'], batch['index'])
+    images = preprocess(batch)
     count = jnp.maximum(jnp.sum(batch['mask']), 1)
 
     def mean_loss(params):
@@ -62,7 +62,7 @@ def train_step(state, batch, *, model, loss, optimizer, preprocess, seed, auxili
         'loss': value * count,
         'wrong': jnp.sum(wrong),
         'count': jnp.sum(batch['mask']),
-        'skipped': jnp.sum(~batch['mask']),
+        'skipped': jnp.sum(batch['bad']),
         'first_nonfinite': jnp.where(jnp.isfinite(value), state.window['first_nonfinite'], state.step),
     }
     return state.replace(
@@ -93,21 +93,15 @@ def resident_steps(step, batch_size, data_sharding, single=False):
         times more slowly.
 
     Returns:
-      (state, images [N, H, W, C], labels [N], indices int32 [at least count * batch_size], count) -> state after
-      `count` steps, each gathering its examples; an index beyond N is a further version of example index % N. The
-      number of steps is not part of the program, so every dispatch runs the same one.
+      (state, images [N, H, W, C], labels [N], order int32 [2, at least count * batch_size], count) -> state after
+      `count` steps, each gathering its examples. The order is their numbers and epochs; a number beyond N is a further
+      version of example number % N. How many steps is not part of the program, so every dispatch runs the same one.
     """
 
-    def steps(state, images, labels, indices, count):
+    def steps(state, images, labels, order, count):
         def body(i, state):
-            index = lax.dynamic_slice(indices, (i * batch_size,), (batch_size,))
-            row = index % len(images)
-            batch = {
-                'image': images[row],
-                'label': labels[row],
-                'index': index,
-                'mask': jnp.ones(batch_size, bool),
-            }
+            index, epoch = lax.dynamic_slice(order, (0, i * batch_size), (2, batch_size))
+            batch = loader.gather(images, labels, index, epoch)
             batch = jax.tree.map(lambda x: lax.with_sharding_constraint(x, data_sharding), batch)
             return step(state, batch)
 
@@ -122,7 +116,7 @@ def count_errors(variables, batch, *, model, loss, preprocess):
     An example is wrong in the top 5 when five or more other classes score at least as high as its own: a tie counts
     against the network, and so does a score that is not a number.
     """
-    images = preprocess(batch['image'], batch['index'])
+    images = preprocess(batch)
     logits = model.apply(variables, images, train=False).astype(jnp.float32)
     own = jnp.take_along_axis(logits, batch['label'][:, None], axis=-1)
     rivals = logits.shape[-1] - 1 - jnp.sum(logits < own, axis=-1)
@@ -141,8 +135,8 @@ def refresh_curvature(state, images, labels, indices, *, model, loss, preprocess
     In a network with `head_has_no_parameters` (LeNet-5's RBF units, which are no linear layer either) the curvature
     starts at its `features`, with the exact second derivative of the rest; in the others at the logits.
     """
-    row = indices % len(images)
-    samples = preprocess(images[row], indices)
+    batch = loader.gather(images, labels, indices, jnp.zeros_like(indices))
+    samples = preprocess(batch)
     if getattr(model, 'head_has_no_parameters', False):
         features = functools.partial(model.apply, method='features')
 
@@ -150,5 +144,5 @@ def refresh_curvature(state, images, labels, indices, *, model, loss, preprocess
             return loss(model.apply({'params': state.params}, x[None], method='classify')[0], label)
     else:
         features, rest = model.apply, loss
-    h = sdlm.curvature(lambda p, x: features({'params': p}, x), rest, state.params, samples, labels[row])
+    h = sdlm.curvature(lambda p, x: features({'params': p}, x), rest, state.params, samples, batch['label'])
     return state.replace(opt_state=sdlm.update_curvature(state.opt_state, h, memory))

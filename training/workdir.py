@@ -6,9 +6,14 @@ import json
 import os
 
 from errors import UserError
+from input_pipeline.statistics import NAME as STATISTICS  # may lie there before the run
 
-# What may differ when a run is resumed: where the data lies, and how often a run speaks, saves and looks up.
-_FREE = ('data_dir', 'log_every_steps', 'checkpoint_every_steps', 'steps_per_dispatch', 'stop_at_step', 'workers')
+# What may differ when a run is resumed: where the data lies, how often a run speaks, saves and looks up, and how many
+# examples a step takes: the next step goes on at the next example.
+_FREE = (
+    'batch_size', 'data_dir', 'labels', 'statistics', 'log_every_steps', 'checkpoint_every_steps', 'steps_per_dispatch',
+    'stop_at_step', 'workers',
+)  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -32,7 +37,7 @@ def claimed(workdir, config):
         path = workdir / 'config.json'
         if path.exists():
             _same_config(workdir, _read(path), json.loads(text))
-        elif any(workdir.iterdir()):
+        elif any(entry.name != STATISTICS for entry in workdir.iterdir()):
             raise UserError(f'{workdir} is no run of ours and not empty; pass another --workdir')
         temporary = path.with_suffix('.tmp')
         temporary.write_text(text)

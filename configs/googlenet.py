@@ -1,0 +1,44 @@
+"""GoogLeNet: Szegedy et al., "Going Deeper with Convolutions", 2014.
+
+    python train.py --config configs/googlenet.py --config.data_dir=DIR
+
+The paper's section in brackets. It trains by asynchronous SGD and leaves rate, batch, decay and length unsaid; those
+are of Caffe's reproduction, bvlc_googlenet: batch 32, rate 0.01, decay 2e-4, 250 epochs.
+"""
+
+from configs import base
+
+
+def get_config():
+    config = base.get_config()
+    config.dataset = 'imagenet'
+    config.test_split = 'validation'
+    config.num_classes = 1000
+
+    config.image_size = 224
+    config.channels = 3
+    config.crop.kind = 'area'  # [6] 8% to 100% of the area, 3:4 to 4:3
+    config.crop.area = (0.08, 1.0)
+    config.crop.aspect = (3 / 4, 4 / 3)
+    config.crop.form = 'fb'  # wide and tall as likely
+    config.crop.filter = 'random'  # [6] nearest, area, bilinear, cubic, with equal probability
+    config.test_crop.kind = 'center'
+    config.colour.flip = True
+    config.colour.jitter = 'howard'  # [6] the photometric distortions of Howard 2013
+    config.colour.lighting = 'cc2'  # the last of them
+    config.normalize = 'constant'  # [5] zero mean
+    config.mean = 'caffe_googlenet'
+
+    config.architecture = 'googlenet'
+    config.auxiliary_weight = 0.3  # [5]
+
+    config.optimizer = 'momentum'  # [6]
+    config.momentum = 0.9
+    config.weight_decay = 2e-4
+    config.batch_size = 32
+    config.num_epochs = 250.0
+    config.learning_rates = tuple((8, 0.01 * 0.96**n) for n in range(32))  # [6]
+    config.test_batch_size = 128
+    config.log_every_steps = 40
+    config.checkpoint_every_steps = 20_000
+    return config

@@ -1,0 +1,84 @@
+"""Draws the batches that a config trains on, to look at.
+
+    python -m input_pipeline.show --config configs/alexnet.py --out grid.png [--step 0] [--images 32]
+
+The very images of that step, cut and coloured as the network gets them, but for the normalisation, which would leave
+nothing to see: grey levels are as they are before the mean is subtracted. Under each are its number and its class.
+"""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import flags
+from PIL import Image, ImageDraw, ImageFont
+
+from errors import UserError
+from input_pipeline import loader, recipe
+
+_MARGIN, _CAPTION, _COLUMNS = 4, 16, 8  # pixels, pixels, images
+
+
+def batch_to_show(config, step, source):
+    """The batch of a step as (images uint8 [B, H, W, C], labels [B], example numbers [B])."""
+    form = recipe.form(config, train=True)
+    order = recipe.order(config, len(source))
+    first = step * config.batch_size
+    if form.crop or not loader.fits_in_memory(source):
+        (batch,) = loader.stream(
+            source, form, order, 1, config.batch_size, start=first, seed=config.seed, on_bad_image=config.on_bad_image
+        )
+    else:
+        images, labels = loader.in_memory(source, form)
+        batch = loader.gather(images, labels, *order(first, first + config.batch_size))
+    with config.copy_and_resolve_references().unlocked() as plain:
+        plain.normalize, plain.mean, plain.std, plain.colour.scale = 'constant', 'none', 'none', 1.0
+    statistics = recipe.statistics_of(plain, Path('.'))
+    pixels = jax.jit(recipe.preprocessing(plain, len(source), True, lambda: statistics))(batch)
+    return np.asarray(np.clip(np.rint(pixels), 0, 255), np.uint8), batch['label'], batch['index']
+
+
+def grid(images, captions):
+    """A Pillow image of uint8 [N, H, W, C] in rows of eight, a line of text under each."""
+    count, height, width, _ = images.shape
+    cell, columns = max(width, 96) + _MARGIN, min(count, _COLUMNS)
+    rows = -(-count // columns)
+    sheet = Image.new('RGB', (columns * cell + _MARGIN, rows * (height + _CAPTION + _MARGIN) + _MARGIN), 'white')
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        left = _MARGIN + number % columns * cell
+        top = _MARGIN + number // columns * (height + _CAPTION + _MARGIN)
+        sheet.paste(Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image), (left, top))
+        while draw.textlength(caption, font) > cell - _MARGIN:
+            caption = caption[:-1]
+        draw.text((left, top + height + 1), caption, 'black', font)
+    return sheet
+
+
+def main():
+    """The command line."""
+    import command_line
+
+    config, _ = command_line.load_config()
+    given = flags.FLAGS
+    if not given.out or Path(given.out).suffix.lower() not in ('.png', '.jpg', '.jpeg'):
+        raise UserError('no picture: pass --out FILE.png')
+    if given.step < 0 or given.images < 1:
+        raise UserError('--step must be at least 0, and --images at least 1')
+    source = recipe.open_split(config, config.train_split)
+    images, labels, indices = batch_to_show(config, given.step, source)
+    captions = [
+        f'{index} {source.class_names[label]}' for index, label in zip(indices, labels, strict=True)
+    ]  # fmt: skip
+    shown = slice(given.images)
+    grid(images[shown], captions[shown]).save(given.out)
+    print(f'{len(images[shown])} images of step {given.step} of {source.name}: {given.out}')
+
+
+if __name__ == '__main__':
+    import command_line
+
+    flags.DEFINE_string('out', '', 'The picture to write.')
+    flags.DEFINE_integer('step', 0, 'The step whose batch to draw.')
+    flags.DEFINE_integer('images', 32, 'How many of its images.')
+    command_line.run(main)

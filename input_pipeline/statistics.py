@@ -1,0 +1,122 @@
+"""Statistics of a data set: its mean image, the channels' mean and deviation, the principal components of RGB.
+
+    python -m input_pipeline.statistics --config configs/alexnet.py [--config.KEY=VALUE] [--out FILE]
+
+They are of what the config's crops are cut from: the central squares of the photographs for AlexNet, else the centre of
+each. A run measures its own where its config asks for them and it has no file yet.
+"""
+
+import functools
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from errors import UserError, first_line
+from input_pipeline import loader
+from input_pipeline.progress import bar
+
+NAME = 'statistics.npz'
+KEYS = ('mean_image', 'mean', 'std', 'vectors', 'deviations', 'num_examples')
+_BATCH = 32
+
+
+def measure(source, size, channels, crop=None, on_bad_image='stop', fit='resize'):
+    """Statistics over all images of a source, each once, without chance.
+
+    Args:
+      source: see `sources`.
+      size: of the square that is measured.
+      channels: 1 or 3.
+      crop: (height, width, draws) -> `crops.View` of it; None for small images, whole.
+      on_bad_image: 'stop', or 'skip': left out.
+      fit: see `loader.Form`.
+
+    Returns:
+      {'mean_image': float32 [size, size, C], 'mean': [C], 'std': [C] (over all pixels), 'vectors': [C, C], columns the
+      eigenvectors of the channels' covariance, 'deviations': [C], the roots of its eigenvalues, largest first,
+      'num_examples'}; grey levels, 0..255.
+    """
+    total, image_sum, products = 0, np.zeros((size, size, channels)), np.zeros((channels, channels))
+    order = functools.partial(loader.in_order, num_examples=len(source))
+    batches = loader.stream(
+        source, loader.Form(size, channels, fit, crop), order, -(-len(source) // _BATCH), _BATCH,
+        on_bad_image=on_bad_image, replace=False,
+    )  # fmt: skip
+    with bar(f'statistics of {source.name}', len(source)) as advance:
+        for batch in batches:
+            images = batch['image'][batch['mask']]
+            total += len(images)
+            image_sum += images.sum(0, dtype=np.uint64)
+            for image in images:
+                pixels = image.reshape(-1, channels).astype(np.float32) - 127.5  # about the middle: exact enough
+                products += pixels.T @ pixels
+            advance(int(np.sum(batch['index'] >= 0)))
+    if not total:
+        raise UserError(f'{source.name}: no image can be read')
+    mean_image = image_sum / total
+    mean = mean_image.mean((0, 1))
+    covariance = products / (total * size * size) - np.outer(mean - 127.5, mean - 127.5)
+    values, vectors = np.linalg.eigh(covariance)
+    return {
+        'mean_image': mean_image.astype(np.float32),
+        'mean': mean.astype(np.float32),
+        'std': np.sqrt(np.diag(covariance)).astype(np.float32),
+        'vectors': vectors[:, ::-1].astype(np.float32),
+        'deviations': np.sqrt(np.maximum(values[::-1], 0)).astype(np.float32),
+        'num_examples': np.int64(total),
+    }
+
+
+def save(path, statistics):
+    """Writes statistics to a file; it is there whole or not at all."""
+    temporary = Path(path).with_suffix('.tmp')
+    with temporary.open('wb') as file:
+        np.savez_compressed(file, **statistics)
+    os.replace(temporary, path)
+
+
+def load(path):
+    """The statistics of a file.
+
+    Raises:
+      UserError: it is not there, or no such file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in KEYS}
+    except FileNotFoundError:
+        raise UserError(
+            f'no statistics in {path}: make them with python -m input_pipeline.statistics --config ... --out {path}'
+        ) from None
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f'{path} is no file of statistics ({first_line(error)})') from None
+
+
+def main():
+    """The command line."""
+    import command_line
+    from input_pipeline import recipe
+
+    config, name = command_line.load_config()
+    path = Path(flags.FLAGS.out or Path('runs', name, NAME))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    source = recipe.open_split(config, config.train_split)
+    for note in source.notes:
+        print(f'note: {note}')
+    size, rule = recipe.statistics_view(config)
+    found = measure(source, size, config.channels, rule, config.on_bad_image, config.fit)
+    save(path, found)
+    print(f'{source.name}: {int(found["num_examples"]):,} images of {size}x{size}, in grey levels')
+    for key in ('mean', 'std', 'deviations'):
+        print(f'{key}: {", ".join(f"{value:.3f}" for value in found[key])}')
+    print(f'saved: {path}, which --config.statistics={path} uses')
+
+
+if __name__ == '__main__':
+    import command_line
+
+    flags.DEFINE_string('out', '', 'The file to write (default: statistics.npz in the folder of the run).')
+    command_line.run(main)
