@@ -37,7 +37,9 @@ class View(NamedTuple):
     """A box of a photograph, (top, left, height, width) in its pixels with fractions, and the size it is resized to.
 
     `closed`: the box is cut out first, and the filter reads nothing outside it. `offset` is where the view lies in the
-    square, or the resized photograph, that it is cut from: (top, left), for the part of a mean image under it.
+    square, or the resized photograph, that it is cut from: (top, left), for the part of a mean image under it. `whole`,
+    for tests: (height', width', top, left), all of the photograph is resized and the view sliced from it, which is to
+    the bit what Pillow's users do.
     """
 
     box: tuple
@@ -45,16 +47,26 @@ class View(NamedTuple):
     filter: str
     closed: bool = False
     offset: tuple = (0, 0)
+    whole: tuple | None = None
 
 
-def cut(image, view):
-    """The view of uint8 [H, W, C]: uint8 [size, size, C]."""
+def cut(image, view, resized=None):
+    """The view of uint8 [H, W, C]: uint8 [size, size, C].
+
+    `resized`: a dict in which photographs resized as a whole are kept, for further views of the same one.
+    """
     if view.closed:
         top, left, height, width = view.box
         image = image[top : top + height, left : left + width]
         if view.filter == 'bicubic':
             return geometry.resize_bicubic(image, view.size, view.size)
         return geometry.resize(image, view.size, view.size, view.filter)
+    if view.whole and view.whole[0] * view.whole[1] <= geometry.MAX_PIXELS:
+        *size, top, left = view.whole
+        resized, key = {} if resized is None else resized, (*size, view.filter)
+        if key not in resized:
+            resized[key] = geometry.resize(image, *size, view.filter)
+        return resized[key][top : top + view.size, left : left + view.size]
     top, left, height, width = view.box
     if height == width == view.size and top == int(top) and left == int(left):  # nothing to resize
         return image[int(top) : int(top) + height, int(left) : int(left) + width]
@@ -90,13 +102,14 @@ def resized(height, width, short_side, square=False, warp=False, truncate=False)
     return size, ((size[0] - short_side) // 2, (size[1] - short_side) // 2, short_side, short_side)
 
 
-def _view(height, width, grid, kept, top, left, size, filter):
+def _view(height, width, grid, kept, top, left, size, filter, exact=False):
     """The view at (top, left) of what is kept of a resized photograph."""
     rows, columns = height / grid[0], width / grid[1]  # pixels of the photograph a pixel of the grid
     box = ((kept[0] + top) * rows, (kept[1] + left) * columns, size * rows, size * columns)
     if grid == (height, width):
         box = (kept[0] + top, kept[1] + left, size, size)
-    return View(box, size, _filter_of(filter, grid[0] / height), offset=(top, left))
+    whole = (*grid, kept[0] + top, kept[1] + left) if exact else None
+    return View(box, size, _filter_of(filter, grid[0] / height), offset=(top, left), whole=whole)
 
 
 def _filter_of(name, scale):
@@ -119,18 +132,27 @@ def random_crop(height, width, draws, size, short_side=(256, 256), filter='bilin
     return _view(height, width, grid, kept, top, left, size, filter)
 
 
+def _five_places(kept, size):
+    """(top, left) of crops of what is kept: its corners and its centre."""
+    rows, columns = kept[2] - size, kept[3] - size
+    return (0, 0), (0, columns), (rows, 0), (rows, columns), (rows // 2, columns // 2)
+
+
 def one_of_five(height, width, draws, size, short_side=(256, 256), filter='bilinear', **kept):
     """A corner or the centre: with the flip, ZFNet's ten fixed crops (Zeiler and Fergus 2013, section 3)."""
     grid, kept = resized(height, width, draws.integer(*short_side), **kept)
-    rows, columns = kept[2] - size, kept[3] - size
-    places = [(0, 0), (0, columns), (rows, 0), (rows, columns), (rows // 2, columns // 2)]
-    return _view(height, width, grid, kept, *places[draws.integer(0, 4)], size, filter)
+    return _view(height, width, grid, kept, *_five_places(kept, size)[draws.integer(0, 4)], size, filter)
 
 
 def center_crop(height, width, draws=None, *, size, short_side=(256, 256), filter='bilinear', **kept):
     """The centre of the photograph resized to a short side: the first of each paper's test views."""
-    grid, kept = resized(height, width, short_side[0], **kept)
-    return _view(height, width, grid, kept, (kept[2] - size) // 2, (kept[3] - size) // 2, size, filter)
+    return five_crops(height, width, size, short_side[0], filter, **kept)[-1]
+
+
+def five_crops(height, width, size, short_side=256, filter='bilinear', **kept):
+    """The corners and the centre, five views: with their flips AlexNet's ten (Krizhevsky et al. 2012, section 4.1)."""
+    grid, kept = resized(height, width, short_side, **kept)
+    return [_view(height, width, grid, kept, *place, size, filter, exact=True) for place in _five_places(kept, size)]
 
 
 # The area crop

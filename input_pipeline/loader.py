@@ -8,7 +8,11 @@ the host or the worker that makes it.
 """
 
 import functools
+import multiprocessing
 import os
+import re
+import signal
+import threading
 from typing import NamedTuple
 
 import absl.flags
@@ -121,6 +125,14 @@ class _Load(NamedTuple):
     replace: bool
 
     def __call__(self, number):
+        try:
+            return self._batch(number)
+        except UserError:
+            raise
+        except BaseException as error:  # Grain passes on exceptions that pickle and no others, and would wait for ever
+            raise RuntimeError(f'batch {number}: {type(error).__name__}: {error}') from error
+
+    def _batch(self, number):
         host, hosts = self.part
         rows = self.batch_size // hosts
         first = self.start + int(number) * self.batch_size + host * rows
@@ -150,20 +162,21 @@ class _Load(NamedTuple):
                 return
             except (ValueError, OSError) as error:
                 if self.on_bad_image == 'stop':
-                    raise BadImage(self._complaint(candidate % len(self.source), error)) from None
+                    raise BadImage(_complaint(self.source, candidate % len(self.source), error)) from None
             batch['bad'][row] = True
             if not self.replace:
                 batch['mask'][row] = False
                 return
         raise BadImage(f'{self.source.name}: {_MOST_REPLACED} images in a row cannot be read, from number {number} on')
 
-    def _complaint(self, number, error):
-        """What is wrong with an example, in words that name it."""
-        try:
-            what = f'{self.source[number].name} {error}'
-        except (ValueError, OSError) as error:  # it cannot even be read, and the source's own words name it
-            what = f'{error.filename}: {error.strerror}' if getattr(error, 'filename', None) else str(error)
-        return f'{what}. Mend or remove it, or pass --config.on_bad_image=skip to leave such out'
+
+def _complaint(source, number, error):
+    """What is wrong with an example, in words that name it."""
+    try:
+        what = f'{source[number].name} {error}'
+    except (ValueError, OSError) as error:  # it cannot even be read, and the source's own words name it
+        what = f'{error.filename}: {error.strerror}' if getattr(error, 'filename', None) else str(error)
+    return f'{what}. Mend or remove it, or pass --config.on_bad_image=skip to leave such out'
 
 
 def stream(
@@ -189,12 +202,13 @@ def stream(
       put: batch -> batch, applied ahead of its use in a thread of its own: the way to the device.
 
     Returns:
-      An iterator of dicts: image uint8 [B, size, size, C], label int32 [B], index int32 [B] (the example's number),
+      A generator, which ends its threads and workers when it is closed, of dicts: image uint8 [B, size, size, C], label int32 [B], index int32 [B] (the example's number),
       epoch int32 [B], offset int32 [B, 2] (see `crops.View`), mask bool [B] (False for padding and what was left out),
       bad bool [B].
 
     Raises:
       BadImage: from the iterator, for an image that cannot be read or decoded; it names it.
+      UserError: from the iterator, when a worker process died.
     """
     if not absl.flags.FLAGS.is_parsed():  # grain's workers read absl's flags, and not every caller is an absl app
         absl.flags.FLAGS.mark_as_parsed()
@@ -204,10 +218,101 @@ def stream(
     batches = grain.MapDataset.range(num_batches).map(load)
     batches = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1))
     if workers:
-        batches = batches.mp_prefetch(grain.multiprocessing.MultiprocessingOptions(num_workers=workers))
+        options = grain.multiprocessing.MultiprocessingOptions(num_workers=workers)
+        batches = batches.mp_prefetch(options, _worker_begins).map(_out_of_shared_memory)
     if put:
         batches = grain.experimental.ThreadPrefetchIterDataset(batches.map(put), prefetch_buffer_size=2)
-    return iter(batches)
+    return _until_closed(iter(batches))
+
+
+def _worker_begins(number, workers):
+    """A worker leaves signals, which reach a terminal's whole group, to the process that it works for, and ends with it."""
+    del number, workers
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=[multiprocessing.parent_process()], daemon=True).start()
+
+
+def _end_with(process):
+    process.join()
+    os._exit(1)
+
+
+def _out_of_shared_memory(batch):
+    """A copy, so that Grain can free the shared memory of a batch however long it is held."""
+    return {key: np.array(value) for key, value in batch.items()}
+
+
+def _until_closed(batches):
+    """What Grain's iterator gives; closes it at the end, and says in a user's words that a worker died."""
+    try:
+        for batch in batches:  # noqa: UP028: yield from would close it as well
+            yield batch
+    except RuntimeError as error:
+        code = re.search(r'Worker process was terminated .*exit code (-?\d+)', str(error))
+        if code is None:
+            raise
+        killed = ', killed: perhaps the memory is full' if code[1] == str(-signal.SIGKILL) else ''
+        raise UserError(
+            f'a worker process of the input died (exit code {code[1]}{killed}). The same command goes on from the last '
+            'checkpoint; --config.workers=0 needs none'
+        ) from None
+    finally:
+        batches.close()
+
+
+class _Views(NamedTuple):
+    """The number of an example -> its test views; see `test_views`."""
+
+    source: object
+    rule: object
+    channels: int
+    on_bad_image: str
+
+    def __call__(self, number):
+        number = int(number)
+        views, offsets, label = np.zeros((0, 0, 0, self.channels), np.uint8), np.zeros((0, 2), np.int32), -1
+        try:
+            example = self.source[number]
+            image = example.image
+            image = geometry.decode(image, self.channels) if isinstance(image, bytes) else image
+            image = geometry.match_channels(image, self.channels)
+            wanted = self.rule(*image.shape[:2])
+            resized = {}  # views of one scale share its resized photograph
+            views = np.stack([crops.cut(image, view, resized) for view in wanted])
+            offsets, label = np.array([view.offset for view in wanted], np.int32), example.label
+        except (ValueError, OSError) as error:
+            if self.on_bad_image == 'stop':
+                raise BadImage(_complaint(self.source, number, error)) from None
+        return {
+            'image': views,
+            'offset': offsets,
+            'label': np.int32(label),
+            'index': np.int32(number),
+            'bad': label < 0,
+        }
+
+
+def test_views(source, rule, channels=3, on_bad_image='stop', threads=None):
+    """The test-time views of every image of a split, in its order; decoded in full, resized by Pillow.
+
+    Args:
+      source: see `sources`.
+      rule: (height, width) -> [`crops.View`], all of one size.
+      channels: 1 or 3.
+      on_bad_image: 'stop', or 'skip': it comes without views.
+      threads: None is one a core, at most 16.
+
+    Returns:
+      A generator, which ends its threads and workers when it is closed, of dicts: image uint8 [V, size, size, C], offset int32 [V, 2], label and index int32, bad.
+
+    Raises:
+      BadImage: from the iterator, for an image that cannot be read or decoded; it names it.
+      UserError: from the iterator, when a worker process died.
+    """
+    views = grain.MapDataset.range(len(source)).map(_Views(source, rule, channels, on_bad_image))
+    threads = threads or min(16, len(os.sched_getaffinity(0)))
+    return iter(views.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)))
 
 
 def gather(images, labels, index, epoch):

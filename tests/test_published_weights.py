@@ -4,7 +4,7 @@ The files are `DECADE_TEST_DATA`'s: BVLC's GoogLeNet and validation photographs 
 akamaster/pytorch_resnet_cifar10 and test images of CIFAR-10.
 """
 
-import csv
+import functools
 
 import chex
 import jax
@@ -14,7 +14,7 @@ from flax.traverse_util import unflatten_dict
 
 import architectures
 from architectures import layers
-from input_pipeline import geometry, sources
+from input_pipeline import colour, crops, loader, sources
 
 
 def open_weights(test_data, name):
@@ -70,16 +70,14 @@ def caffe_name(name):
     return ('params', *named.get(layer, layer).split('/'), 'kernel' if leaf == 'weights' else 'bias')
 
 
-def caffe_image(path, resize):
-    """The middle 224x224 of a photograph as Caffe's networks read it: blue, green, red, less their means."""
-    image = geometry.decode(path.read_bytes())
-    if resize:
-        height, width = image.shape[:2]
-        short = min(height, width)
-        image = geometry.resize(image, 256 * height // short, 256 * width // short)
-    top, left = ((size - 224) // 2 for size in image.shape[:2])
-    crop = image[top : top + 224, left : left + 224, ::-1]
-    return crop - np.array([104, 117, 123], np.float32)[None, None]
+def caffe_images(folder, resize):
+    """The middle 224x224 of photographs as Caffe's networks read them (blue, green, red, less the means); labels."""
+    source = sources.open_source('imagenet', 'validation', str(folder), num_classes=1000)
+    middle = functools.partial(crops.five_crops, size=224, short_side=256 if resize else 227, truncate=True)
+    batches = list(loader.test_views(source, lambda *size: middle(*size)[-1:]))
+    images = np.concatenate([batch['image'] for batch in batches])
+    images = colour.normalize(images, colour.MEANS['caffe_googlenet'], colour.STDS['none'])[..., ::-1]
+    return np.asarray(images), np.array([batch['label'] for batch in batches])
 
 
 @pytest.fixture(scope='module')
@@ -101,10 +99,7 @@ def test_bvlc_googlenet(test_data, googlenet, folder, resize, expected):
     folder = test_data / 'imagenet' / folder
     if not folder.is_dir():
         pytest.skip(f'{folder} is not there')
-    with open(folder / 'labels.csv', newline='') as file:
-        rows = list(csv.DictReader(file))
-    images = np.stack([caffe_image(folder / row['file'], resize) for row in rows])
-    labels = np.array([int(row['index']) for row in rows])
+    images, labels = caffe_images(folder, resize)
     assert errors(googlenet(images), labels) == expected
 
 

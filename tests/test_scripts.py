@@ -18,9 +18,11 @@ from PIL import Image
 import evaluation
 from configs import lenet5_digits
 from errors import UserError
+from input_pipeline import loader
 from training.workdir import claimed
 
 DIGITS = ('--config', 'configs/lenet5_digits.py')
+ALEXNET = ('--config', 'configs/alexnet.py')
 SHORT = ('--config.num_epochs=3', '--config.learning_rates=((2,0.02),(1,0.004))')
 
 
@@ -159,7 +161,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(script, tmp_path):
 
 
 def test_training_streams_a_folder(script, tmp_path):
-    """Class folders of PNGs, one of them broken and left out: streamed, resumed, evaluated."""
+    """Class folders of PNGs, one of them broken: streamed, resumed in mid-epoch with another batch size, evaluated."""
     rng = np.random.default_rng(0)
     for split in ('train', 'test'):
         for label in range(3):
@@ -181,14 +183,22 @@ def test_training_streams_a_folder(script, tmp_path):
     common = (*common[:-1], tmp_path / 'other', '--config.on_bad_image=skip')
     half = script('train.py', *common, '--config.stop_at_step=7')
     assert half.returncode == 0 and '36 training and 36 test images, 3 classes, streamed' in half.stdout, half.stderr
-    rest = script('train.py', *common)
-    assert rest.returncode == 0 and 'resuming at step 7' in rest.stdout, rest.stderr
+    rest = script('train.py', *common, '--config.batch_size=4')
+    assert rest.returncode == 0 and 'resuming at step 7: example 20 of epoch 2' in rest.stdout, rest.stderr
+    assert 'replaced in train in the last epoch: 1 images that cannot be read' in rest.stdout
+    assert 'left out of test in the last epoch: 1 images that cannot be read' in rest.stdout
     rows = [json.loads(line) for line in (tmp_path / 'other' / 'metrics.jsonl').read_text().splitlines()]
-    assert 'left out of test in the last epoch: 1 undecodable images' in rest.stdout
+    assert all(0 <= row['time']['data_wait'] < 1 for row in rows if row['kind'] == 'train')
     epochs = [row for row in rows if row['kind'] == 'epoch']
     last = epochs[-1]
-    assert sum(row.get('train_undecodable', 0) for row in epochs) == 4  # once an epoch
-    assert last['test_num_examples'] == 35 and last['test_undecodable'] == 1 and last['step'] == 18
+    assert sum(row.get('train_bad_images', 0) for row in epochs) == 4  # once an epoch
+    assert last['test_num_examples'] == 35 and last['test_bad_images'] == 1
+    # 7 steps of 8 and 22 of 4 are 4 epochs of 36: nothing came twice and nothing was left out.
+    assert last['step'] == 29
+    digest = 0
+    for number in loader.example_order(0, 144, 36, seed=0)[0].tolist():
+        digest = (digest * 1_000_003 + number + 1) % 2**32
+    assert last['order_digest'] == digest
 
 
 @pytest.mark.parametrize(
@@ -202,6 +212,12 @@ def test_training_streams_a_folder(script, tmp_path):
         ('train.py', (*DIGITS, '--config.batch_size=abc'), 'config.batch_size=abc'),
         ('train.py', (*DIGITS, '--config.batch_size=0'), 'batch_size must be above 0, not 0'),
         ('train.py', (*DIGITS, '--config.optimizer=sgdd'), 'did you mean sgd?'),
+        (
+            'train.py',
+            ('--config', 'configs/alexnet.py', '--config.data_dir=/nowhere'),
+            'no ImageNet (train) in /nowhere',
+        ),
+        ('train.py', (*DIGITS, '--config.crop.kind=randon'), 'did you mean random?'),
         ('train.py', (*DIGITS, '--workers=3'), 'workers'),
         ('train.py', (*DIGITS, '--config.image_size=10'), 'lenet5 takes no images of 10x10'),
         ('train.py', (*DIGITS, 'more'), "what is 'more'?"),
