@@ -50,6 +50,9 @@ class View(NamedTuple):
     whole: tuple | None = None
 
 
+_MOST_PIXELS = 2**24  # of a photograph resized as a whole; a 20,000 x 10 one would take a gigabyte
+
+
 def cut(image, view, resized=None):
     """The view of uint8 [H, W, C]: uint8 [size, size, C].
 
@@ -61,7 +64,7 @@ def cut(image, view, resized=None):
         if view.filter == 'bicubic':
             return geometry.resize_bicubic(image, view.size, view.size)
         return geometry.resize(image, view.size, view.size, view.filter)
-    if view.whole and view.whole[0] * view.whole[1] <= geometry.MAX_PIXELS:
+    if view.whole and view.whole[0] * view.whole[1] <= _MOST_PIXELS:
         *size, top, left = view.whole
         resized, key = {} if resized is None else resized, (*size, view.filter)
         if key not in resized:
@@ -223,6 +226,10 @@ def rule(size, kind, **values):
     if kind not in KINDS:
         raise UserError(f'no crop {kind!r}{nearest(kind, KINDS)} There are: {", ".join(KINDS)}.')
     function, keys = KINDS[kind]
+    for key, numbers in (('short_side', int), ('area', (int, float)), ('aspect', (int, float))):
+        if len(values[key]) != 2 or not all(isinstance(value, numbers) for value in values[key]):
+            whole = 'whole numbers ' if numbers is int else ''
+            raise UserError(f'{key} must be {whole}(low, high), not {values[key]}')
     low, high = values['short_side']
     if keys is SHORT_SIDE and not size <= low <= high:
         raise UserError(f'short_side must be (low, high), both at least the image_size {size}, not {(low, high)}')

@@ -23,15 +23,15 @@ def decode(encoded, channels=3):
     """An encoded image (any format Pillow reads) as uint8 [H, W, channels]; channels is 1 (grey) or 3 (RGB).
 
     EXIF rotation is ignored, as ImageNet's users do. JPEGs go through libjpeg-turbo's fast path, with Pillow's pixels
-    to the bit; what that refuses (CMYK, a PNG named .JPEG, a file with a flaw) goes to Pillow, which decides.
+    to the bit; the rest (CMYK, a PNG named .JPEG, a file with a flaw) goes to Pillow, which decides.
 
     Raises:
       ValueError: the bytes are no image that can be decoded whole, or one of more than MAX_PIXELS pixels.
     """
     if encoded[:2] == b'\xff\xd8' and channels == 3:
         try:
-            height, width, *_ = simplejpeg.decode_jpeg_header(encoded)
-            if height * width <= MAX_PIXELS:
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)
+            if height * width <= MAX_PIXELS and colours not in ('CMYK', 'YCCK'):
                 return simplejpeg.decode_jpeg(encoded)
         except ValueError:
             pass

@@ -202,9 +202,9 @@ def stream(
       put: batch -> batch, applied ahead of its use in a thread of its own: the way to the device.
 
     Returns:
-      A generator, which ends its threads and workers when it is closed, of dicts: image uint8 [B, size, size, C], label int32 [B], index int32 [B] (the example's number),
+      A generator of dicts: image uint8 [B, size, size, C], label int32 [B], index int32 [B] (the example's number),
       epoch int32 [B], offset int32 [B, 2] (see `crops.View`), mask bool [B] (False for padding and what was left out),
-      bad bool [B].
+      bad bool [B]. Its `close` ends the threads and the workers, as its end and any error do.
 
     Raises:
       BadImage: from the iterator, for an image that cannot be read or decoded; it names it.
@@ -226,7 +226,7 @@ def stream(
 
 
 def _worker_begins(number, workers):
-    """A worker leaves signals, which reach a terminal's whole group, to the process that it works for, and ends with it."""
+    """A worker leaves Ctrl-C, which reaches a terminal's whole group, to the process it works for, and ends with it."""
     del number, workers
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.SIG_IGN)
@@ -246,8 +246,7 @@ def _out_of_shared_memory(batch):
 def _until_closed(batches):
     """What Grain's iterator gives; closes it at the end, and says in a user's words that a worker died."""
     try:
-        for batch in batches:  # noqa: UP028: yield from would close it as well
-            yield batch
+        yield from batches
     except RuntimeError as error:
         code = re.search(r'Worker process was terminated .*exit code (-?\d+)', str(error))
         if code is None:
@@ -304,11 +303,10 @@ def test_views(source, rule, channels=3, on_bad_image='stop', threads=None):
       threads: None is one a core, at most 16.
 
     Returns:
-      A generator, which ends its threads and workers when it is closed, of dicts: image uint8 [V, size, size, C], offset int32 [V, 2], label and index int32, bad.
+      An iterator of dicts: image uint8 [V, size, size, C], offset int32 [V, 2], label and index int32, bad.
 
     Raises:
       BadImage: from the iterator, for an image that cannot be read or decoded; it names it.
-      UserError: from the iterator, when a worker process died.
     """
     views = grain.MapDataset.range(len(source)).map(_Views(source, rule, channels, on_bad_image))
     threads = threads or min(16, len(os.sched_getaffinity(0)))

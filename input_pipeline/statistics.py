@@ -8,7 +8,6 @@ each. A run measures its own where its config asks for them and it has no file y
 
 import functools
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +62,7 @@ def measure(source, size, channels, crop=None, on_bad_image='stop', fit='resize'
     return {
         'mean_image': mean_image.astype(np.float32),
         'mean': mean.astype(np.float32),
-        'std': np.sqrt(np.diag(covariance)).astype(np.float32),
+        'std': np.sqrt(np.maximum(np.diag(covariance), 0)).astype(np.float32),
         'vectors': vectors[:, ::-1].astype(np.float32),
         'deviations': np.sqrt(np.maximum(values[::-1], 0)).astype(np.float32),
         'num_examples': np.int64(total),
@@ -85,13 +84,13 @@ def load(path):
       UserError: it is not there, or no such file.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in KEYS}
+        with open(path, 'rb') as file, np.load(file, allow_pickle=False) as held:
+            return {key: held[key] for key in KEYS}
     except FileNotFoundError:
         raise UserError(
             f'no statistics in {path}: make them with python -m input_pipeline.statistics --config ... --out {path}'
         ) from None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # NumPy, zipfile and zlib have a dozen for broken files
         raise UserError(f'{path} is no file of statistics ({first_line(error)})') from None
 
 

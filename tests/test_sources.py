@@ -320,42 +320,6 @@ def test_labels_in_memory_are_classes():
         sources.ArraySource(np.zeros((3, 2, 2, 1), np.uint8), [0, 2, 3], 'abc', 'few')
 
 
-def test_decoding_agrees_with_pillow():
-    rng = np.random.default_rng(0)
-    smooth = np.asarray(Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize((61, 47)))
-    for suffix, options in (('JPEG', {'quality': 90}), ('JPEG', {'progressive': True}), ('PNG', {})):
-        buffer = io.BytesIO()
-        Image.fromarray(smooth).save(buffer, suffix, **options)
-        expected = np.asarray(Image.open(io.BytesIO(buffer.getvalue())).convert('RGB'))
-        assert np.array_equal(geometry.decode(buffer.getvalue()), expected)
-        assert geometry.decode(buffer.getvalue(), channels=1).shape == (47, 61, 1)
-    buffer = io.BytesIO()
-    Image.fromarray(smooth).convert('CMYK').save(buffer, 'JPEG')
-    assert geometry.decode(buffer.getvalue()).shape == (47, 61, 3)
-    buffer = io.BytesIO()
-    Image.fromarray(smooth).convert('L').save(buffer, 'JPEG')
-    grey = geometry.decode(buffer.getvalue())
-    assert np.array_equal(grey[..., 0], grey[..., 2])
-    with pytest.raises(ValueError, match='cannot be decoded'):
-        geometry.decode(b'\xff\xd8 no image')
-    with pytest.raises(ValueError, match='cannot be decoded'):
-        geometry.decode(buffer.getvalue()[:200], channels=1)
-
-
-def test_padding_centres_and_grey_is_pillows():
-    image = np.arange(28 * 28, dtype=np.uint8).reshape(28, 28, 1)
-    padded = geometry.pad(image, 32, 32)
-    assert np.array_equal(padded[2:30, 2:30], image) and padded.sum() == image.sum()
-    rgb = np.random.default_rng(0).integers(0, 256, (5, 6, 3), np.uint8)
-    assert np.array_equal(geometry.match_channels(rgb, 1)[..., 0], np.asarray(Image.fromarray(rgb).convert('L')))
-
-
-def test_resize_is_pillows_antialiased_bilinear():
-    rgb = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
-    expected = np.asarray(Image.fromarray(rgb).resize((8, 8), Image.Resampling.BILINEAR))
-    assert np.array_equal(geometry.resize(rgb, 8, 8), expected)
-
-
 def test_real_mnist(test_data):
     train, test = (sources.mnist(str(test_data / 'mnist'), split) for split in ('train', 'test'))
     assert np.bincount(train.labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]

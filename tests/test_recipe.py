@@ -1,0 +1,147 @@
+"""What the configs of the papers do to an image, from their keys to the pixels that the network takes."""
+
+import functools
+import importlib
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from errors import UserError
+from input_pipeline import crops, loader, recipe, sources, statistics
+from training.run import check
+
+
+def config_of(name, **changes):
+    config = importlib.import_module(f'configs.{name}').get_config()
+    for key, value in changes.items():
+        group, _, inner = key.partition('__')
+        if inner:
+            config[group][inner] = value
+        else:
+            config[key] = value
+    check(config)
+    return config
+
+
+def batch_of(images, offset=(0, 0)):
+    batch = loader.gather(
+        images, np.zeros(len(images), np.int32), np.arange(len(images)), np.zeros(len(images), np.int32)
+    )
+    return batch | {'offset': np.tile(np.array([offset], np.int32), (len(images), 1))}
+
+
+def pixels(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def test_alexnet_subtracts_the_mean_under_the_crop_and_its_authors_code_divides_by_1_1_in_training():
+    measured = {'mean_image': pixels(256, 256, 3).astype(np.float32)}
+    config = config_of('alexnet', colour__lighting='none', colour__flip=False)
+    images, offset = pixels(2, 227, 227, 3), (7, 21)
+    under = measured['mean_image'][None, 7 : 7 + 227, 21 : 21 + 227]
+    for train, scale in ((True, 1 / 1.1), (False, 1.0)):
+        preprocess = recipe.preprocessing(config, 10, train, lambda: measured)
+        np.testing.assert_allclose(preprocess(batch_of(images, offset)), (images - under) * scale, rtol=1e-5, atol=1e-4)
+
+
+def test_alexnet_has_lighting_and_flips_in_training_alone():
+    measured = {'mean_image': np.zeros((256, 256, 3), np.float32)}
+    config, images = config_of('alexnet', colour__scale=1.0), np.repeat(pixels(1, 227, 227, 3), 64, axis=0)
+    tested = recipe.preprocessing(config, 10, False, lambda: measured)(batch_of(images))
+    np.testing.assert_array_equal(tested, images)
+    trained = np.asarray(recipe.preprocessing(config, 10, True, lambda: measured)(batch_of(images)))
+    flipped = np.ptp(trained - images, axis=(1, 2)).max(-1) > 1  # otherwise one colour is added to the whole image
+    assert 16 < flipped.sum() < 48
+    colours = (trained - images)[~flipped]
+    unflipped_again = (trained[flipped] - images[flipped, :, ::-1])[:, 0, 0]
+    noise = np.concatenate([colours[:, 0, 0], unflipped_again]).std(0)
+    np.testing.assert_allclose(np.ptp(colours, axis=(1, 2)), 0, atol=1e-3)
+    assert noise.min() > 5 and noise.max() < 10  # about 7.4 grey levels
+
+
+def test_what_is_measured_for_each_network():
+    size, rule = recipe.statistics_view(config_of('alexnet'))
+    view = rule(300, 500)  # short side 256: 256 x 427
+    assert size == 256 and view.whole == (256, 427, 0, 85)
+    # ResNet's mean image is of the network's own size (KaimingHe/deep-residual-networks)
+    size, rule = recipe.statistics_view(config_of('vgg_d', normalize='mean_image', crop__short_side=(256, 480)))
+    assert size == 224 and rule(256, 480).whole == (256, 480, 16, 128)
+    assert recipe.statistics_view(config_of('lenet5')) == (32, None)
+
+
+def test_statistics_are_measured_once_and_kept_with_the_run(tmp_path):
+    source = sources.ArraySource(pixels(6, 40, 60, 3), np.arange(6) % 2, 'ab', 'six')
+    small = {'image_size': 24, 'crop__short_side': (32, 32), 'test_crop__short_side': (32, 32)}
+    config = config_of('alexnet', **small)
+    found = recipe.statistics_of(config, tmp_path, source)
+    assert found['mean_image'].shape == (32, 32, 3) and (tmp_path / statistics.NAME).is_file()
+    again = recipe.statistics_of(config, tmp_path)
+    np.testing.assert_array_equal(again['mean_image'], found['mean_image'])
+    assert recipe.statistics_of(config_of('vgg_d'), tmp_path / 'nowhere') == {}
+    with pytest.raises(UserError, match='python -m input_pipeline.statistics'):
+        recipe.statistics_of(config_of('alexnet', statistics=str(tmp_path / 'none.npz')), tmp_path, source)
+
+
+def test_measured_lighting_takes_the_principal_components_of_the_data_set():
+    measured = {'vectors': np.eye(3, dtype=np.float32), 'deviations': np.array([100, 0, 0], np.float32)}
+    config = config_of('vgg_d', colour__lighting='measured', normalize='constant', mean='none', colour__flip=False)
+    images = np.full((64, 4, 4, 3), 128, np.uint8)
+    noise = np.asarray(recipe.preprocessing(config, 64, True, lambda: measured)(batch_of(images)))[:, 0, 0] - 128
+    assert np.all(noise[:, 1:] == 0) and 6 < noise[:, 0].std() < 14  # 0.1 times 100
+
+
+def test_vgg_and_googlenet_subtract_a_colour():
+    images = pixels(2, 224, 224, 3)
+    for name, mean in (('vgg_d', (123.68, 116.779, 103.939)), ('googlenet', (123, 117, 104))):
+        tested = recipe.preprocessing(config_of(name), 10, False)(batch_of(images))
+        assert tested.dtype == jnp.float32
+        np.testing.assert_allclose(tested, images - np.array(mean)[None, None, None], rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize('name', ['alexnet', 'vgg_d', 'googlenet'])
+def test_a_form_gives_the_size_that_the_network_takes(name):
+    config = config_of(name)
+    for train in (True, False):
+        form = recipe.form(config, train)
+        image, _ = loader.prepare_image(pixels(281, 400, 3), form, crops.Draws(0, 0, 0))
+        assert image.shape == (config.image_size, config.image_size, 3)
+
+
+def test_test_views_are_those_of_pillow_to_the_bit():
+    images = [pixels(300, 421, 3), pixels(500, 260, 3)]
+    source = [sources.Example(image, label, 'made up') for label, image in enumerate(images)]
+    rule = functools.partial(crops.five_crops, size=224, square=True, truncate=True)
+    for views, image in zip(loader.test_views(source, rule, threads=1), images, strict=True):
+        height, width = image.shape[:2]
+        scaled = (256, 256 * width // height) if height < width else (256 * height // width, 256)
+        whole = np.asarray(Image.fromarray(image).resize(scaled[::-1], Image.Resampling.BILINEAR))
+        top, left = (scaled[0] - 256) // 2, (scaled[1] - 256) // 2
+        for view, (y, x) in zip(views['image'], [(0, 0), (0, 32), (32, 0), (32, 32), (16, 16)], strict=True):
+            np.testing.assert_array_equal(view, whole[top + y : top + y + 224, left + x : left + x + 224])
+        assert views['offset'].tolist() == [[0, 0], [0, 32], [32, 0], [32, 32], [16, 16]]
+
+
+def test_test_views_of_a_broken_image_stop_or_come_empty():
+    source = [sources.Example(b'no image', 1, 'broken.jpg'), sources.Example(pixels(256, 256, 3), 0, 'whole')]
+    rule = functools.partial(crops.five_crops, size=224)
+    with pytest.raises(UserError, match=r'broken.jpg cannot be decoded.*on_bad_image=skip'):
+        list(loader.test_views(source, rule))
+    broken, whole = loader.test_views(source, rule, on_bad_image='skip')
+    assert broken['bad'] and broken['label'] == -1 and len(broken['image']) == 0
+    assert not whole['bad'] and whole['image'].shape == (5, 224, 224, 3)
+
+
+@pytest.mark.parametrize(
+    'changes, says',
+    [
+        ({'crop__kind': 'randon'}, 'did you mean random'),
+        ({'crop__short_side': (200, 256)}, 'short_side must be'),
+        ({'crop__filter': 'cubic'}, 'filter must be one of'),
+        ({'crop__kind': 'area', 'crop__area': (0.0, 1.0)}, 'area must be'),
+    ],
+)
+def test_a_wrong_crop_names_its_key(changes, says):
+    with pytest.raises(UserError, match=says):
+        recipe.form(config_of('alexnet', **changes), train=True)
