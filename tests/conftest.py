@@ -23,6 +23,14 @@ ROOT = Path(__file__).parents[1]
 MODULE_LOADER = 'ignore:the load_module() method is deprecated:DeprecationWarning'  # how ml_collections loads a config
 
 
+@pytest.fixture(autouse=True)
+def programs_end_with_a_slow_test(request):
+    """Frees what a slow test compiled: Linux gives a process 65,530 memory maps, and a deep network takes a thousand."""
+    yield
+    if request.node.get_closest_marker('slow'):
+        jax.clear_caches()
+
+
 @pytest.fixture(scope='session')
 def cache_dir(tmp_path_factory):
     """A compilation cache for the processes that the tests start."""

@@ -1,9 +1,9 @@
 """The networks: to the unit what the papers count, and what every family promises of its outputs and gradients."""
 
-import contextlib
 import functools
 import gc
 import math
+from concurrent import futures
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ SMALL = {
     'resnet20': {'depth': 8},
     'resnet50': {'depths': (1, 1), 'widths': (16, 32), 'preactivation': True},
     'se_resnext50_32x4d': {'depths': (1, 1), 'widths': (64, 128)},
-    'wrn_40_4': {'depth': 10, 'widen': 2, 'dropout': 0.3},
+    'wrn_40_4': {'depth': 10, 'widen': 1, 'dropout': 0.3},
     'densenet121': {'blocks': (1, 2), 'growth': 8},
     'densenet_bc_100_12': {'blocks': (1, 2), 'dropout': 0.2},
 }
@@ -50,15 +50,16 @@ class Trace(NamedTuple):
     variables: dict
     activations: dict
     multiply_adds: int
-    unused: set  # parameters on which no logits depend
+    unused: set  # parameters, and running statistics, on which no logits depend
 
 
-@contextlib.contextmanager
-def uncollected():
-    """Without the garbage collector, which takes a third of a trace's seconds to find that all is in use."""
+def quickly(trace):
+    """Traces in half the seconds: in a thread of its own, for JAX records the stack at every operation and pytest's is
+    deep, and without the garbage collector, which would find all in use."""
     gc.disable()
     try:
-        yield
+        with futures.ThreadPoolExecutor(1) as thread:
+            return thread.submit(trace).result()
     finally:
         gc.enable()
 
@@ -90,8 +91,12 @@ def trace(name, image_shape=None, train=False, dense=False, heads=True, scan=Fal
         return logits, auxiliary, {kind: state[kind] for kind in state if kind != 'auxiliary'}
 
     images = jax.ShapeDtypeStruct((1, *(image_shape or NETWORKS[name].input_shape)), jnp.float32)
-    with nn.intercept_methods(count), layers.plain_forms(), uncollected():
-        jaxpr, (logits, auxiliary, state) = jax.make_jaxpr(forward, return_shape=True)(KEY, images)
+
+    def make_jaxpr():
+        with nn.intercept_methods(count), layers.plain_forms():
+            return jax.make_jaxpr(forward, return_shape=True)(KEY, images)
+
+    jaxpr, (logits, auxiliary, state) = quickly(make_jaxpr)
     activations = {layer: state['activations'][layer].shape[1:] for layer in order}
     variables = {kind: state[kind] for kind in ('params', 'batch_stats') if kind in state}
 
@@ -100,17 +105,14 @@ def trace(name, image_shape=None, train=False, dense=False, heads=True, scan=Fal
     needed, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, [True] * wanted + [False] * (len(outputs) - wanted))
     read = {id(variable) for equation in needed.eqns for variable in equation.invars}
     made = dict(zip(paths(state), outputs[wanted:], strict=True))
-    unused = {path for path, variable in made.items() if path.startswith('params/') and id(variable) not in read}
+    unused = {
+        path for path, variable in made.items() if path.startswith(('params/', 'batch_')) and id(variable) not in read
+    }
     return Trace(logits, variables, activations, sum(multiply_adds), unused)
 
 
 def paths(tree):
     return ['/'.join(entry.key for entry in path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
-
-
-def deployed(name, **options):
-    """The trace for the counts: as in training, but for GoogLeNet's heads."""
-    return trace(name, train=name != 'googlenet', **options)
 
 
 def size(tree):
@@ -119,7 +121,7 @@ def size(tree):
 
 def counts(name, **options):
     """(parameters, running statistics, multiply-adds)."""
-    traced = deployed(name, **options)
+    traced = trace(name, **options)
     return size(traced.variables['params']), size(traced.variables.get('batch_stats', {})), traced.multiply_adds
 
 
@@ -132,12 +134,15 @@ def filled(name, image_shape=None, train=False, **options):
     center = {'scale': 1.0, 'var': 1.0, 'slope': 0.25, 'coefficient': 0.5}
 
     def fill(path, leaf):
-        start = rng.integers(len(_NOISE))
-        noise = np.resize(np.take(_NOISE, range(start, start + min(leaf.size, len(_NOISE))), mode='wrap'), leaf.shape)
         kind = path[-1].key
+        noise = (
+            np.roll(_NOISE, rng.integers(len(_NOISE)))[: leaf.size] if leaf.size > 1000 else rng.normal(size=leaf.size)
+        )
         if kind == 'kernel':
-            return noise * np.float32(np.sqrt(2 / math.prod(leaf.shape[:-1])))
-        return center.get(kind, 0.0) + np.float32(0.1) * np.clip(noise, -3, 3)
+            noise = noise * math.sqrt(2 / math.prod(leaf.shape[:-1]))
+        else:
+            noise = center.get(kind, 0.0) + 0.1 * np.clip(noise, -3, 3)
+        return np.resize(noise.astype(np.float32), leaf.shape)
 
     return jax.tree_util.tree_map_with_path(fill, trace(name, image_shape, train, **options).variables)
 
@@ -219,7 +224,7 @@ def test_parameters_statistics_and_multiply_adds(name):
 def test_feature_maps(name):
     expected = facts.FEATURE_MAPS[name]
     unnamed = facts.UNNAMED.get(name, set())
-    activations = deployed(name).activations
+    activations = trace(name).activations
     assert unnamed <= activations.keys()
     activations = {layer: shape for layer, shape in activations.items() if layer not in unnamed}
     assert activations == expected
@@ -227,8 +232,22 @@ def test_feature_maps(name):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_no_branch_is_dead(name):
-    assert trace(name, train=True).unused == set()
+def test_logits_depend_on_every_parameter_and_running_statistic(name):
+    assert trace(name).unused == set()
+
+
+def deep(name):
+    """Whether a network is a shorter one with more of the same blocks: the same code, and seconds to trace."""
+    return any(f'net{depth}' in name for depth in (34, 44, 56, 101, 110, 1202, 152, 154, 161, 169, 201, 264))
+
+
+DEEP_ARE_SLOW = [pytest.param(name, marks=pytest.mark.slow if deep(name) else ()) for name in NAMES]
+
+
+@pytest.mark.parametrize('name', DEEP_ARE_SLOW)
+def test_the_training_losses_depend_on_every_parameter_and_on_no_running_statistic(name):
+    traced = trace(name, train=True)
+    assert traced.unused == {f'batch_stats/{path}' for path in paths(traced.variables.get('batch_stats', {}))}
 
 
 def test_only_their_own_losses_reach_googlenets_heads():
@@ -236,10 +255,6 @@ def test_only_their_own_losses_reach_googlenets_heads():
     heads = {f'params/{path}' for path in paths(params) if path.startswith('loss_')}
     assert len(heads) == 2 * 3 * 2  # two heads of three layers with a kernel and a bias
     assert trace('googlenet', train=True, heads=False).unused == heads
-
-
-def deep(name):
-    return any(f'net{depth}' in name for depth in (34, 101, 110, 152))
 
 
 @pytest.mark.parametrize(
@@ -312,14 +327,17 @@ def assert_every_parameter_learns(name, image_shape, batch, dtype, polish=False,
     assert not {path for path in before if np.array_equal(before[path], after[path])}
     assert all(leaf.dtype == np.float32 for leaf in (*gradients.values(), *after.values()))
     # A bias in front of a batch norm is subtracted again with the mean: what is left of its gradient is rounding.
-    for path in gradients:
+    for path in gradients if dtype == 'float32' else ():  # of bfloat16, rounding is as large as what is summed
         if path.endswith('/bias') and path.replace('/bias', '_bn/bias') in gradients:
             rounding = np.max(np.abs(gradients[path])) / np.max(np.abs(gradients[path.replace('/bias', '_bn/bias')]))
-            assert rounding < {'float32': 1e-4, 'bfloat16': 0.3}[dtype], (path, rounding)
+            assert rounding < 1e-4, (path, rounding)
 
 
-@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
-@pytest.mark.parametrize('name', SMALL)
+@pytest.mark.parametrize(
+    'name, dtype',
+    [(name, 'float32') for name in SMALL]
+    + [(name, 'bfloat16') for name in ('lenet5', 'resnet20', 'densenet_bc_100_12')],
+)
 def test_every_parameter_learns(name, dtype):
     assert_every_parameter_learns(name, SMALL_IMAGE.get(name), 4, dtype, **SMALL[name])
 
@@ -442,7 +460,7 @@ def quick(*names):
 
 @pytest.mark.parametrize(
     'name',
-    quick('lenet5', 'alexnet', 'vgg_a', 'prelu_net_a', 'resnet18', 'wrn_40_4', 'densenet121'),
+    quick('lenet5', 'alexnet', 'resnet18', 'wrn_40_4', 'densenet_bc_100_12'),
 )
 def test_a_dense_map_is_the_logits_of_every_window_of_the_last_map(name):
     head, channels = HEADS[name], NETWORKS[name].input_shape[-1]
@@ -470,9 +488,9 @@ def test_at_the_training_size_the_dense_map_is_one_cell_the_logits(name):
     model = architectures.create(name, **options)
     variables = filled(name, **options)
     both = compiled(lambda v, x: (model.apply(v, x), model.apply(v, x, dense=True)))
-    logits, scores = both(variables, pixels(2, *NETWORKS[name].input_shape))
-    chex.assert_shape(logits, (2, NETWORKS[name].num_classes))
-    chex.assert_shape(scores, (2, 1, 1, NETWORKS[name].num_classes))
+    logits, scores = both(variables, pixels(1, *NETWORKS[name].input_shape))
+    chex.assert_shape(logits, (1, NETWORKS[name].num_classes))
+    chex.assert_shape(scores, (1, 1, 1, NETWORKS[name].num_classes))
     assert_close(scores[:, 0, 0], logits, 1e-5)
 
 
@@ -481,8 +499,8 @@ def test_without_padding_a_dense_cell_is_the_logits_of_its_crop(name):
     model = architectures.create(name)
     variables, images = filled(name), pixels(2, 40, 44, 1)
     crops = [images[:, 4 * i : 4 * i + 32, 4 * j : 4 * j + 32] for i, j in np.ndindex(3, 4)]
-    forward = jax.jit(lambda x, crops: (model.apply(variables, x, dense=True), model.apply(variables, crops)))
-    scores, logits = forward(images, np.concatenate(crops))
+    both = compiled(lambda v, x, crops: (model.apply(v, x, dense=True), model.apply(v, crops)))
+    scores, logits = both(variables, images, np.concatenate(crops))
     chex.assert_shape(scores, (2, 3, 4, 10))
     assert_close(scores, logits.reshape(3, 4, 2, 10).transpose(2, 0, 1, 3), 1e-5)
 
@@ -540,7 +558,7 @@ SCANNED = {
 @pytest.mark.parametrize(
     'name, options, forms',
     [
-        pytest.param('resnet18', SCANNED['resnet18'], (SCAN, BOTH)),
+        pytest.param('resnet18', SCANNED['resnet18'], (BOTH,)),
         pytest.param('densenet121', {'blocks': (2, 2), 'growth': 8}, (REMAT,)),
         *(pytest.param(*network, (REMAT, SCAN, BOTH), marks=pytest.mark.slow) for network in SCANNED.items()),
     ],
@@ -583,56 +601,56 @@ def test_dropout_in_a_scan():
 
 
 def test_groups_of_batch_norm_are_batches_of_their_own():
-    options, images = SMALL['resnet20'], pixels(8, 32, 32, 3)
-    whole, variables = architectures.create('resnet20', **options), filled_small('resnet20')
-    step = train_step(architectures.create('resnet20', group_size=4, **options), variables, images)
+    options, images = {'batch_norm': True}, pixels(8, 32, 32, 1)
+    whole, variables = architectures.create('lenet5', **options), filled('lenet5', **options)
+    step = train_step(architectures.create('lenet5', group_size=4, **options), variables, images)
     halves = [train_step(whole, variables, half) for half in np.split(images, 2)]
+    mean = functools.partial(jax.tree.map, lambda *leaves: sum(leaves) / 2)
     assert_close(step.logits, np.concatenate([half.logits for half in halves]), 1e-5)
     # Running variances, too, are unbiased by the pixels of a group, not of the batch.
-    mean = functools.partial(jax.tree.map, lambda *leaves: sum(leaves) / 2)
     assert_close(step.batch_stats, mean(*(half.batch_stats for half in halves)), 1e-5)
 
 
 # Options
 
 
-def activations(variables, image_shape, name, *wanted, **options):
-    """The activations of those names; what comes after them is not compiled."""
-    model = architectures.create(name, **options)
-    run = compiled(lambda v, x: {layer: architectures.activations(model, v, x)[layer] for layer in wanted})
-    return run(variables, 10 * pixels(1, *image_shape))
-
-
 def test_activations_are_taken_after_the_activation_and_normalisation_and_pools_in_the_papers_order():
-    norm = functools.partial(layers.local_response_norm, reading='paper')
-    caffe = functools.partial(layers.local_response_norm, reading='caffe')
+    norm, caffe = (functools.partial(layers.local_response_norm, reading=reading) for reading in ('paper', 'caffe'))
     pool = functools.partial(layers.max_pool, window=3, stride=2)
     ceil = functools.partial(pool, ceil=True)
-    assert_equal = functools.partial(chex.assert_trees_all_close, rtol=1e-5)
+    agree = functools.partial(chex.assert_trees_all_close, rtol=1e-5)
 
-    image_shape, variables = (227, 227, 3), filled('alexnet')
-    kept = activations(variables, image_shape, 'alexnet', 'conv1', 'pool1', 'conv5', 'fc7', 'fc8')
-    assert {layer: x.shape[1:] for layer, x in kept.items()} == {
-        layer: facts.FEATURE_MAPS['alexnet'][layer] for layer in kept
-    }
-    for layer in ('conv1', 'conv5', 'fc7'):
-        assert kept[layer].min() == 0 < kept[layer].max()
-    assert kept['fc8'].min() < 0
-    assert_equal(kept['pool1'], pool(norm(kept['conv1'])))
-    assert not np.allclose(norm(kept['conv1']), kept['conv1'], rtol=1e-3)  # the normalisation is felt
-    for options, expected in [
-        ({'lrn': 'none'}, pool),
-        ({'pool_before_norm': True}, pool),  # what is named is the pool; the norm follows
-    ]:
-        other = activations(variables, image_shape, 'alexnet', 'conv1', 'pool1', **options)
-        assert_equal(other['pool1'], expected(other['conv1']))
+    @compiled
+    def of_alexnet(variables, images):
+        def kept(**options):
+            return architectures.activations(architectures.create('alexnet', **options), variables, images)
 
-    kept = activations(filled('zfnet'), (224, 224, 3), 'zfnet', 'layer1_conv', 'layer1_pool', 'layer1')
-    assert_equal(kept['layer1_pool'], ceil(kept['layer1_conv']))
-    assert_equal(kept['layer1'], norm(kept['layer1_pool']))
-    image_shape = (64, 64, 3)
-    kept = activations(filled('googlenet', image_shape), image_shape, 'googlenet', 'conv2', 'pool2')
-    assert_equal(kept['pool2'], ceil(caffe(kept['conv2'])))
+        found, bare, swapped = kept(), kept(lrn='none')['pool1'], kept(pool_before_norm=True)['pool1']
+        conv1 = found['conv1']
+        return found, (found['pool1'], bare, swapped), (pool(norm(conv1)), pool(conv1), pool(conv1)), norm(conv1)
+
+    found, pools, expected, normed = of_alexnet(filled('alexnet'), 10 * pixels(1, 227, 227, 3))
+    assert {layer: x.shape[1:] for layer, x in found.items()} == facts.FEATURE_MAPS['alexnet']
+    for layer in ('conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'fc6', 'fc7'):
+        assert found[layer].min() == 0 < found[layer].max()
+    assert found['fc8'].min() < 0
+    assert not np.allclose(normed, found['conv1'], rtol=1e-3)  # it is felt
+    agree(pools, expected)
+
+    @compiled
+    def of_googlenet(variables, images):
+        found = architectures.activations(architectures.create('googlenet'), variables, images)
+        return found['pool2'], ceil(caffe(found['conv2']))
+
+    agree(*of_googlenet(filled('googlenet', (64, 64, 3)), 10 * pixels(1, 64, 64, 3)))
+
+    @compiled
+    def of_zfnet(variables, images):
+        found = architectures.activations(architectures.create('zfnet'), variables, images)
+        conv, pooled = found['layer1_conv'], found['layer1_pool']
+        return (pooled, found['layer1']), (ceil(conv), norm(ceil(conv)))
+
+    agree(*of_zfnet(filled('zfnet'), 10 * pixels(1, 224, 224, 3)))
 
 
 ACTIVATIONS = {
@@ -672,7 +690,7 @@ def test_batch_norm_wherever_there_is_a_convolution():
     assert counts('alexnet', batch_norm=True, lrn='none') == (
         plain.parameters + 2 * channels, 2 * channels, plain.multiply_adds
     )  # fmt: skip
-    params = deployed('alexnet', batch_norm=True).variables['params']
+    params = trace('alexnet', batch_norm=True).variables['params']
     assert {name for name in params if name.endswith('_bn')} == {f'conv{n}_bn' for n in range(1, 6)}
     assert_every_parameter_learns('lenet5', None, 4, 'float32', batch_norm=True)
 
@@ -741,7 +759,7 @@ def test_options_from_a_file_are_those_of_the_code():
     assert architectures.create('resnet18', depths=[1, 1, 1, 1], dtype='bfloat16') == ours
 
 
-@pytest.mark.parametrize('name', ['lenet5_1998', 'googlenet', 'resnet20', 'densenet_bc_100_12'])
+@pytest.mark.parametrize('name', ['lenet5_1998', 'googlenet', 'resnet20'])
 def test_the_variables_that_are_traced_are_those_of_a_start(name):
     model, shape = architectures.create(name), NETWORKS[name].input_shape
     for train in (False, True):  # GoogLeNet gets its heads only to train
@@ -750,6 +768,26 @@ def test_the_variables_that_are_traced_are_those_of_a_start(name):
 
 
 # How weights start: the papers' words, and the authors' files where they say nothing
+
+
+@pytest.mark.parametrize(
+    'names, initializer',
+    [
+        ('alexnet alexnet_owt zfnet zfnet_wide overfeat_fast overfeat_accurate', 'gaussian_0.01'),
+        ('vgg_a vgg_a_lrn vgg_b vgg_c vgg_d vgg_e', 'gaussian_0.1'),
+        ('wrn_28_10 wrn_40_4 bn_inception', 'he_fan_in'),
+        ('googlenet', 'caffe_xavier'),
+        ('lenet5_1998', 'lecun_uniform'),
+        ('lenet5', ''),  # by its activation
+    ],
+)
+def test_initializers_by_name(names, initializer):
+    assert {architectures.create(name).initializer for name in names.split()} == {initializer}
+
+
+def test_the_others_start_with_the_fan_out():
+    others = [name for name in NAMES if name.startswith(('prelu', 'plain', 'res', 'wide', 'dense', 'se'))]
+    assert len(others) == 38 and {architectures.create(name).initializer for name in others} == {'he_fan_out'}
 
 
 def drawn(name, *wanted, image_shape=None, **options):
@@ -770,11 +808,6 @@ def drawn(name, *wanted, image_shape=None, **options):
     'name, options, path, deviation',
     [
         ('alexnet', {}, 'conv2', 0.01),  # Krizhevsky et al. 2012, section 5
-        ('alexnet', {}, 'fc8', 0.01),
-        ('alexnet_owt', {}, 'conv3', 0.01),
-        ('zfnet', {}, 'layer2_conv', 0.01),
-        ('overfeat_fast', {}, 'layer3', 0.01),
-        ('overfeat_accurate', {}, 'layer2_conv', 0.01),
         ('vgg_a', {}, 'conv3_2', 0.1),  # a VARIANCE of 0.01: Simonyan and Zisserman 2014, section 3.1
         ('prelu_net_a', {}, 'conv2_1', math.sqrt(2 / (9 * 256))),  # He et al. 2015, Eq. 14: 3x3x96 to 256
         ('resnet18', {}, 'conv3_x/block1/conv1', math.sqrt(2 / (9 * 128))),  # 3x3x64 to 128
