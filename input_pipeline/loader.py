@@ -8,11 +8,12 @@ the host or the worker that makes it.
 """
 
 import functools
-import multiprocessing
+import multiprocessing.resource_tracker
 import os
 import re
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import absl.flags
@@ -219,17 +220,15 @@ def stream(
     batches = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1))
     if workers:
         options = grain.multiprocessing.MultiprocessingOptions(num_workers=workers)
-        batches = batches.mp_prefetch(options, _worker_begins).map(_out_of_shared_memory)
+        batches = batches.mp_prefetch(options, _worker_begins)
     if put:
         batches = grain.experimental.ThreadPrefetchIterDataset(batches.map(put), prefetch_buffer_size=2)
-    return _until_closed(iter(batches))
+    return _until_closed(iter(batches), workers)
 
 
 def _worker_begins(number, workers):
-    """A worker leaves Ctrl-C, which reaches a terminal's whole group, to the process it works for, and ends with it."""
+    """A worker ends with the process that it works for, even if that is killed."""
     del number, workers
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=[multiprocessing.parent_process()], daemon=True).start()
 
 
@@ -238,14 +237,14 @@ def _end_with(process):
     os._exit(1)
 
 
-def _out_of_shared_memory(batch):
-    """A copy, so that Grain can free the shared memory of a batch however long it is held."""
-    return {key: np.array(value) for key, value in batch.items()}
-
-
-def _until_closed(batches):
+def _until_closed(batches, workers):
     """What Grain's iterator gives; closes it at the end, and says in a user's words that a worker died."""
     try:
+        if workers:  # they start with the first batch
+            first = _with_signals_blocked(next, batches, None)
+            if first is None:
+                return
+            yield first
         yield from batches
     except RuntimeError as error:
         code = re.search(r'Worker process was terminated .*exit code (-?\d+)', str(error))
@@ -258,6 +257,17 @@ def _until_closed(batches):
         ) from None
     finally:
         batches.close()
+
+
+def _with_signals_blocked(function, *arguments):
+    """Calls a function where processes that it starts are deaf to Ctrl-C and SIGTERM, which reach a whole group.
+
+    They go on working until the process that they work for, which hears them, has saved what it did.
+    """
+    multiprocessing.resource_tracker.ensure_running()  # starting it would unblock them
+    signals = signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM)
+    with ThreadPoolExecutor(1, initializer=signal.pthread_sigmask, initargs=signals) as thread:
+        return thread.submit(function, *arguments).result()
 
 
 class _Views(NamedTuple):
