@@ -8,6 +8,7 @@ the host or the worker that makes it.
 """
 
 import functools
+import gc
 import multiprocessing.resource_tracker
 import os
 import re
@@ -220,7 +221,7 @@ def stream(
     batches = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1))
     if workers:
         options = grain.multiprocessing.MultiprocessingOptions(num_workers=workers)
-        batches = batches.mp_prefetch(options, _worker_begins)
+        batches = batches.mp_prefetch(options, _worker_begins).map(_out_of_shared_memory)
     if put:
         batches = grain.experimental.ThreadPrefetchIterDataset(batches.map(put), prefetch_buffer_size=2)
     return _until_closed(iter(batches), workers)
@@ -235,6 +236,11 @@ def _worker_begins(number, workers):
 def _end_with(process):
     process.join()
     os._exit(1)
+
+
+def _out_of_shared_memory(batch):
+    """A copy, so that none is held there at the process's end, which Python's resource tracker would complain of."""
+    return {key: np.array(value) for key, value in batch.items()}
 
 
 def _until_closed(batches, workers):
@@ -257,6 +263,8 @@ def _until_closed(batches, workers):
         ) from None
     finally:
         batches.close()
+        if workers:
+            gc.collect()  # Grain's iterators leave the last batches in a cycle with the exception that ended them
 
 
 def _with_signals_blocked(function, *arguments):

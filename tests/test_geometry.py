@@ -128,7 +128,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(make, size):
     for channels in (1, 3):
         with pytest.raises(ValueError, match=r'cannot be decoded: .* pixels'):
             geometry.decode(bomb, channels)
-    assert time.perf_counter() - started < 0.5  # to decode it takes longer
+    assert time.perf_counter() - started < 1  # to decode it takes longer
 
 
 def test_a_large_photograph_is_below_the_limit():

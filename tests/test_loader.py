@@ -486,6 +486,10 @@ def test_worker_processes_give_the_same_batches(tmp_path, put):
     assert_same(test[0], test[1])
     assert_same(test[0], test[2])
     assert not multiprocessing.active_children()
+    until = time.monotonic() + 5  # Grain frees shared memory in a thread
+    while '/dev/shm/psm' in Path('/proc/self/maps').read_text() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert '/dev/shm/psm' not in Path('/proc/self/maps').read_text()
 
 
 @pytest.mark.slow
@@ -521,7 +525,6 @@ def test_workers_leave_the_signals_of_the_terminal_to_the_run():
     for process in multiprocessing.active_children():
         os.kill(process.pid, signal.SIGINT)
         os.kill(process.pid, signal.SIGTERM)
-    time.sleep(0.5)
     assert_same(joined(first + [next(batches) for _ in range(20)]), joined(stream(photographs(), 24, 8)))
     batches.close()
     assert not multiprocessing.active_children()
