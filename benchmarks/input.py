@@ -207,7 +207,7 @@ def memory(data_dir, images=MEMORY):
     source, form, order = _ours('jpeg', 'bicubic', photographs(data_dir), '')
     seen = []
     for number, _ in enumerate(loader.stream(source, form, order, images // BATCH, BATCH)):
-        if (number + 1) * BATCH % 5_000 < BATCH:
+        if (number + 1) * BATCH % 5_000 < BATCH or number == images // BATCH - 1:
             pages = int(Path('/proc/self/statm').read_text().split()[1])
             seen.append(((number + 1) * BATCH, pages * os.sysconf('SC_PAGE_SIZE') / 1e6))
     return seen, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3

@@ -1,7 +1,8 @@
 """Which part of a photograph becomes a training image: each paper's rule, as a function of its size and of chance.
 
-A rule gives a `View`; `cut` carries it out. Where a paper resizes the photograph and then cuts, only the pixels of the
-cut are computed: Pillow's filters give the same numbers for a box as for the whole.
+A rule gives a `View`; `cut` carries it out. Where a paper resizes the photograph and then cuts, training computes the
+pixels of the cut alone: Pillow's filters read the same pixels for a box as for the whole, and give the same but for
+their rounding. A test resizes the whole.
 """
 
 import functools

@@ -25,7 +25,7 @@ MODULE_LOADER = 'ignore:the load_module() method is deprecated:DeprecationWarnin
 
 @pytest.fixture(autouse=True)
 def programs_end_with_a_slow_test(request):
-    """Frees what a slow test compiled: Linux gives a process 65,530 memory maps, and a deep network takes a thousand."""
+    """Frees what a slow test compiled: Linux gives a process 65,530 memory maps, a deep network takes a thousand."""
     yield
     if request.node.get_closest_marker('slow'):
         jax.clear_caches()
