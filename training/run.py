@@ -188,5 +188,5 @@ class Run:
         elif at_step:
             epoch, example = divmod(self.position(at_step), self.num_examples)
             display.say(f'resuming at step {at_step:,}: example {example:,} of epoch {epoch + 1}')
-        for note in (*self.source.notes, *self.test_source.notes):
+        for note in dict.fromkeys((*self.source.notes, *self.test_source.notes)):
             display.say(f'note: {note}')
