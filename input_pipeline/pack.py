@@ -327,7 +327,7 @@ def main():
         for name in left_out:
             print(f'left out: {name}')
         size = sum(shard['bytes'] for shard in held['shards'])
-        print(f'{split}: {held["num_examples"]:,} images in {held["num_shards"]:,} shards, {size / 1e9:,.2f} GB')
+        print(f'{split}: {held["num_examples"]:,} images in {held["num_shards"]:,} shard(s), {size / 1e6:,.1f} MB')
     print(f'train from it: --config.dataset=pack --config.data_dir={shlex.quote(given.out)}')
 
 

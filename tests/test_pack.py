@@ -191,7 +191,7 @@ def test_killed_and_finished_by_the_command_line(script, tmp_path):
     printed = shlex.split(re.search(r'Finish it: python (.*)', str(error.value))[1])
     finished = script(*printed)
     assert finished.returncode == 0, finished.stderr
-    assert re.search(r'test: 360 images in 180 shards, [\d.]+ GB', finished.stdout)
+    assert re.search(r'test: 360 images in 180 shard\(s\), [\d.]+ MB', finished.stdout)
     assert f'train from it: --config.dataset=pack --config.data_dir={folder}' in finished.stdout
     pack.pack({'test': sources.digits('test')}, straight, 8, raw=True, channels=1, shard_records=2)
     for path in (straight / 'test').iterdir():
