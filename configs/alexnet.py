@@ -34,6 +34,8 @@ def get_config():
 
     config.optimizer = 'momentum'  # [5]
     config.momentum = 0.9
+    config.rate_inside = True
+    config.decayed = 'weights'
     config.weight_decay = 5e-4
     config.batch_size = 128
     config.num_epochs = 90.0

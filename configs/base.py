@@ -73,7 +73,12 @@ def get_config():
     config.auxiliary_weight = 0.3  # of the loss of each auxiliary head, where a network has any
     config.optimizer = 'sgd'  # sgd, momentum, nesterov, adagrad, rmsprop, adam, sdlm
     config.momentum = 0.9  # of momentum and nesterov
+    config.rate_inside = False  # the rate goes into the velocity, as in cuda-convnet and Caffe, or not, as in Torch
     config.weight_decay = 0.0  # L2, in the gradient
+    config.decayed = 'all'  # or weights: kernels alone
+    config.bias_rate = 1.0  # times the rate, for biases
+    config.clip_norm = 0.0  # the largest norm of the gradient; 0: any
+    config.filter_rms = 0.0  # the largest root mean square of a convolution's filter; 0: any
     config.sdlm_mu = 0.02
     config.sdlm_memory = 0.0  # weight of the held curvature beside a new estimate
     config.sdlm_samples = 500  # samples for the curvature, before each pass

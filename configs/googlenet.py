@@ -34,6 +34,9 @@ def get_config():
 
     config.optimizer = 'momentum'  # [6]
     config.momentum = 0.9
+    config.rate_inside = True  # Caffe, with its habit for biases
+    config.decayed = 'weights'
+    config.bias_rate = 2.0
     config.weight_decay = 2e-4
     config.batch_size = 32
     config.num_epochs = 250.0

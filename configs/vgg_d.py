@@ -31,6 +31,8 @@ def get_config():
 
     config.optimizer = 'momentum'  # [3.1]
     config.momentum = 0.9
+    config.rate_inside = True  # Caffe
+    config.decayed = 'weights'
     config.weight_decay = 5e-4
     config.batch_size = 256
     config.num_epochs = 74.0

@@ -55,30 +55,118 @@ def test_losses_of_the_papers():
         losses.create('crossentropy')
 
 
-def numpy_momentum(w, gradients, rates, momentum, decay, nesterov):
-    """Torch's SGD: v <- m v + g, w <- w - e v, or w - e (g + m v) with Nesterov."""
+def numpy_sgd(w, gradients, rates, momentum, decay, form):
+    """The update rules as their codes write them; 'sutskever' returns the point where the next gradient is taken."""
     v = np.zeros_like(w)
     for g, e in zip(gradients, rates, strict=True):
         g = g + decay * w
-        v = momentum * v + g
-        w = w - e * (g + momentum * v if nesterov else v)
+        if form == 'torch':  # optim.sgd
+            v = momentum * v + g
+            w = w - e * v
+        elif form == 'torch_nesterov':
+            v = momentum * v + g
+            w = w - e * (g + momentum * v)
+        elif form == 'caffe':  # SGDSolver::ComputeUpdateValue
+            v = momentum * v + e * g
+            w = w - v
+        elif form == 'cuda_convnet':
+            v = momentum * v - e * g
+            w = w + v
+        elif form == 'sutskever':  # v <- m v - e g(w' + m v), w' <- w' + v, and w is w' + m v
+            own = w - momentum * v
+            v = momentum * v - e * g
+            w = own + v + momentum * v
     return w
 
 
-@pytest.mark.parametrize('name', ['sgd', 'momentum', 'nesterov'])
-def test_sgd_is_torchs(name):
+@pytest.mark.parametrize(
+    'name, rate_inside, form',
+    [
+        ('sgd', False, 'torch'),
+        ('sgd', True, 'torch'),
+        ('momentum', False, 'torch'),
+        ('nesterov', False, 'torch_nesterov'),
+        ('momentum', True, 'caffe'),
+        ('momentum', True, 'cuda_convnet'),
+        ('nesterov', True, 'sutskever'),
+    ],
+)
+def test_sgd_in_the_forms_of_the_papers_codes(name, rate_inside, form):
     rng = np.random.default_rng(0)
     w, gradients = rng.normal(size=5).astype(np.float32), rng.normal(size=(8, 5)).astype(np.float32)
     rates = [0.1] * 4 + [0.01] * 4
     schedule = schedules.steps_of_rates(((4, 0.1), (4, 0.01)), lambda epochs: epochs)
-    optimizer = optimizers.create(name, schedule, momentum=0.9, weight_decay=0.01)
-    params, opt_state = jnp.asarray(w), optimizer.init(jnp.asarray(w))
-    for g in gradients:
-        updates, opt_state = optimizer.update(jnp.asarray(g), opt_state, params)
-        params = optax.apply_updates(params, updates)
-    momentum = 0.0 if name == 'sgd' else 0.9
-    expected = numpy_momentum(w, gradients, rates, momentum, 0.01, name == 'nesterov')
+    optimizer = optimizers.create(name, schedule, momentum=0.9, weight_decay=0.01, rate_inside=rate_inside)
+    params = follow(optimizer, jnp.asarray(w), map(jnp.asarray, gradients))
+    expected = numpy_sgd(w, gradients, rates, 0.0 if name == 'sgd' else 0.9, 0.01, form)
     chex.assert_trees_all_close(np.asarray(params), expected, rtol=1e-5)
+
+
+def follow(optimizer, params, gradients):
+    """The parameters after these gradients."""
+    opt_state = optimizer.init(params)
+    for gradient in gradients:
+        updates, opt_state = optimizer.update(gradient, opt_state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+def test_after_a_drop_the_inside_form_keeps_its_old_velocity():
+    schedule = schedules.steps_of_rates(((1, 1.0), (1, 0.1)), lambda epochs: epochs)
+    gradients = [jnp.ones(1), jnp.zeros(1)]
+    outside, inside = (
+        follow(optimizers.create('momentum', schedule, momentum=0.5, rate_inside=form), jnp.zeros(1), gradients)
+        for form in (False, True)
+    )
+    np.testing.assert_allclose(outside, [-1 - 0.1 * 0.5], rtol=1e-6)
+    np.testing.assert_allclose(inside, [-1 - 0.5], rtol=1e-6)
+
+
+PARAMS = {
+    'conv': {'kernel': jnp.ones((3, 3, 2, 4)), 'bias': jnp.ones(4)},
+    'conv_bn': {'scale': jnp.ones(4), 'bias': jnp.ones(4)},
+    'conv_prelu': {'slope': jnp.ones(4)},
+    'fc': {'kernel': jnp.ones((4, 2)), 'bias': jnp.ones(2)},
+}
+
+
+@pytest.mark.parametrize(
+    'decayed, kinds', [('all', {'kernel', 'bias', 'scale'}), ('weights', {'kernel'})]
+)  # fb.resnet.torch; Caffe
+def test_what_decays(decayed, kinds):
+    optimizer = optimizers.create('momentum', lambda _: 1.0, weight_decay=0.1, decayed=decayed)
+    after = follow(optimizer, PARAMS, [jax.tree.map(jnp.zeros_like, PARAMS)])
+    for layer in after.values():
+        for kind, value in layer.items():
+            np.testing.assert_allclose(value, 0.9 if kind in kinds else 1.0, rtol=1e-6)
+    with pytest.raises(UserError, match='decayed must be one of all, weights'):
+        optimizers.create('sgd', lambda _: 1.0, decayed='biases')
+
+
+def test_biases_at_twice_the_rate():
+    optimizer = optimizers.create('momentum', lambda _: 0.1, bias_rate=2.0)
+    after = follow(optimizer, PARAMS, [jax.tree.map(jnp.ones_like, PARAMS)])
+    for layer in after.values():
+        for kind, value in layer.items():
+            np.testing.assert_allclose(value, 0.8 if kind == 'bias' else 0.9, rtol=1e-6)
+
+
+def test_filters_are_scaled_back_to_their_largest_root_mean_square():
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 2, 4)) * np.array([0.01, 0.09, 0.11, 1.0])
+    params = {'conv': {'kernel': jnp.asarray(kernel, jnp.float32)}, 'fc': {'kernel': jnp.full((4, 2), 5.0)}}
+    optimizer = optimizers.create('sgd', lambda _: 1.0, filter_rms=0.1)
+    after = follow(optimizer, params, [jax.tree.map(jnp.zeros_like, params)])
+    rms = np.sqrt(np.mean(kernel**2, axis=(0, 1, 2)))
+    expected = kernel * np.minimum(1, 0.1 / rms)
+    np.testing.assert_allclose(after['conv']['kernel'], expected, rtol=1e-5, atol=1e-7)
+    assert (rms > 0.1).any() and (rms < 0.1).any()
+    np.testing.assert_array_equal(after['fc']['kernel'], params['fc']['kernel'])
+
+
+def test_the_gradients_norm_is_clipped_before_the_decay():
+    optimizer = optimizers.create('sgd', lambda _: 1.0, weight_decay=0.5, clip_norm=1.0)
+    after = follow(optimizer, jnp.array([2.0, 2.0]), [jnp.array([30.0, 40.0])])
+    np.testing.assert_allclose(after, [2 - 0.6 - 1, 2 - 0.8 - 1], rtol=1e-6)
 
 
 @pytest.mark.parametrize('name', ['sgd', 'momentum', 'nesterov', 'adagrad', 'rmsprop', 'adam', 'sdlm'])

@@ -26,6 +26,9 @@ def check(config):
         'workers',
         'weight_decay',
         'momentum',
+        'bias_rate',
+        'clip_norm',
+        'filter_rms',
         'auxiliary_weight',
     ):
         if config[key] < 0:
@@ -94,8 +97,10 @@ class Run:
         self.model = build_model(config)
         self.loss = losses.create(config.loss, config.rubbish_penalty)
         self.optimizer = optimizers.create(
-            config.optimizer, self.schedule, config.momentum, config.weight_decay, config.sdlm_mu
-        )
+            config.optimizer, self.schedule, config.momentum, config.weight_decay, config.sdlm_mu,
+            rate_inside=config.rate_inside, decayed=config.decayed, bias_rate=config.bias_rate,
+            clip_norm=config.clip_norm, filter_rms=config.filter_rms,
+        )  # fmt: skip
         shape = (config.image_size, config.image_size, config.channels)
         self.initial_state = functools.partial(state.create, self.model, self.optimizer, shape, config.seed)
         self._check_image_size()
