@@ -82,7 +82,12 @@ def get_config():
     config.sdlm_mu = 0.02
     config.sdlm_memory = 0.0  # weight of the held curvature beside a new estimate
     config.sdlm_samples = 500  # samples for the curvature, before each pass
-    config.learning_rates = ((1, 0.01),)  # (epochs, rate), ...; the last rate holds on
+    config.schedule = 'steps'  # steps (learning_rates), every (decay_every epochs), polynomial, cosine
+    config.learning_rates = ((1, 0.01),)  # steps: (epochs, rate), ...; the last rate holds on
+    config.learning_rate = 0.01  # the others: the first rate
+    config.decay_every = 8.0  # every: epochs
+    config.decay_factor = 0.96  # every
+    config.decay_power = 0.5  # polynomial: of what is left of the run
     config.batch_size = 128
     config.num_epochs = 1.0
     config.steps = 0  # the run's length where it is not num_epochs

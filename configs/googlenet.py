@@ -40,7 +40,10 @@ def get_config():
     config.weight_decay = 2e-4
     config.batch_size = 32
     config.num_epochs = 250.0
-    config.learning_rates = tuple((8, 0.01 * 0.96**n) for n in range(32))  # [6]
+    config.schedule = 'every'  # [6] the rate times 0.96 every 8 epochs
+    config.learning_rate = 0.01
+    config.decay_every = 8.0
+    config.decay_factor = 0.96
     config.test_batch_size = 128
     config.log_every_steps = 40
     config.checkpoint_every_steps = 20_000

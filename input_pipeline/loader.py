@@ -219,6 +219,8 @@ def stream(
     """
     if not absl.flags.FLAGS.is_parsed():  # grain's workers read absl's flags, and not every caller is an absl app
         absl.flags.FLAGS.mark_as_parsed()
+    if batch_size % part[1]:
+        raise UserError(f'batch_size {batch_size} cannot be cut over {part[1]} hosts; take a multiple of {part[1]}')
     load = _Load(source, form, order, start, batch_size, part, seed, on_bad_image, replace)
     threads = threads or _threads()
     # A thread makes a whole batch, in place: no image is copied twice, and Grain's cost is one of batches, not images.

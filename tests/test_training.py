@@ -55,6 +55,51 @@ def test_losses_of_the_papers():
         losses.create('crossentropy')
 
 
+def schedule_of(name, num_examples=1000, batch_size=10, start=(0, 0), **changes):
+    values = {
+        'rates': ((1, 0.01),), 'rate': 0.1, 'factor': 0.96, 'every': 8.0, 'power': 0.5, 'num_epochs': 90.0, **changes
+    }  # fmt: skip
+    return schedules.create(name, num_examples=num_examples, batch_size=batch_size, start=start, **values)
+
+
+def test_the_rate_decays_every_so_many_epochs():
+    # GoogLeNet: Caffe's reproduction has 0.01, times 0.96 each 320,000 steps of 32.
+    schedule = jax.jit(schedule_of('every', num_examples=1_281_167, batch_size=32, rate=0.01, every=8.0))
+    epochs = schedules.steps_at(8, 1_281_167, 32)
+    assert epochs == 320_292
+    for drops, at in ((0, 0), (0, epochs - 1), (1, epochs), (29, 30 * epochs - 100)):
+        np.testing.assert_allclose(schedule(at), 0.01 * 0.96**drops, rtol=1e-5)
+
+
+def test_polynomial_and_cosine_end_at_zero():
+    for name, half in (('polynomial', 0.1 * 0.5**0.5), ('cosine', 0.05)):
+        schedule = jax.jit(schedule_of(name))
+        assert float(schedule(0)) == pytest.approx(0.1, rel=1e-6)
+        assert float(schedule(4500)) == pytest.approx(half, rel=1e-5)
+        assert float(schedule(9000)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_schedule_goes_on_from_the_examples_that_were_seen():
+    whole, resumed = (
+        schedule_of('every', batch_size=10, every=1.0),
+        schedule_of('every', batch_size=20, start=(50, 500), every=1.0),
+    )
+    assert float(whole(99)) == float(resumed(74)) and float(whole(100)) == float(resumed(75)) == pytest.approx(0.096)
+
+
+@pytest.mark.parametrize(
+    'name, changes, says',
+    [
+        ('step', {}, 'did you mean steps'),
+        ('every', {'every': 0.0}, 'decay_every must be above 0'),
+        ('cosine', {'rate': -1.0}, 'learning_rate must be above 0'),
+    ],
+)
+def test_wrong_schedules_are_told(name, changes, says):
+    with pytest.raises(UserError, match=says):
+        schedule_of(name, **changes)
+
+
 def numpy_sgd(w, gradients, rates, momentum, decay, form):
     """The update rules as their codes write them; 'sutskever' returns the point where the next gradient is taken."""
     v = np.zeros_like(w)

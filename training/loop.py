@@ -246,7 +246,7 @@ def _diverged(run, kept, at):
     keeps = f'the last good checkpoint is step {good}' if good else 'there was no checkpoint yet'
     return UserError(
         f'the loss is no longer a finite number at step {at:,} (learning rate {rate:g}); stopped, {keeps} in '
-        f'{kept.folder}. Lower --config.learning_rates, in another --workdir'
+        f'{kept.folder}. Lower --config.learning_rates (or learning_rate), in another --workdir'
     )
 
 

@@ -92,7 +92,10 @@ class Run:
         self.total_steps = config.steps or self.steps_at(config.num_epochs)
         if config.stop_at_step:
             self.total_steps = min(self.total_steps, config.stop_at_step)
-        self.schedule = schedules.steps_of_rates(config.learning_rates, self.steps_at)
+        self.schedule = schedules.create(
+            config.schedule, config.learning_rates, config.learning_rate, config.decay_factor, config.decay_every,
+            config.decay_power, config.num_epochs, self.num_examples, batch_size, start,
+        )  # fmt: skip
 
         self.model = build_model(config)
         self.loss = losses.create(config.loss, config.rubbish_penalty)

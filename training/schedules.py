@@ -1,10 +1,11 @@
-"""Learning rates as functions of the step."""
+"""Learning rates as functions of the step, traceable: step -> rate."""
 
+import functools
 import math
 
 import jax.numpy as jnp
 
-from errors import UserError
+from errors import UserError, nearest
 
 
 def steps_at(epochs, num_examples, batch_size, start=(0, 0)):
@@ -14,6 +15,11 @@ def steps_at(epochs, num_examples, batch_size, start=(0, 0)):
     """
     step, taken = start
     return step + math.ceil((round(epochs * num_examples) - taken) / batch_size)
+
+
+def examples_at(step, batch_size, start=(0, 0)):
+    """How many examples have been taken before a step; the inverse of `steps_at`, and traceable."""
+    return start[1] + (step - start[0]) * batch_size
 
 
 def steps_of_rates(rates, steps_at):
@@ -38,3 +44,57 @@ def steps_of_rates(rates, steps_at):
         ends.append(steps_at(epoch))
     ends, values = jnp.array(ends, jnp.int32), jnp.array([rate for _, rate in rates], jnp.float32)
     return lambda step: values[jnp.sum(step >= ends)]
+
+
+def decay_every(rate, factor, epochs, num_examples, examples_at):
+    """The rate times `factor` after every so many epochs: GoogLeNet's 0.96 every 8 (Szegedy et al. 2014, section 6)."""
+    between = round(epochs * num_examples)
+    return lambda step: rate * factor ** (examples_at(step) // between)
+
+
+def polynomial(rate, power, num_epochs, num_examples, examples_at):
+    """rate * (1 - t)^power, t the part of the run that is over; Caffe's quick GoogLeNet has power 0.5."""
+    total = round(num_epochs * num_examples)
+    return lambda step: rate * jnp.maximum(0, 1 - examples_at(step) / total) ** power
+
+
+def cosine(rate, num_epochs, num_examples, examples_at):
+    """rate * (1 + cos(pi t)) / 2, t the part of the run that is over (DenseNet's technical report)."""
+    total = round(num_epochs * num_examples)
+    return lambda step: rate * 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(1, examples_at(step) / total)))
+
+
+NAMES = ('steps', 'every', 'polynomial', 'cosine')
+
+
+def create(name, rates, rate, factor, every, power, num_epochs, num_examples, batch_size, start=(0, 0)):
+    """The schedule of that name.
+
+    Args:
+      name: 'steps' (`steps_of_rates`), 'every' (`decay_every`), 'polynomial' or 'cosine'.
+      rates: (epochs, rate) pairs, of 'steps'.
+      rate: the first one, of the others.
+      factor, every: of 'every'; the latter in epochs.
+      power: of 'polynomial'.
+      num_epochs: of the run.
+      num_examples: of an epoch.
+      batch_size, start: see `steps_at`.
+
+    Raises:
+      UserError: an unknown name, or a value out of range.
+    """
+    if name not in NAMES:
+        raise UserError(f'no schedule {name!r}{nearest(name, NAMES)} There are: {", ".join(NAMES)}.')
+    taken = functools.partial(examples_at, batch_size=batch_size, start=start)
+    if name == 'steps':
+        ends = functools.partial(steps_at, num_examples=num_examples, batch_size=batch_size, start=start)
+        return steps_of_rates(rates, ends)
+    values = {'learning_rate': rate, 'decay_every': every, 'decay_factor': factor, 'decay_power': power}
+    for key, value in values.items():
+        if value <= 0:
+            raise UserError(f'{key} must be above 0, not {value}')
+    if name == 'every':
+        return decay_every(rate, factor, every, num_examples, taken)
+    if name == 'polynomial':
+        return polynomial(rate, power, num_epochs, num_examples, taken)
+    return cosine(rate, num_epochs, num_examples, taken)
