@@ -59,7 +59,7 @@ def _check_config_file(argv):
         path = Path(value.partition(':')[0])
         if not path.is_file():
             there = sorted(p.stem for p in Path(__file__).with_name('configs').glob('*.py'))
-            there = [name for name in there if name not in ('__init__', 'base')]
+            there = [name for name in there if name not in ('__init__', 'base', 'imagenet')]
             raise UserError(
                 f'no config file {value!r}{nearest(path.stem, there)} There are in configs/: {", ".join(there)}.'
             )

@@ -8,22 +8,16 @@ mean image under the crop; lighting has the scale of the author's own code (`col
 ten by hand, three times, when the validation error stopped falling; here at a third each of 90 epochs.
 """
 
-from configs import base
+from configs import imagenet
 
 
 def get_config():
-    config = base.get_config()
-    config.dataset = 'imagenet'
-    config.test_split = 'validation'
-    config.num_classes = 1000
-
+    config = imagenet.get_config()
     config.image_size = 227
-    config.channels = 3
     for crop in (config.crop, config.test_crop):  # [2] short side 256, the central square
         crop.short_side = (256, 256)
         crop.square = True
     config.crop.kind = 'random'  # [4.1]
-    config.test_crop.kind = 'center'
     config.colour.flip = True  # [4.1]
     config.colour.lighting = 'cc2'  # [4.1]
     config.colour.lighting_deviation = 0.1
@@ -40,7 +34,6 @@ def get_config():
     config.batch_size = 128
     config.num_epochs = 90.0
     config.learning_rates = ((30, 0.01), (30, 0.001), (30, 0.0001))
-    config.test_batch_size = 128
     config.log_every_steps = 20
     config.checkpoint_every_steps = 5000
     return config

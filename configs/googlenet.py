@@ -6,23 +6,16 @@ The paper's section in brackets. It trains by asynchronous SGD and leaves rate, 
 are of Caffe's reproduction, bvlc_googlenet: batch 32, rate 0.01, decay 2e-4, 250 epochs.
 """
 
-from configs import base
+from configs import imagenet
 
 
 def get_config():
-    config = base.get_config()
-    config.dataset = 'imagenet'
-    config.test_split = 'validation'
-    config.num_classes = 1000
-
-    config.image_size = 224
-    config.channels = 3
+    config = imagenet.get_config()
     config.crop.kind = 'area'  # [6] 8% to 100% of the area, 3:4 to 4:3
     config.crop.area = (0.08, 1.0)
     config.crop.aspect = (3 / 4, 4 / 3)
     config.crop.form = 'fb'  # wide and tall as likely
     config.crop.filter = 'random'  # [6] nearest, area, bilinear, cubic, with equal probability
-    config.test_crop.kind = 'center'
     config.colour.flip = True
     config.colour.jitter = 'howard'  # [6] the photometric distortions of Howard 2013
     config.colour.lighting = 'cc2'  # the last of them
@@ -44,7 +37,6 @@ def get_config():
     config.learning_rate = 0.01
     config.decay_every = 8.0
     config.decay_factor = 0.96
-    config.test_batch_size = 128
     config.log_every_steps = 40
     config.checkpoint_every_steps = 20_000
     return config

@@ -8,20 +8,13 @@ the validation accuracy stopped rising, three times in 74 epochs; here at 0.5, 0
 the deep networks from the weights of a shallow one.
 """
 
-from configs import base
+from configs import imagenet
 
 
 def get_config():
-    config = base.get_config()
-    config.dataset = 'imagenet'
-    config.test_split = 'validation'
-    config.num_classes = 1000
-
-    config.image_size = 224
-    config.channels = 3
+    config = imagenet.get_config()
     config.crop.kind = 'random'  # [3.1] of the isotropically rescaled photograph
     config.crop.short_side = (256, 256)  # [3.1] S = 256
-    config.test_crop.kind = 'center'
     config.colour.flip = True  # [3.1]
     config.colour.lighting = 'cc2'  # [3.1] "random RGB colour shift", by reference to AlexNet
     config.normalize = 'constant'  # [2.1] the mean RGB value alone
@@ -37,7 +30,6 @@ def get_config():
     config.batch_size = 256
     config.num_epochs = 74.0
     config.learning_rates = ((37, 0.01), (18.5, 0.001), (11.1, 0.0001), (7.4, 0.00001))
-    config.test_batch_size = 128
     config.log_every_steps = 20
     config.checkpoint_every_steps = 5000
     return config

@@ -1,0 +1,15 @@
+"""What the recipes for ILSVRC2012 share; on its own it trains nothing of interest."""
+
+from configs import base
+
+
+def get_config():
+    config = base.get_config()
+    config.dataset = 'imagenet'
+    config.test_split = 'validation'
+    config.num_classes = 1000
+    config.channels = 3
+    config.image_size = 224
+    config.test_crop.kind = 'center'  # one view, of short side 256
+    config.test_batch_size = 128
+    return config
