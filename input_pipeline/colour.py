@@ -54,8 +54,8 @@ LIGHTING = {
     'sqrt': (np.array(_FB_VECTORS, np.float32), np.array(255 * np.sqrt(_FB_EIGENVALUES), np.float32)),
 }
 
-_JITTERS = ('none', 'fb', 'howard', 'inception')
-_PADDING_MODES = ('zero', 'reflect')
+JITTERS = ('none', 'fb', 'howard', 'inception')
+PADDING_MODES = ('zero', 'reflect')
 _ORDERS = np.array(list(itertools.permutations(range(3))), np.int32)
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
@@ -397,7 +397,7 @@ def pad_and_crop(images, keys, padding, mode='zero'):
     Raises:
       UserError: an unknown mode.
     """
-    _check_name('padding_mode', mode, _PADDING_MODES)
+    _check_name('padding_mode', mode, PADDING_MODES)
     around = ((0, 0), (padding, padding), (padding, padding), (0, 0))
     padded = jnp.pad(images, around, mode='constant' if mode == 'zero' else 'reflect')
     offsets = jax.vmap(lambda key: jax.random.randint(key, (2,), 0, 2 * padding + 1))(keys)
@@ -462,9 +462,9 @@ def augment(
     """
     chex.assert_rank(images, 4)
     lights = not isinstance(lighting, str) or lighting != 'none'
-    _check_name('jitter', jitter, _JITTERS)
+    _check_name('jitter', jitter, JITTERS)
     _check_name('lighting', lighting if isinstance(lighting, str) else 'none', ('none', *LIGHTING))
-    _check_name('padding_mode', padding_mode, _PADDING_MODES)
+    _check_name('padding_mode', padding_mode, PADDING_MODES)
     if mean is not None and mean_image is not None:
         raise UserError('a mean and a mean image are both given: keep one of them.')
     if jitter_strength is not None and jitter == 'inception':

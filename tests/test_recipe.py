@@ -145,3 +145,20 @@ def test_test_views_of_a_broken_image_stop_or_come_empty():
 def test_a_wrong_crop_names_its_key(changes, says):
     with pytest.raises(UserError, match=says):
         recipe.form(config_of('alexnet', **changes), train=True)
+
+
+@pytest.mark.parametrize(
+    'changes, says',
+    [
+        ({'colour__jitter': 'fbb'}, 'colour.jitter must be one of none, fb, howard, inception'),
+        ({'colour__lighting': 'cc'}, 'colour.lighting must be one of none, measured, fb, cc2, sqrt'),
+        ({'colour__padding_mode': 'black'}, 'colour.padding_mode must be one of zero, reflect'),
+        ({'colour__jitter': 'inception', 'colour__jitter_strength': 0.5}, 'has no strength'),
+        ({'channels': 1}, 'is of RGB images'),
+        ({'normalize': 'mean'}, 'normalize must be one of range, constant'),
+        ({'mean': 'vggg'}, 'mean must be one of none'),
+    ],
+)
+def test_wrong_colours_are_told_before_anything_is_built(changes, says):
+    with pytest.raises(UserError, match=says):
+        config_of('vgg_d', **changes)

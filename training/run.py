@@ -51,6 +51,19 @@ def check(config):
     for key, allowed in choices.items():
         if config[key] not in allowed:
             raise UserError(f'{key} must be one of {", ".join(map(str, allowed))}, not {config[key]!r}')
+    # Before a workdir is claimed: `colour.augment` would only say so when the first step is compiled.
+    choices = {
+        'jitter': colour.JITTERS,
+        'lighting': ('none', 'measured', *colour.LIGHTING),
+        'padding_mode': colour.PADDING_MODES,
+    }
+    for key, allowed in choices.items():
+        if config.colour[key] not in allowed:
+            raise UserError(f'colour.{key} must be one of {", ".join(allowed)}, not {config.colour[key]!r}')
+    if config.colour.jitter == 'inception' and config.colour.jitter_strength:
+        raise UserError('colour.jitter=inception has no strength: leave colour.jitter_strength at 0')
+    if config.channels != 3 and config.colour.lighting in colour.LIGHTING:
+        raise UserError(f'colour.lighting={config.colour.lighting} is of RGB images, and channels is {config.channels}')
 
 
 def build_model(config):
