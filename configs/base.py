@@ -66,10 +66,14 @@ def get_config():
     # Network
     config.architecture = 'lenet5'
     config.architecture_options = ConfigDict()
+    config.dtype = 'float32'  # of the computation, or bfloat16; parameters, losses and statistics stay float32
+    config.init_from = ''  # a run or a checkpoint whose weights the run starts from
+    config.init_layers = ()  # the layers to take from there, 'NAME' or 'NAME=THEIRS'; (): all that fit by name and shape
 
     # Optimisation
     config.loss = 'cross_entropy'  # cross_entropy, penalty, discriminative_penalty
     config.rubbish_penalty = 1.0  # of discriminative_penalty
+    config.label_smoothing = 0.0  # of cross_entropy: the part of the target that all classes share
     config.auxiliary_weight = 0.3  # of the loss of each auxiliary head, where a network has any
     config.optimizer = 'sgd'  # sgd, momentum, nesterov, adagrad, rmsprop, adam, sdlm
     config.momentum = 0.9  # of momentum and nesterov
@@ -82,16 +86,36 @@ def get_config():
     config.sdlm_mu = 0.02
     config.sdlm_memory = 0.0  # weight of the held curvature beside a new estimate
     config.sdlm_samples = 500  # samples for the curvature, before each pass
-    config.schedule = 'steps'  # steps (learning_rates), every (decay_every epochs), polynomial, cosine
+    config.schedule = 'steps'  # steps (learning_rates), every (decay_every epochs), polynomial, cosine, plateau
     config.learning_rates = ((1, 0.01),)  # steps: (epochs, rate), ...; the last rate holds on
     config.learning_rate = 0.01  # the others: the first rate
     config.decay_every = 8.0  # every: epochs
     config.decay_factor = 0.96  # every
     config.decay_power = 0.5  # polynomial: of what is left of the run
+    config.plateau = ConfigDict()  # plateau: learning_rate drops when an epoch's value has stopped falling
+    config.plateau.metric = 'test_top1_error'  # or another of the log's epoch lines, such as train_loss
+    config.plateau.patience = 5  # epochs
+    config.plateau.threshold = 0.1  # a smaller gain over them is none; in the metric's units
+    config.plateau.factor = 0.1  # of a drop
+    config.plateau.drops = 3  # one plateau more ends the run
+    config.warmup = ConfigDict()  # first another rate, until the training error is below a bound
+    config.warmup.learning_rate = 0.0  # 0: no warm-up
+    config.warmup.until_error = 80.0  # per cent, of that many steps
+    config.warmup.steps = 100
     config.batch_size = 128
+    config.reference_batch_size = 128  # the recipe's, for which its rates hold
+    config.scale_lr = False  # multiplies the rates by batch_size / reference_batch_size
+    config.accumulate = 1  # parts of the batch that go through the network one after another
     config.num_epochs = 1.0
     config.steps = 0  # the run's length where it is not num_epochs
-    config.seed = 0
+    config.seed = 0  # of the weights and of dropout
+    config.data_seed = -1  # of the order of the examples and of what is random in them; -1: seed
+
+    # What is tested and kept
+    config.average = 'none'  # the weights themselves; ema, or uniform (Polyak): their average over the steps
+    config.average_decay = 0.9999  # ema
+    config.average_start = 0.5  # uniform: from this part of the run on
+    config.recompute_batch_stats = 0  # batches to measure batch norm's statistics anew after training; 0: moving averages
 
     # The run
     config.test_batch_size = 500
@@ -99,4 +123,5 @@ def get_config():
     config.checkpoint_every_steps = 0  # besides the end of every epoch; 0: only there
     config.steps_per_dispatch = 100  # of data that is held on the device; on CPU 1, for all but tiny networks
     config.stop_at_step = 0  # 0: run to num_epochs
+    config.stall_steps = 1000  # after so many steps without progress one warning says what to do; 0: never
     return config
