@@ -90,7 +90,7 @@ def our_step(kind, phase, name, batch, dtype):
         forward = jit(model.apply)
         return lambda: jax.block_until_ready(forward(variables, images))
 
-    optimizer = optimizers.create('momentum', lambda step: 0.001, 0.9, 0.0, 0.0)
+    optimizer = optimizers.create('momentum', 0.9)
     initial = functools.partial(state.create, model, optimizer, shape, 0)
     labels = jnp.arange(batch, dtype=jnp.int32) % model.num_classes
     examples = loader.gather(images, labels, jnp.arange(batch), jnp.zeros(batch, jnp.int32))
@@ -101,6 +101,7 @@ def our_step(kind, phase, name, batch, dtype):
         optimizer=optimizer,
         preprocess=lambda batch: batch['image'],
         seed=0,
+        rate=lambda step, controller: 0.001,
     )
     advance = jit(one, donate_argnums=0)
     if phase == 'compile':

@@ -123,15 +123,16 @@ def _filter_of(name, scale):
     return name
 
 
-def random_crop(height, width, draws, size, short_side=(256, 256), filter='bilinear', **kept):
+def random_crop(height, width, draws, size, short_side=(256, 256), filter='bilinear', ends_only=False, **kept):
     """A crop at a random place of the photograph resized to a short side, itself drawn from [low, high].
 
     AlexNet: 224 of the 256 square (Krizhevsky et al. 2012, section 4.1). OverFeat: 221 of short side 256 (Sermanet et
     al. 2014, section 3.2). VGG: 224 of S, fixed or of [256, 512] (Simonyan and Zisserman 2014, section 3.1). PReLU-net:
     [256, 512] (He et al. 2015a, section 3). ResNet: [256, 480] (He et al. 2015b, section 3.4). All integers of the
-    range are as likely, and all places.
+    range are as likely, and all places; with `ends_only` the short side is one of the two ends.
     """
-    grid, kept = resized(height, width, draws.integer(*short_side), **kept)
+    chosen = short_side[draws.integer(0, 1)] if ends_only else draws.integer(*short_side)
+    grid, kept = resized(height, width, chosen, **kept)
     top, left = draws.integer(0, kept[2] - size), draws.integer(0, kept[3] - size)
     return _view(height, width, grid, kept, top, left, size, filter)
 
@@ -212,7 +213,7 @@ SHORT_SIDE = ('short_side', 'filter', 'square', 'warp', 'truncate')
 KINDS = {  # a config's word: the rule, and which keys of the config are its arguments
     'whole': (whole, ('filter',)),
     'center': (center_crop, SHORT_SIDE),
-    'random': (random_crop, SHORT_SIDE),
+    'random': (random_crop, (*SHORT_SIDE, 'ends_only')),
     'one_of_five': (one_of_five, SHORT_SIDE),
     'area': (area_crop, ('filter', 'area', 'aspect', 'form')),
 }
@@ -232,7 +233,7 @@ def rule(size, kind, **values):
             whole = 'whole numbers ' if numbers is int else ''
             raise UserError(f'{key} must be {whole}(low, high), not {values[key]}')
     low, high = values['short_side']
-    if keys is SHORT_SIDE and not size <= low <= high:
+    if 'short_side' in keys and not size <= low <= high:
         raise UserError(f'short_side must be (low, high), both at least the image_size {size}, not {(low, high)}')
     filters = (*geometry.FILTERS, 'random') if kind == 'area' else (*geometry.FILTERS, 'cuda_convnet')
     choices = {'filter': filters, 'form': ('fb', 'torchvision', 'inception')}

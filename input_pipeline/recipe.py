@@ -47,7 +47,12 @@ def form(config, train):
 def order(config, num_examples):
     """(start, stop) -> (example numbers, epochs) of these positions of a run, versions included."""
     virtual = num_examples * config.distortion.versions
-    return functools.partial(loader.example_order, num_examples=virtual, seed=config.seed)
+    return functools.partial(loader.example_order, num_examples=virtual, seed=seed(config))
+
+
+def seed(config):
+    """Of the order of the examples and of what is random in them: `data_seed`, or the run's."""
+    return config.seed if config.data_seed == -1 else config.data_seed
 
 
 def statistics_of(config, workdir, source=None):
@@ -117,14 +122,14 @@ def preprocessing(config, num_examples, train, statistics=dict):
     """
     low, high = config.pixel_range
     ranges = {k: v for k, v in config.distortion.items() if k != 'versions'}
-    key = jax.random.key(config.seed)
+    key = jax.random.key(seed(config))
 
     def preprocess(batch):
         images, keys, values = batch['image'], None, _normalization(config, statistics())
         if train and config.distortion.versions > 1:
             images = distort(images, batch['index'], key, num_examples, **ranges)
         if train:
-            keys = colour.example_keys(config.seed, batch['epoch'], batch['index'])
+            keys = colour.example_keys(seed(config), batch['epoch'], batch['index'])
             values |= _chance(config, statistics())
         images = colour.augment(images, keys, batch['offset'], **values)
         return colour.scale_range(images, low, high) if config.normalize == 'range' else images

@@ -26,8 +26,9 @@ def batch_to_show(config, step, source):
     first = step * config.batch_size
     if form.crop or not loader.fits_in_memory(source):
         (batch,) = loader.stream(
-            source, form, order, 1, config.batch_size, start=first, seed=config.seed, on_bad_image=config.on_bad_image
-        )
+            source, form, order, 1, config.batch_size, start=first, seed=recipe.seed(config),
+            on_bad_image=config.on_bad_image,
+        )  # fmt: skip
     else:
         images, labels = loader.in_memory(source, form)
         batch = loader.gather(images, labels, *order(first, first + config.batch_size))

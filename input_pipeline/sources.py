@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from errors import UserError, first_line, nearest
+from input_pipeline import geometry
 from input_pipeline.example import ArraySource as ArraySource  # for all who ask whether a source is one
 from input_pipeline.example import Example, checked, empty_classes, is_image, known_split
 from input_pipeline.labels import read_labels
-from input_pipeline.small_sets import cifar10, digits, mnist, synthetic
+from input_pipeline.small_sets import CIFAR10, cifar10, digits, mnist, synthetic
 
 
 class FolderSource:
@@ -195,7 +196,8 @@ def open_source(dataset, split, data_dir='', image_size=32, channels=1, num_clas
 
     Args:
       dataset: one of
-        'digits', 'mnist', 'cifar10', 'synthetic': small sets in memory;
+        'digits', 'mnist', 'cifar10', 'synthetic': small sets in memory ('cifar10' is its binary version, or class
+          folders of images in DATA_DIR/SPLIT);
         'imagenet': whichever of the following forms lies in DATA_DIR (`find_imagenet`);
         'folder': class folders in DATA_DIR/SPLIT (or images with a label file, where it is flat and `labels` is given);
         'flat': images in DATA_DIR/SPLIT with a label file;
@@ -225,6 +227,8 @@ def open_source(dataset, split, data_dir='', image_size=32, channels=1, num_clas
     if dataset == 'mnist':
         return mnist(data_dir, split)
     if dataset == 'cifar10':
+        if data_dir and (Path(data_dir) / split).is_dir():
+            return _in_memory(FolderSource(Path(data_dir) / split, on_bad_image), CIFAR10, f'cifar10/{split}')
         return cifar10(data_dir, split)
     if dataset == 'synthetic':
         return synthetic(split, image_size, channels, num_classes)
@@ -248,6 +252,23 @@ def open_source(dataset, split, data_dir='', image_size=32, channels=1, num_clas
     from input_pipeline.packed import PackedSource
 
     return PackedSource(data_dir, split)
+
+
+def _in_memory(source, class_names, name):
+    """The images of class folders, all of 32x32, as an ArraySource."""
+    if source.class_names != class_names:
+        raise UserError(f'{source.name} has the class folders {", ".join(source.class_names)}: this is not {name}')
+    images = np.empty((len(source), 32, 32, 3), np.uint8)
+    for index, place in enumerate(images):
+        example = source[index]
+        try:
+            image = geometry.decode(example.image)
+        except ValueError as error:
+            raise UserError(f'{example.name} {first_line(error)}; fetch the data set again') from None
+        if image.shape != place.shape:
+            raise UserError(f'{example.name} is of {image.shape[0]}x{image.shape[1]} pixels: this is not {name}')
+        place[...] = image
+    return ArraySource(images, source.labels, class_names, name)
 
 
 def _find_labels(labels, folders, needed=True):

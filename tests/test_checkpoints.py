@@ -22,6 +22,8 @@ def state_at(step, width=3):
         order_digest=jnp.uint32(2**32 - 1),
         window=zero_totals(),
         epoch=zero_totals(),
+        controller={},
+        average={},
     )
 
 

@@ -140,27 +140,25 @@ def test_sgd_in_the_forms_of_the_papers_codes(name, rate_inside, form):
     rng = np.random.default_rng(0)
     w, gradients = rng.normal(size=5).astype(np.float32), rng.normal(size=(8, 5)).astype(np.float32)
     rates = [0.1] * 4 + [0.01] * 4
-    schedule = schedules.steps_of_rates(((4, 0.1), (4, 0.01)), lambda epochs: epochs)
-    optimizer = optimizers.create(name, schedule, momentum=0.9, weight_decay=0.01, rate_inside=rate_inside)
-    params = follow(optimizer, jnp.asarray(w), map(jnp.asarray, gradients))
+    optimizer = optimizers.create(name, momentum=0.9, weight_decay=0.01, rate_inside=rate_inside)
+    params = follow(optimizer, jnp.asarray(w), map(jnp.asarray, gradients), rates)
     expected = numpy_sgd(w, gradients, rates, 0.0 if name == 'sgd' else 0.9, 0.01, form)
     chex.assert_trees_all_close(np.asarray(params), expected, rtol=1e-5)
 
 
-def follow(optimizer, params, gradients):
-    """The parameters after these gradients."""
+def follow(optimizer, params, gradients, rates):
+    """The parameters after these gradients, at these rates."""
     opt_state = optimizer.init(params)
-    for gradient in gradients:
-        updates, opt_state = optimizer.update(gradient, opt_state, params)
+    for gradient, rate in zip(gradients, rates, strict=True):
+        updates, opt_state = optimizer.update(gradient, opt_state, params, rate=rate)
         params = optax.apply_updates(params, updates)
     return params
 
 
 def test_after_a_drop_the_inside_form_keeps_its_old_velocity():
-    schedule = schedules.steps_of_rates(((1, 1.0), (1, 0.1)), lambda epochs: epochs)
     gradients = [jnp.ones(1), jnp.zeros(1)]
     outside, inside = (
-        follow(optimizers.create('momentum', schedule, momentum=0.5, rate_inside=form), jnp.zeros(1), gradients)
+        follow(optimizers.create('momentum', 0.5, rate_inside=form), jnp.zeros(1), gradients, [1.0, 0.1])
         for form in (False, True)
     )
     np.testing.assert_allclose(outside, [-1 - 0.1 * 0.5], rtol=1e-6)
@@ -179,18 +177,18 @@ PARAMS = {
     'decayed, kinds', [('all', {'kernel', 'bias', 'scale'}), ('weights', {'kernel'})]
 )  # fb.resnet.torch; Caffe
 def test_what_decays(decayed, kinds):
-    optimizer = optimizers.create('momentum', lambda _: 1.0, weight_decay=0.1, decayed=decayed)
-    after = follow(optimizer, PARAMS, [jax.tree.map(jnp.zeros_like, PARAMS)])
+    optimizer = optimizers.create('momentum', weight_decay=0.1, decayed=decayed)
+    after = follow(optimizer, PARAMS, [jax.tree.map(jnp.zeros_like, PARAMS)], [1.0])
     for layer in after.values():
         for kind, value in layer.items():
             np.testing.assert_allclose(value, 0.9 if kind in kinds else 1.0, rtol=1e-6)
     with pytest.raises(UserError, match='decayed must be one of all, weights'):
-        optimizers.create('sgd', lambda _: 1.0, decayed='biases')
+        optimizers.create('sgd', decayed='biases')
 
 
 def test_biases_at_twice_the_rate():
-    optimizer = optimizers.create('momentum', lambda _: 0.1, bias_rate=2.0)
-    after = follow(optimizer, PARAMS, [jax.tree.map(jnp.ones_like, PARAMS)])
+    optimizer = optimizers.create('momentum', bias_rate=2.0)
+    after = follow(optimizer, PARAMS, [jax.tree.map(jnp.ones_like, PARAMS)], [0.1])
     for layer in after.values():
         for kind, value in layer.items():
             np.testing.assert_allclose(value, 0.8 if kind == 'bias' else 0.9, rtol=1e-6)
@@ -199,8 +197,8 @@ def test_biases_at_twice_the_rate():
 def test_filters_are_scaled_back_to_their_largest_root_mean_square():
     kernel = np.random.default_rng(0).normal(size=(3, 3, 2, 4)) * np.array([0.01, 0.09, 0.11, 1.0])
     params = {'conv': {'kernel': jnp.asarray(kernel, jnp.float32)}, 'fc': {'kernel': jnp.full((4, 2), 5.0)}}
-    optimizer = optimizers.create('sgd', lambda _: 1.0, filter_rms=0.1)
-    after = follow(optimizer, params, [jax.tree.map(jnp.zeros_like, params)])
+    optimizer = optimizers.create('sgd', filter_rms=0.1)
+    after = follow(optimizer, params, [jax.tree.map(jnp.zeros_like, params)], [1.0])
     rms = np.sqrt(np.mean(kernel**2, axis=(0, 1, 2)))
     expected = kernel * np.minimum(1, 0.1 / rms)
     np.testing.assert_allclose(after['conv']['kernel'], expected, rtol=1e-5, atol=1e-7)
@@ -209,30 +207,30 @@ def test_filters_are_scaled_back_to_their_largest_root_mean_square():
 
 
 def test_the_gradients_norm_is_clipped_before_the_decay():
-    optimizer = optimizers.create('sgd', lambda _: 1.0, weight_decay=0.5, clip_norm=1.0)
-    after = follow(optimizer, jnp.array([2.0, 2.0]), [jnp.array([30.0, 40.0])])
+    optimizer = optimizers.create('sgd', weight_decay=0.5, clip_norm=1.0)
+    after = follow(optimizer, jnp.array([2.0, 2.0]), [jnp.array([30.0, 40.0])], [1.0])
     np.testing.assert_allclose(after, [2 - 0.6 - 1, 2 - 0.8 - 1], rtol=1e-6)
 
 
 @pytest.mark.parametrize('name', ['sgd', 'momentum', 'nesterov', 'adagrad', 'rmsprop', 'adam', 'sdlm'])
 def test_every_optimizer_descends(name):
-    optimizer = optimizers.create(name, lambda _: 0.02, momentum=0.9)
+    optimizer = optimizers.create(name, momentum=0.9)
     params = {'w': jnp.array([3.0, -2.0])}
     opt_state = optimizer.init(params)
     loss = jax.jit(jax.value_and_grad(lambda p: jnp.sum(p['w'] ** 2)))
     before = float(loss(params)[0])
     for _ in range(20):
-        updates, opt_state = optimizer.update(loss(params)[1], opt_state, params)
+        updates, opt_state = optimizer.update(loss(params)[1], opt_state, params, rate=0.02)
         params = optax.apply_updates(params, updates)
     assert float(loss(params)[0]) < before
     with pytest.raises(UserError, match='did you mean adam'):
-        optimizers.create('adma', lambda _: 1)
+        optimizers.create('adma')
 
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 1), np.uint8)
 LABELS = np.arange(40, dtype=np.int32) % 10
 MODEL = architectures.create('lenet5')
-OPTIMIZER = optimizers.create('momentum', lambda _: 0.01, momentum=0.9)
+OPTIMIZER = optimizers.create('momentum', momentum=0.9)
 STEP = functools.partial(
     step.train_step,
     model=MODEL,
@@ -240,6 +238,7 @@ STEP = functools.partial(
     optimizer=OPTIMIZER,
     preprocess=lambda batch: scale_range(batch['image'], -0.1, 1.175),
     seed=0,
+    rate=lambda step, controller: 0.01,
 )
 
 
@@ -340,7 +339,7 @@ def test_meshes():
 
 
 def test_sdlm_refresh_fills_the_curvature(initial):
-    optimizer = optimizers.create('sdlm', lambda _: 1e-3)
+    optimizer = optimizers.create('sdlm')
     for name, options in (('lenet5', {}), ('lenet5_1998', {}), ('lenet5_1998', {'output': 'dense'})):
         model = architectures.create(name, **options)
         fresh = jax.jit(functools.partial(state.create, model, optimizer, (32, 32, 1), 0))()
@@ -373,7 +372,7 @@ class _WithHead(Network):
 def test_the_loss_weighs_auxiliary_heads_and_the_metrics_leave_them_out():
     model, loss = _WithHead(), losses.create('cross_entropy')
     rate = 0.5
-    start = state.create(model, optax.sgd(rate), (1, 1, 6), 0)
+    start = state.create(model, optimizers.create('sgd'), (1, 1, 6), 0)
     assert set(start.params) == {'main', 'head'}
     images = jax.random.normal(jax.random.key(1), (8, 1, 1, 6))
     labels = jnp.arange(8, dtype=jnp.int32) % 4
@@ -382,9 +381,10 @@ def test_the_loss_weighs_auxiliary_heads_and_the_metrics_leave_them_out():
         step.train_step,
         model=model,
         loss=loss,
-        optimizer=optax.sgd(rate),
+        optimizer=optimizers.create('sgd'),
         preprocess=lambda batch: batch['image'],
         seed=0,
+        rate=lambda step, controller: rate,
     )
     after = jax.jit(functools.partial(one, auxiliary_weight=0.3))(start, batch)
 

@@ -11,11 +11,13 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from errors import UserError, first_line
 
 FOLDER = 'checkpoints'
+INPUT = ('channels', 'normalize', 'mean', 'std', 'pixel_range')  # keys of a config that change what the pixels mean
 _METRIC = 'top1_error'
 
 
@@ -87,7 +89,7 @@ class Checkpoints:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    model=ocp.args.StandardSave(state.variables),
+                    model=ocp.args.StandardSave(state.deployed),
                     training=ocp.args.StandardSave(_rest(state)),
                     info=ocp.args.JsonSave(info),
                 ),
@@ -103,12 +105,23 @@ class Checkpoints:
 
     def restore(self, state, step):
         """The whole state at a step, shaped and placed like `state`."""
-        model = self.restore_model(state.variables, step)
-        return state.replace(**model, **self._restore('training', _rest(state), step))
+        model = self.restore_model(state.deployed, step)
+        rest = self._restore('training', _rest(state), step)
+        return state.replace(average=model, **rest) if state.average else state.replace(**model, **rest)
 
     def restore_model(self, model, step):
         """{'params', 'batch_stats'} at a step, shaped and placed like `model`."""
         return self._restore('model', model, step)
+
+    def read_model(self, step):
+        """{'params', 'batch_stats'} at a step as it is there, of whatever network."""
+        with self._broken_is_ours(step):
+            there = self._manager.item_metadata(step)['model']
+            abstract = jax.tree.map(
+                lambda leaf: np.empty(leaf.shape, leaf.dtype), getattr(there, 'tree', there), is_leaf=_is_leaf
+            )
+            args = ocp.args.Composite(model=ocp.args.StandardRestore(abstract))
+            return self._manager.restore(step, args=args)['model']
 
     def info(self, step):
         """The JSON that was saved with the state."""
@@ -154,7 +167,9 @@ def _error(metrics):
 
 def _rest(state):
     """The state but for what `model` holds."""
-    fields = ('step', 'opt_state', 'order_digest', 'window', 'epoch')
+    fields = ('step', 'opt_state', 'order_digest', 'window', 'epoch', 'controller')
+    if state.average:  # `model` holds the average
+        fields += ('params', 'batch_stats')
     return {name: getattr(state, name) for name in fields}
 
 
@@ -194,8 +209,12 @@ def _check_shapes(where, metadata, abstract):
             )
 
 
+def _is_leaf(x):
+    return hasattr(x, 'shape')
+
+
 def _leaves(tree):
-    return jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: hasattr(x, 'shape'))[0]
+    return jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_leaf)[0]
 
 
 def _name(path):

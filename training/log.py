@@ -1,7 +1,8 @@
 """A run's log: `metrics.jsonl`, a JSON object a line, and the same numbers as TensorBoard events.
 
 A line has `kind`, `step` and its values; what depends on the clock is under `time`, so two runs of one seed agree in
-everything else. Kinds: 'train' (means since the last), 'epoch' (means of the epoch, errors of the test set), 'resume'.
+everything else. Kinds: 'train' (means since the last), 'epoch' (means of the epoch, errors of the test set), 'decision'
+(a controller changed the rate), 'warning', 'inherited' (weights of another run), 'finished', 'resume'.
 """
 
 import json
@@ -14,13 +15,22 @@ NAME = 'metrics.jsonl'
 
 
 class RunLog:
-    """The log of a run in `workdir`; opening it at step `resume_step` drops the lines of the work that was lost."""
+    """The log of a run in `workdir`.
 
-    def __init__(self, workdir, resume_step=None, time=None):
+    Opened at step `resume_step` it drops the lines of the work that was lost; those of an epoch's end at that step,
+    too, unless `epoch_is_closed`: the checkpoint was made after it.
+    """
+
+    def __init__(self, workdir, resume_step=None, time=None, epoch_is_closed=True):
         self._path = Path(workdir) / NAME
         self.rows = read(workdir)
         if resume_step is not None:
-            self.rows = [row for row in self.rows if row['step'] <= resume_step]
+
+            def stays(row):
+                at_end = row['kind'] in ('epoch', 'decision', 'finished') and not epoch_is_closed
+                return row['step'] < resume_step or (row['step'] == resume_step and not at_end)
+
+            self.rows = [row for row in self.rows if stays(row)]
             self.rows.append({'kind': 'resume', 'step': resume_step, 'time': time})
             temporary = self._path.with_suffix('.tmp')
             temporary.write_text(''.join(json.dumps(row) + '\n' for row in self.rows))

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import signal
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from errors import UserError
 from input_pipeline import recipe
-from training import checkpoints, console
+from training import checkpoints, console, controllers, stall, transfer
 from training.clock import Clock
 from training.log import RunLog, read
 from training.metrics import count_split
@@ -55,14 +56,23 @@ def train(config, workdir, started=None):
         stack.callback(log.close)
         display = stack.enter_context(console.Display(run.total_steps))
         stop = stack.enter_context(_Signals())
-        run.describe(display, workdir, int(current.step))
+        at, controller = int(current.step), jax.device_get(current.controller)
+        run.describe(display, workdir, at, controller)
         clock.start_up_ends()
-        if int(current.step) < run.total_steps:
+        if at < run.total_steps and not run.finished(at, controller):
             current = _epochs(run, current, kept, log, display, clock, stop, stack)
         with clock.time('checkpoint'):
             kept.wait()
-        _summary(run, workdir, log, display, clock)
+        at, controller = int(current.step), jax.device_get(current.controller)
+        if run.finished(at, controller) and not is_finished(workdir):
+            log.write('finished', at, {'total': clock.total()})
+        _summary(run, workdir, log, display, clock, at, controller)
         return log.last_epoch()
+
+
+def is_finished(workdir):
+    """Whether the run in a workdir came to its end."""
+    return any(row['kind'] == 'finished' for row in read(workdir))
 
 
 def _start(workdir):
@@ -79,15 +89,23 @@ def _begin(run, workdir, kept, clock):
     latest, rows = kept.latest(), read(workdir)
     if latest is None:
         with clock.time('compile'):
-            current, saved = jax.jit(run.initial_state, out_shardings=run.whole)(), {'clock': {}}
+            current = jax.jit(run.initial_state, out_shardings=run.whole)()
+            saved = {'clock': {}, 'epoch_is_closed': False}
+        if run.inherited:
+            current = current.replace(**transfer.apply(run.inherited, current.variables))
     else:
         with clock.time('checkpoint'):
             saved = kept.info(latest)
             current = kept.restore(run.abstract_state(), latest)
-    if not rows:
-        return current, RunLog(workdir)
-    clock.resume(saved['clock'], max(row['time']['total'] for row in rows))
-    return current, RunLog(workdir, latest or 0, {'total': clock.total()})
+    if rows:
+        clock.resume(saved['clock'], max(row['time']['total'] for row in rows))
+        log = RunLog(workdir, latest or 0, {'total': clock.total()}, saved['epoch_is_closed'])
+    else:
+        log = RunLog(workdir)
+    if latest is None and run.inherited:
+        notes = {'from': run.config.init_from, 'copied': run.inherited.copied, 'left': run.inherited.left}
+        log.write('inherited', 0, {'total': clock.total()}, **notes)
+    return current, log
 
 
 def _epochs(run, current, kept, log, display, clock, stop, stack):
@@ -99,11 +117,12 @@ def _epochs(run, current, kept, log, display, clock, stop, stack):
     epoch_ends = {run.steps_at(e): e for e in range(1, int(config.num_epochs) + 1)}
     epoch_ends.setdefault(run.steps_at(config.num_epochs), config.num_epochs)  # a fraction of an epoch at the end
     evaluated = {row['step'] for row in log.rows if row['kind'] == 'epoch'}
+    controller, over = jax.device_get(current.controller), False
     window_began, window_step, waited = time.perf_counter(), at, clock.seconds()['input']
 
     if at in epoch_ends and at not in evaluated:  # the run was stopped between the two
-        current = _end_epoch(run, current, epoch_ends[at], kept, log, display, clock, stop)
-    while at < run.total_steps:
+        current, over = _end_epoch(run, current, epoch_ends[at], kept, log, display, clock, stop)
+    while at < run.total_steps and not over:
         if config.optimizer == 'sdlm' and (at == 0 or at in epoch_ends):  # before each pass
             with clock.time('step'):
                 samples, _ = run.order(at, at + -(-config.sdlm_samples // config.batch_size))
@@ -130,9 +149,12 @@ def _epochs(run, current, kept, log, display, clock, stop, stack):
                 current = advance(current, batch)
         at = until
         with clock.time('step'):
-            window = jax.device_get(current.window)
+            window, before, controller = jax.device_get((current.window, controller, current.controller))
         if nonfinite_step(window) is not None:
-            raise _diverged(run, kept, nonfinite_step(window))
+            raise _diverged(run, kept, nonfinite_step(window), before)
+        if _warm(before) != _warm(controller):
+            error = f'the training error is below {config.warmup.until_error:g}%'
+            _decide(log, display, clock, at, f'the warm-up is over: {error}', float(run.rate(at, controller)))
         seconds = time.perf_counter() - window_began
         rate = config.batch_size * (at - window_step) / seconds
         display.advance(at, rate, float(window['loss']) / max(int(window['count']), 1))
@@ -145,14 +167,15 @@ def _epochs(run, current, kept, log, display, clock, stop, stack):
                     'images_per_second': rate,
                     'data_wait': (clock.seconds()['input'] - waited) / seconds,  # the share of the time
                 },
-                learning_rate=float(run.schedule(at - 1)),
+                learning_rate=float(run.rate(at - 1, before)),
                 **_means(window),
             )
             current = _close_window(current)
+            _look_for_stall(run, current, log, display, clock)
             window_began, window_step, waited = time.perf_counter(), at, clock.seconds()['input']
         if at in epoch_ends and not stop.number:
-            current = _end_epoch(run, current, epoch_ends[at], kept, log, display, clock, stop)
-            window_began = time.perf_counter()
+            current, over = _end_epoch(run, current, epoch_ends[at], kept, log, display, clock, stop)
+            window_began, controller = time.perf_counter(), jax.device_get(current.controller)
         elif (
             stop.number
             or at == run.total_steps
@@ -201,47 +224,106 @@ def _means(sums):
 
 
 def _end_epoch(run, current, epoch, kept, log, display, clock, stop):
-    """Evaluates, logs and saves at the end of an epoch; unless a signal comes, then it leaves that to the next run."""
-    with clock.time('evaluate'):
-        batches = test_batches(run.config, run.test_source, run.mesh.size)
-        result = count_split(run.count, current.variables, batches, run.cut, lambda: stop.number)
+    """Evaluates, logs and saves at the end of an epoch; unless a signal comes, then it leaves that to the next run.
+
+    Returns the state, and whether the run is over.
+    """
+    config, at, controller = run.config, int(current.step), jax.device_get(current.controller)
+    moving = result = _test(run, current.deployed, clock, stop)
     if result is None:
         _save(run, current, kept, log, clock)
-        return current
-    means = _means(jax.device_get(current.epoch))
-    at = int(current.step)
+        return current, False
+    means = {f'train_{key}': value for key, value in _means(jax.device_get(current.epoch)).items()}
+    tested = {f'test_{key}': value for key, value in result.items()}
+    rate = float(run.rate(at - 1, controller))
+    controller, dropped = controllers.after_epoch(controller, (means | tested)[config.plateau.metric], config.plateau)
+    over = run.finished(at, controller)
+    if over and config.recompute_batch_stats and current.batch_stats:
+        with clock.time('evaluate'):
+            current = current.with_batch_stats(run.batch_stats(current.deployed))
+        result = _test(run, current.deployed, clock, stop)
+        if result is None:  # to be done again, from the last checkpoint
+            return current, False
+        tested = {f'test_{key}': value for key, value in result.items()}
+        tested |= {f'moving_test_{key}': value for key, value in moving.items()}
     log.write(
         'epoch',
         at,
         {'total': clock.total()},
         epoch=epoch,
-        learning_rate=float(run.schedule(at - 1)),
-        **{f'train_{key}': value for key, value in means.items()},
+        learning_rate=rate,
+        **means,
         order_digest=int(current.order_digest),
-        **{f'test_{key}': value for key, value in result.items()},
+        **tested,
     )
     display.epoch(log.rows[-1])
-    current = current.replace(epoch=jax.device_put(zero_totals(), run.whole))
-    _save(run, current, kept, log, clock, result['top1_error'])
-    return current
+    if dropped:
+        number, rule = int(controller['plateau']['drops']), config.plateau
+        stopped = f'{rule.metric} has gained less than {rule.threshold:g} in {rule.patience} epochs'
+        what = f'drop {number} of {rule.drops}' if number <= rule.drops else 'the run ends'
+        _decide(log, display, clock, at, f'{stopped}: {what}', float(run.rate(at, controller)))
+    current = current.replace(
+        epoch=jax.device_put(zero_totals(), run.whole), controller=jax.device_put(controller, run.whole)
+    )
+    _save(run, current, kept, log, clock, result['top1_error'], epoch_is_closed=True)
+    return current, over
 
 
-def _save(run, current, kept, log, clock, top1_error=None):
+def _test(run, variables, clock, stop):
+    """Errors of the test split, or None where a signal came."""
+    with clock.time('evaluate'):
+        batches = test_batches(run.config, run.test_source, run.mesh.size)
+        return count_split(run.count, variables, batches, run.cut, lambda: stop.number)
+
+
+def _warm(controller):
+    return 'warmup' in controller and bool(controller['warmup']['over'])
+
+
+def _decide(log, display, clock, at, decision, rate):
+    """Logs and prints what a controller decided."""
+    log.write('decision', at, {'total': clock.total()}, decision=decision, learning_rate=rate)
+    display.say(f'  step {at:,}: {decision}; learning rate {rate:g}')
+
+
+def _look_for_stall(run, current, log, display, clock):
+    """Warns once of a run that does not learn."""
+    steps = run.config.stall_steps
+    if not steps or any(row['kind'] == 'warning' for row in log.rows):
+        return
+    symptom = stall.symptom(log.rows, steps, run.config.num_classes)
+    first_look = stall.first_look(log.rows, steps)
+    if not symptom and not first_look:
+        return
+    with clock.time('evaluate'):
+        with contextlib.closing(test_batches(run.config, run.test_source, run.mesh.size)) as batches:
+            batch = next(batches)
+        batch.pop('bad', None)
+        dead = stall.dead_layers(run.active(current.variables, jax.device_put(batch, run.cut)))
+    if symptom or dead:
+        warning = stall.warning(symptom, dead, run.config.architecture)
+        log.write('warning', int(current.step), {'total': clock.total()}, warning=warning)
+        display.say(f'  warning: step {int(current.step):,}: {warning}')
+
+
+def _save(run, current, kept, log, clock, top1_error=None, epoch_is_closed=False):
     with clock.time('checkpoint'):
         if not all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(current.params)):
-            raise _diverged(run, kept, int(current.step) - 1)
+            raise _diverged(run, kept, int(current.step) - 1, jax.device_get(current.controller))
         info = {
             'architecture': run.config.architecture,
-            'architecture_options': dict(run.config.architecture_options),
+            'architecture_options': json.loads(run.config.architecture_options.to_json()),
             'num_classes': run.config.num_classes,
+            'input': {key: getattr(run.config, key) for key in checkpoints.INPUT},
             'examples_seen': run.position(int(current.step)),
             'clock': clock.seconds(),
+            'epoch_is_closed': epoch_is_closed,
         }
         kept.save(current, info, top1_error)
 
 
-def _diverged(run, kept, at):
-    rate = float(run.schedule(at))
+def _diverged(run, kept, at, controller):
+    rate = float(run.rate(at, controller))
     good = kept.latest()
     keeps = f'the last good checkpoint is step {good}' if good else 'there was no checkpoint yet'
     return UserError(
@@ -250,15 +332,19 @@ def _diverged(run, kept, at):
     )
 
 
-def _summary(run, workdir, log, display, clock):
+def _summary(run, workdir, log, display, clock, at, controller):
     last, best = log.last_epoch(), log.best_epoch()
-    done = run.total_steps == (run.config.steps or run.steps_at(run.config.num_epochs))
-    display.say(f'{"finished" if done else "stopped as told"} at step {run.total_steps:,}')
+    display.say(f'{"finished" if run.finished(at, controller) else "stopped as told"} at step {at:,}')
     if last:
         display.say(
             f'test error: {last["test_top1_error"]:.2f}% at the end ({last["test_wrong_top1"]} of '
             f'{last["test_num_examples"]:,} wrong), {best["test_top1_error"]:.2f}% at best (epoch {best["epoch"]})'
         )
+        if 'moving_test_top1_error' in last:
+            display.say(
+                f'with batch norm measured anew over {run.config.recompute_batch_stats} batches; with its moving '
+                f'averages the test error is {last["moving_test_top1_error"]:.2f}%'
+            )
         for split, what in (('train', 'replaced in'), ('test', 'left out of')):
             if f'{split}_bad_images' in last:
                 display.say(
@@ -266,7 +352,7 @@ def _summary(run, workdir, log, display, clock):
                 )
     seconds = clock.seconds()
     if seconds['step'] > 0:
-        images = run.position(run.total_steps)
+        images = run.position(at)
         display.say(f'throughput: {images / seconds["step"]:,.0f} images/s in the training step')
     display.say(f'seconds, restarts included: {clock.total():.1f} = {console.seconds_table(seconds)}')
     display.say(f'results: {workdir}')

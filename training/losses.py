@@ -31,10 +31,27 @@ def discriminative_penalty(logits, label, rubbish):
 _LOSSES = {f.__name__: f for f in (cross_entropy, penalty, discriminative_penalty)}
 
 
-def create(name, rubbish=1.0):
-    """The loss of that name, as a function (logits [num_classes], label) -> scalar; `rubbish` is Eq. 9's j."""
+def smoothed_cross_entropy(logits, label, smoothing):
+    """The cross-entropy with a target of which `smoothing` is spread over all classes (Szegedy et al. 2015, "Rethinking
+    the Inception Architecture for Computer Vision", section 7)."""
+    target = (1 - smoothing) * logits[label] + smoothing * jnp.mean(logits)
+    return jax.nn.logsumexp(logits) - target
+
+
+def create(name, rubbish=1.0, smoothing=0.0):
+    """The loss of that name, as a function (logits [num_classes], label) -> scalar.
+
+    Args:
+      name: 'cross_entropy', 'penalty' or 'discriminative_penalty'.
+      rubbish: Eq. 9's j.
+      smoothing: of the labels, of 'cross_entropy'.
+    """
     if name not in _LOSSES:
         raise UserError(f'no loss {name!r}{nearest(name, _LOSSES)} There are: {", ".join(_LOSSES)}.')
     if name == 'discriminative_penalty':
         return functools.partial(discriminative_penalty, rubbish=rubbish)
+    if smoothing:
+        if name != 'cross_entropy' or not 0 <= smoothing < 1:
+            raise UserError(f'label_smoothing is of cross_entropy, at least 0 and below 1; here {smoothing} of {name}')
+        return functools.partial(smoothed_cross_entropy, smoothing=smoothing)
     return _LOSSES[name]

@@ -11,10 +11,10 @@ DECAYED = ('all', 'weights')
 
 
 def create(
-    name, schedule, momentum=0.0, weight_decay=0.0, mu=0.02, *, rate_inside=False, decayed='all', bias_rate=1.0,
-    clip_norm=0.0, filter_rms=0.0,
+    name, momentum=0.0, weight_decay=0.0, mu=0.02, *, rate_inside=False, decayed='all', bias_rate=1.0, clip_norm=0.0,
+    filter_rms=0.0,
 ):  # fmt: skip
-    """The optimiser of that name.
+    """The optimiser of that name; its `update` takes the learning rate as the keyword `rate`.
 
     With g the gradient, d the weight decay, m the momentum, e the rate, g <- g + d w first, decay is L2 in the gradient
     in all of them, and the forms of momentum are
@@ -29,7 +29,6 @@ def create(
 
     Args:
       name: 'sgd', 'momentum', 'nesterov', 'adagrad', 'rmsprop', 'adam', or 'sdlm' (LeCun et al. 1998).
-      schedule: step -> learning rate.
       momentum: of 'momentum' and 'nesterov'.
       weight_decay: d.
       mu: of 'sdlm', added to the curvature.
@@ -42,7 +41,7 @@ def create(
         (Zeiler and Fergus 2013, section 3.1: 0.1); 0: any.
 
     Returns:
-      An `optax.GradientTransformation`.
+      An `optax.GradientTransformationExtraArgs`: update(gradients, state, params, rate=...).
 
     Raises:
       UserError: an unknown name, or a wrong `decayed`.
@@ -60,13 +59,22 @@ def create(
         raise UserError(f'no optimizer {name!r}{nearest(name, scale)} There are: {", ".join(scale)}.')
     if decayed not in DECAYED:
         raise UserError(f'decayed must be one of {", ".join(DECAYED)}, not {decayed!r}')
-    rate = optax.scale_by_learning_rate(schedule)
+    rate = _scale_by_rate()
     clip = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
     decay = [optax.add_decayed_weights(weight_decay, mask=_mask(decayed))] if weight_decay else []
     biases = [_scale_biases(bias_rate)] if bias_rate != 1 else []
     rule = [rate, scale[name]()] if rate_inside else [scale[name](), rate]
     filters = [clip_filters(filter_rms)] if filter_rms else []
     return optax.chain(*clip, *decay, *biases, *rule, *filters)
+
+
+def _scale_by_rate():
+    """-rate times the update; the rate comes with each step, for it may hang on more than the step's number."""
+
+    def scaled(updates, state, params=None, *, rate, **_):
+        return jax.tree.map(lambda update: -rate * update, updates), state
+
+    return optax.GradientTransformationExtraArgs(lambda _: optax.EmptyState(), scaled)
 
 
 def _kind(path):

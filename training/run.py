@@ -3,21 +3,29 @@
 import functools
 
 import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 import architectures
 from architectures import layers
 from errors import UserError, first_line
 from input_pipeline import colour, loader, recipe
-from training import losses, mesh, optimizers, schedules, state, step
+from training import controllers, losses, mesh, optimizers, schedules, state, step, transfer
+
+PLATEAU_METRICS = ('test_top1_error', 'test_top5_error', 'test_loss', 'train_loss', 'train_error')
 
 
 def check(config):
     """Raises UserError for a value out of range."""
-    for key in ('batch_size', 'test_batch_size', 'image_size', 'num_epochs', 'log_every_steps', 'steps_per_dispatch'):
+    for key in (
+        'batch_size', 'reference_batch_size', 'test_batch_size', 'image_size', 'num_epochs', 'log_every_steps',
+        'steps_per_dispatch', 'accumulate',
+    ):  # fmt: skip
         if config[key] <= 0:
             raise UserError(f'{key} must be above 0, not {config[key]}')
-    if not 0 <= config.sdlm_memory < 1:
-        raise UserError(f'sdlm_memory must be at least 0 and below 1, not {config.sdlm_memory}')
+    for key in ('sdlm_memory', 'label_smoothing', 'average_decay', 'average_start'):
+        if not 0 <= config[key] < 1:
+            raise UserError(f'{key} must be at least 0 and below 1, not {config[key]}')
     for key in (
         'seed',
         'checkpoint_every_steps',
@@ -30,6 +38,8 @@ def check(config):
         'clip_norm',
         'filter_rms',
         'auxiliary_weight',
+        'recompute_batch_stats',
+        'stall_steps',
     ):
         if config[key] < 0:
             raise UserError(f'{key} must be at least 0, not {config[key]}')
@@ -40,7 +50,14 @@ def check(config):
     for key in ('scaling', 'squeezing'):
         if not 0 <= config.distortion[key] < 1:
             raise UserError(f'distortion.{key} must be at least 0 and below 1, not {config.distortion[key]}')
+    if config.batch_size % config.accumulate:
+        raise UserError(f'accumulate={config.accumulate} does not divide batch_size={config.batch_size}')
+    if config.plateau.metric not in PLATEAU_METRICS:
+        metrics = ', '.join(PLATEAU_METRICS)
+        raise UserError(f'plateau.metric must be one of {metrics}, not {config.plateau.metric!r}')
     choices = {
+        'dtype': ('float32', 'bfloat16'),
+        'average': ('none', 'ema', 'uniform'),
         'channels': (1, 3),
         'fit': ('pad', 'resize'),
         'on_bad_image': ('stop', 'skip'),
@@ -68,8 +85,13 @@ def check(config):
 
 def build_model(config):
     """The network that the config names."""
-    options = dict(config.architecture_options)
+    options = {'dtype': config.dtype, **config.architecture_options}
     return architectures.create(config.architecture, num_classes=config.num_classes, **options)
+
+
+def test_loss(config):
+    """The loss that is counted on a test split: the config's, the labels as they are."""
+    return losses.create(config.loss, config.rubbish_penalty)
 
 
 def counter(config, model, loss, statistics=dict):
@@ -102,26 +124,37 @@ class Run:
         self.steps_at = functools.partial(
             schedules.steps_at, num_examples=self.num_examples, batch_size=batch_size, start=start
         )  # the step at which an epoch ends
-        self.total_steps = config.steps or self.steps_at(config.num_epochs)
-        if config.stop_at_step:
-            self.total_steps = min(self.total_steps, config.stop_at_step)
+        self.last_step = config.steps or self.steps_at(config.num_epochs)
+        self.total_steps = min(self.last_step, config.stop_at_step or self.last_step)
+        self.scale = batch_size / config.reference_batch_size if config.scale_lr else 1.0  # of the learning rates
+        num_epochs = config.steps * batch_size / self.num_examples if config.steps else config.num_epochs
         self.schedule = schedules.create(
             config.schedule, config.learning_rates, config.learning_rate, config.decay_factor, config.decay_every,
-            config.decay_power, config.num_epochs, self.num_examples, batch_size, start,
+            config.decay_power, num_epochs, self.num_examples, batch_size, start, self.scale,
         )  # fmt: skip
+        self.warmup = ConfigDict({**config.warmup, 'learning_rate': config.warmup.learning_rate * self.scale})
+        controller = controllers.create(
+            config.plateau if config.schedule == 'plateau' else None,
+            self.warmup if self.warmup.learning_rate else None,
+        )
 
         self.model = build_model(config)
-        self.loss = losses.create(config.loss, config.rubbish_penalty)
+        self.loss = losses.create(config.loss, config.rubbish_penalty, config.label_smoothing)
         self.optimizer = optimizers.create(
-            config.optimizer, self.schedule, config.momentum, config.weight_decay, config.sdlm_mu,
+            config.optimizer, config.momentum, config.weight_decay, config.sdlm_mu,
             rate_inside=config.rate_inside, decayed=config.decayed, bias_rate=config.bias_rate,
             clip_norm=config.clip_norm, filter_rms=config.filter_rms,
         )  # fmt: skip
         shape = (config.image_size, config.image_size, config.channels)
-        self.initial_state = functools.partial(state.create, self.model, self.optimizer, shape, config.seed)
+        self.initial_state = functools.partial(
+            state.create, self.model, self.optimizer, shape, config.seed, controller, config.average != 'none'
+        )
         self._check_image_size()
+        self._check_parts()
+        self.inherited = self._inherit() if config.init_from and start == (0, 0) else None
         self._prepare_training()
-        self.count = counter(config, self.model, self.loss, lambda: self.statistics)
+        self.count = counter(config, self.model, test_loss(config), lambda: self.statistics)
+        self.active = jax.jit(self._active, compiler_options=layers.compiler_options())
 
     def _check_image_size(self):
         try:
@@ -129,6 +162,42 @@ class Run:
         except (TypeError, ValueError, ZeroDivisionError) as error:
             size, name = self.config.image_size, self.config.architecture
             raise UserError(f'{name} takes no images of {size}x{size} ({first_line(error)})') from None
+
+    def _check_parts(self):
+        """A part of the batch must be whole on every device, and whole groups of batch norm."""
+        part, devices = self.config.batch_size // self.config.accumulate, self.mesh.size
+        if part % devices:
+            raise UserError(
+                f'batch_size {self.config.batch_size} in {self.config.accumulate} parts cannot be cut over {devices} '
+                f'devices; take a multiple of {devices * self.config.accumulate}'
+            )
+        group = getattr(self.model, 'group_size', 0)
+        if group and part > group and part % group:
+            raise UserError(
+                f'batch norm takes groups of {group} images, and a step has {part} at a time: take a multiple of it, '
+                'or set --config.architecture_options.group_size'
+            )
+
+    def _inherit(self):
+        """What the run takes over of another's weights."""
+        variables = jax.eval_shape(self.initial_state).variables
+        return transfer.load(self.config.init_from, variables, self.config.init_layers)
+
+    def rate(self, at, controller):
+        """The learning rate of step `at`."""
+        return controllers.rate(controller, self.schedule(at), self.config.plateau, self.warmup)
+
+    def finished(self, at, controller):
+        """Whether the run is over at a step: at its end, or as its plateaus are."""
+        return at >= self.last_step or controllers.finished(controller, self.config.plateau)
+
+    def _average_weight(self):
+        config = self.config
+        return {
+            'none': None,
+            'ema': state.ema_weight(config.average_decay),
+            'uniform': state.uniform_weight(round(config.average_start * self.last_step)),
+        }[config.average]
 
     def _prepare_training(self):
         config = self.config
@@ -141,6 +210,11 @@ class Run:
             preprocess=preprocess,
             seed=config.seed,
             auxiliary_weight=config.auxiliary_weight,
+            rate=self.rate,
+            controller_after=functools.partial(controllers.after_step, warmup=self.warmup),
+            average_weight=self._average_weight(),
+            accumulate=config.accumulate,
+            num_devices=self.mesh.size,
         )
         self.form = recipe.form(config, train=True)
         self._order = recipe.order(config, self.num_examples)
@@ -186,11 +260,42 @@ class Run:
         config = self.config
         return loader.stream(
             self.source, self.form, self._order, self.total_steps - at, config.batch_size,
-            start=self.position(at), part=(jax.process_index(), jax.process_count()), seed=config.seed,
+            start=self.position(at), part=(jax.process_index(), jax.process_count()), seed=recipe.seed(config),
             on_bad_image=config.on_bad_image, workers=config.workers, put=loader.to_device(self.cut),
         )  # fmt: skip
 
-    def describe(self, display, workdir, at_step):
+    def _active(self, variables, batch):
+        """{layer: whether anything of its activation is not 0} of a test batch."""
+        preprocess = recipe.preprocessing(self.config, 0, False, lambda: self.statistics)
+        activations = architectures.activations(self.model, variables, preprocess(batch))
+        return {name: jnp.any(x != 0) for name, x in activations.items()}
+
+    def batch_stats(self, variables):
+        """Batch norm's statistics measured anew: plain means over batches of training images, their colours left alone.
+
+        He et al. 2015 do so after training (their released models' notes); algorithm 2 of Ioffe and Szegedy 2015.
+        """
+        config = self.config
+        measure = jax.jit(
+            functools.partial(
+                step.measure_batch_stats,
+                model=self.model,
+                preprocess=recipe.preprocessing(config, self.num_examples, False, lambda: self.statistics),
+                seed=config.seed,
+            ),
+            compiler_options=layers.compiler_options(),
+        )
+        count = config.recompute_batch_stats
+        batches = loader.stream(
+            self.source, self.form, self._order, count, config.batch_size,
+            part=(jax.process_index(), jax.process_count()), seed=recipe.seed(config),
+            on_bad_image=config.on_bad_image, workers=config.workers, put=loader.to_device(self.cut),
+        )  # fmt: skip
+        add = jax.jit(functools.partial(jax.tree.map, jnp.add))
+        total = functools.reduce(add, (measure(variables, batch) for batch in batches))
+        return jax.tree.map(lambda x: x / count, total)
+
+    def describe(self, display, workdir, at_step, controller):
         """Prints what is about to run."""
         config = self.config
         parameters = sum(x.size for x in jax.tree.leaves(jax.eval_shape(self.initial_state).params))
@@ -204,7 +309,16 @@ class Run:
             f'run: {self.total_steps:,} steps of {config.batch_size}, {config.optimizer}, seed {config.seed}, on '
             f'{self.mesh.size} {device.device_kind} device{"s" * (self.mesh.size > 1)}, in {workdir}'
         )
-        if at_step >= self.total_steps:
+        if config.scale_lr:
+            display.say(
+                f'learning rates: times {self.scale:g}, for a batch of {config.batch_size} where the recipe has '
+                f'{config.reference_batch_size}'
+            )
+        if config.accumulate > 1:
+            display.say(f'a batch goes through the network in {config.accumulate} parts, one after another')
+        for note in self.inherited.notes if self.inherited else ():
+            display.say(note)
+        if at_step >= self.total_steps or self.finished(at_step, controller):
             display.say('nothing to do: this run is finished')
         elif at_step:
             epoch, example = divmod(self.position(at_step), self.num_examples)

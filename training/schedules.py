@@ -22,12 +22,13 @@ def examples_at(step, batch_size, start=(0, 0)):
     return start[1] + (step - start[0]) * batch_size
 
 
-def steps_of_rates(rates, steps_at):
+def steps_of_rates(rates, steps_at, scale=1.0):
     """A step schedule from (epochs, rate) pairs, as the papers' tables print it; the last rate holds on.
 
     Args:
       rates: the pairs.
       steps_at: epochs -> the step at which they end.
+      scale: of all rates.
 
     Returns:
       step -> rate, traceable.
@@ -42,7 +43,7 @@ def steps_of_rates(rates, steps_at):
     for epochs, _ in rates[:-1]:
         epoch += epochs
         ends.append(steps_at(epoch))
-    ends, values = jnp.array(ends, jnp.int32), jnp.array([rate for _, rate in rates], jnp.float32)
+    ends, values = jnp.array(ends, jnp.int32), jnp.array([rate * scale for _, rate in rates], jnp.float32)
     return lambda step: values[jnp.sum(step >= ends)]
 
 
@@ -64,14 +65,15 @@ def cosine(rate, num_epochs, num_examples, examples_at):
     return lambda step: rate * 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(1, examples_at(step) / total)))
 
 
-NAMES = ('steps', 'every', 'polynomial', 'cosine')
+NAMES = ('steps', 'every', 'polynomial', 'cosine', 'plateau')
 
 
-def create(name, rates, rate, factor, every, power, num_epochs, num_examples, batch_size, start=(0, 0)):
+def create(name, rates, rate, factor, every, power, num_epochs, num_examples, batch_size, start=(0, 0), scale=1.0):
     """The schedule of that name.
 
     Args:
-      name: 'steps' (`steps_of_rates`), 'every' (`decay_every`), 'polynomial' or 'cosine'.
+      name: 'steps' (`steps_of_rates`), 'every' (`decay_every`), 'polynomial', 'cosine', or 'plateau', whose drops are
+        the controller's (`controllers.after_epoch`): here it is constant.
       rates: (epochs, rate) pairs, of 'steps'.
       rate: the first one, of the others.
       factor, every: of 'every'; the latter in epochs.
@@ -79,20 +81,32 @@ def create(name, rates, rate, factor, every, power, num_epochs, num_examples, ba
       num_epochs: of the run.
       num_examples: of an epoch.
       batch_size, start: see `steps_at`.
+      scale: of all rates.
 
     Raises:
-      UserError: an unknown name, or a value out of range.
+      UserError: an unknown name, a value out of range, or drops that lie beyond the end of the run.
     """
     if name not in NAMES:
         raise UserError(f'no schedule {name!r}{nearest(name, NAMES)} There are: {", ".join(NAMES)}.')
     taken = functools.partial(examples_at, batch_size=batch_size, start=start)
     if name == 'steps':
         ends = functools.partial(steps_at, num_examples=num_examples, batch_size=batch_size, start=start)
-        return steps_of_rates(rates, ends)
+        schedule = steps_of_rates(rates, ends, scale)
+        last_drop = sum(epochs for epochs, _ in rates[:-1])
+        if last_drop >= num_epochs:
+            raise UserError(
+                f'the rate drops for the last time after {last_drop:g} epochs, and the run has {num_epochs:g}: set '
+                'learning_rates with num_epochs, or shorten the recipe in proportion with '
+                f'--config configs/NAME.py:epochs={num_epochs:g}; for a short look at a long run, --config.stop_at_step'
+            )
+        return schedule
     values = {'learning_rate': rate, 'decay_every': every, 'decay_factor': factor, 'decay_power': power}
     for key, value in values.items():
         if value <= 0:
             raise UserError(f'{key} must be above 0, not {value}')
+    rate *= scale
+    if name == 'plateau':
+        return lambda step: jnp.asarray(rate, jnp.float32)
     if name == 'every':
         return decay_every(rate, factor, every, num_examples, taken)
     if name == 'polynomial':

@@ -1,5 +1,7 @@
 """What a run must keep to go on as if nothing had happened: one tree."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -11,7 +13,9 @@ class TrainState(struct.PyTreeNode):
     `order_digest` is a rolling hash of every example number trained on so far (`step.digest_order`): two runs with
     equal digests saw the same examples in the same order, whatever the batch size and the device count. `window` and
     `epoch` are sums of the training metrics (`zero_totals`) since the last line of the log and since the epoch began:
-    a run that resumes between two lines logs what it would have logged.
+    a run that resumes between two lines logs what it would have logged. `controller` is that of `controllers`, {} where
+    the learning rate is a function of the step alone. `average` holds the average of the variables over the steps, {}
+    where the run has none.
     """
 
     step: jax.Array
@@ -21,11 +25,24 @@ class TrainState(struct.PyTreeNode):
     order_digest: jax.Array
     window: dict
     epoch: dict
+    controller: dict
+    average: dict
 
     @property
     def variables(self):
-        """What `model.apply` takes."""
+        """What training goes on with, as `model.apply` takes it."""
         return {'params': self.params, 'batch_stats': self.batch_stats}
+
+    @property
+    def deployed(self):
+        """What is tested and kept: the average, or the variables themselves."""
+        return self.average or self.variables
+
+    def with_batch_stats(self, batch_stats):
+        """The state with other statistics in `deployed`."""
+        if self.average:
+            return self.replace(average={**self.average, 'batch_stats': batch_stats})
+        return self.replace(batch_stats=batch_stats)
 
 
 _NEVER = 2**31 - 1
@@ -55,7 +72,22 @@ def nonfinite_step(totals):
     return None if step == _NEVER else step
 
 
-def create(model, optimizer, image_shape, seed):
+def ema_weight(decay):
+    """step -> the weight of the iterate after it in an exponential average whose weights sum to 1 from the start on."""
+    return lambda step: jnp.minimum(1, (1 - decay) / -jnp.expm1((step + 1) * math.log(decay)))
+
+
+def uniform_weight(start):
+    """step -> the weight of the iterate after it in the mean of all from step `start` on; 1 before it."""
+    return lambda step: 1 / jnp.maximum(1, step + 1 - start)
+
+
+def moved(average, variables, weight):
+    """The average after one more iterate."""
+    return jax.tree.map(lambda old, new: old + weight * (new - old), average, variables)
+
+
+def create(model, optimizer, image_shape, seed, controller=None, averaged=False):
     """The state before the first step.
 
     Args:
@@ -63,15 +95,19 @@ def create(model, optimizer, image_shape, seed):
       optimizer: an optax transformation.
       image_shape: (H, W, C).
       seed: of the initial weights.
+      controller: of `controllers.create`.
+      averaged: whether the variables are averaged.
     """
     variables = model.init(jax.random.key(seed), jnp.zeros((1, *image_shape)), train=True)  # auxiliary heads too
-    params = variables['params']
+    params, batch_stats = variables['params'], variables.get('batch_stats', {})
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        batch_stats=variables.get('batch_stats', {}),
+        batch_stats=batch_stats,
         opt_state=optimizer.init(params),
         order_digest=jnp.zeros((), jnp.uint32),
         window=zero_totals(),
         epoch=zero_totals(),
+        controller=jax.tree.map(jnp.asarray, controller or {}),
+        average={'params': params, 'batch_stats': batch_stats} if averaged else {},
     )

@@ -11,14 +11,18 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from architectures import layers
 from input_pipeline import loader
 from training import sdlm
-from training.state import add_totals
+from training.state import add_totals, moved
 
 _DIGEST_BASE = 1_000_003
 
 
-def train_step(state, batch, *, model, loss, optimizer, preprocess, seed, auxiliary_weight=0.3):
+def train_step(
+    state, batch, *, model, loss, optimizer, preprocess, seed, auxiliary_weight=0.3, rate, controller_after=None,
+    average_weight=None, accumulate=1, num_devices=1,
+):  # fmt: skip
     """One update: preprocess, forward, loss, gradient, optimiser.
 
     Args:
@@ -26,53 +30,121 @@ def train_step(state, batch, *, model, loss, optimizer, preprocess, seed, auxili
       batch: of `input_pipeline.loader.stream`; where its mask is False an example counts for nothing.
       model: a Flax module.
       loss: (logits, label) -> scalar, of one example.
-      optimizer: an optax transformation.
+      optimizer: of `optimizers.create`.
       preprocess: batch -> float images.
       seed: of dropout.
       auxiliary_weight: of the loss of each auxiliary head, if the network has any.
+      rate: (step, controller) -> learning rate.
+      controller_after: (controller, step, wrong, count) -> controller, or None: it stays.
+      average_weight: step -> the weight of this iterate in the average of all, or None: there is none.
+      accumulate: parts of the batch that go through the network one after another; the gradient is that of the whole.
+        Batch norm sees each part by itself, and moves its averages once a part.
+      num_devices: that the batch is cut over; each holds a piece of every part.
 
     Returns:
       The new state, its `window` with this step's metrics added.
     """
     images = preprocess(batch)
     count = jnp.maximum(jnp.sum(batch['mask']), 1)
+    dropout = jax.random.fold_in(jax.random.key(seed), state.step)
 
-    def mean_loss(params):
-        dropout = jax.random.fold_in(jax.random.key(seed), state.step)
+    def loss_of(params, batch_stats, images, label, mask, key):
+        """The sum over a part's examples, divided by the whole batch's count."""
         logits, updated = model.apply(
-            state.variables | {'params': params},
+            {'params': params, 'batch_stats': batch_stats},
             images,
             train=True,
             mutable=['batch_stats', 'auxiliary'],
-            rngs={'dropout': dropout},
+            rngs={'dropout': key},
         )
 
         def mean(logits):
-            losses = jax.vmap(loss)(logits.astype(jnp.float32), batch['label'])
-            return jnp.sum(jnp.where(batch['mask'], losses, 0)) / count
+            losses = jax.vmap(loss)(logits.astype(jnp.float32), label)
+            return jnp.sum(jnp.where(mask, losses, 0)) / count
 
         heads = sum(mean(head) for head in jax.tree.leaves(updated.get('auxiliary', {})))
         value = mean(logits)
-        return value + auxiliary_weight * heads, (value, logits, updated.get('batch_stats', {}))
+        wrong = jnp.sum((jnp.argmax(logits, axis=-1) != label) & mask)
+        return value + auxiliary_weight * heads, (value, wrong, updated.get('batch_stats', {}))
 
-    (_, (value, logits, batch_stats)), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
-    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-    wrong = (jnp.argmax(logits, axis=-1) != batch['label']) & batch['mask']
+    gradients_of = jax.value_and_grad(loss_of, has_aux=True)
+    parts = images, batch['label'], batch['mask']
+    if accumulate == 1:
+        (_, (value, wrong, batch_stats)), gradients = gradients_of(state.params, state.batch_stats, *parts, dropout)
+    else:
+        value, wrong, batch_stats, gradients = _accumulated(
+            gradients_of, state, parts, dropout, accumulate, num_devices
+        )
+    updates, opt_state = optimizer.update(
+        gradients, state.opt_state, state.params, rate=rate(state.step, state.controller)
+    )
+    params = optax.apply_updates(state.params, updates)
     metrics = {
         'loss': value * count,
-        'wrong': jnp.sum(wrong),
+        'wrong': wrong,
         'count': jnp.sum(batch['mask']),
         'skipped': jnp.sum(batch['bad']),
         'first_nonfinite': jnp.where(jnp.isfinite(value), state.window['first_nonfinite'], state.step),
     }
+    average = state.average
+    if average_weight:
+        average = moved(average, {'params': params, 'batch_stats': batch_stats}, average_weight(state.step))
+    controller = state.controller
+    if controller_after:
+        controller = controller_after(controller, state.step, wrong, metrics['count'])
     return state.replace(
         step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
+        params=params,
         batch_stats=batch_stats,
         opt_state=opt_state,
         order_digest=digest_order(state.order_digest, batch['index']),
         window=add_totals(state.window, metrics),
+        controller=controller,
+        average=average,
     )
+
+
+def _accumulated(gradients_of, state, parts, key, accumulate, num_devices):
+    """(loss, wrong, batch statistics, gradients) of a batch whose parts follow one another."""
+
+    def cut(x):
+        """[B, ...] -> [parts, B / parts, ...], no example leaving its device, neighbours staying together."""
+        x = x.reshape(num_devices, accumulate, -1, *x.shape[1:])
+        return jnp.swapaxes(x, 0, 1).reshape(accumulate, -1, *x.shape[3:])
+
+    def add(so_far, part):
+        number, *part = part
+        value, wrong, batch_stats, gradients = so_far
+        (_, (more, more_wrong, batch_stats)), more_gradients = gradients_of(
+            state.params, batch_stats, *part, jax.random.fold_in(key, number)
+        )
+        return (value + more, wrong + more_wrong, batch_stats, jax.tree.map(jnp.add, gradients, more_gradients)), None
+
+    nothing = (jnp.zeros(()), jnp.zeros((), jnp.int32), state.batch_stats, jax.tree.map(jnp.zeros_like, state.params))
+    # XLA's CPU backend runs a convolution's gradients many times more slowly inside of a loop.
+    unroll = jax.default_backend() == 'cpu'
+    return lax.scan(add, nothing, (jnp.arange(accumulate), *map(cut, parts)), unroll=unroll)[0]
+
+
+def measure_batch_stats(variables, batch, *, model, preprocess, seed):
+    """The statistics that batch norm takes of one batch: means, and unbiased variances.
+
+    Args:
+      variables: of the network.
+      batch: of `input_pipeline.loader.stream`.
+      model: a Flax module.
+      preprocess: batch -> float images.
+      seed: of dropout.
+    """
+    blank = jax.tree.map(jnp.zeros_like, variables['batch_stats'])
+    _, updated = model.apply(
+        {**variables, 'batch_stats': blank},
+        preprocess(batch),
+        train=True,
+        mutable=['batch_stats', 'auxiliary'],
+        rngs={'dropout': jax.random.key(seed)},
+    )
+    return jax.tree.map(lambda moved: moved / (1 - layers.BatchNorm.momentum), updated['batch_stats'])
 
 
 def digest_order(digest, indices):
