@@ -26,12 +26,27 @@ def main():
 
     workdir = WORKDIR.value or f'runs/{name}'
     try:
+        if 'members' in config:
+            return train_series(config, workdir)
         loop.train(config, workdir, command_line.START)
     except loop.Interrupted as interrupted:
         return 128 + interrupted.signal
     print(
         'evaluate:', shlex.join(['python', 'evaluate.py', *command_line.config_flags_given(), '--checkpoint', workdir])
     )
+    return 0
+
+
+def train_series(config, workdir):
+    """Trains the members of a series, and draws their errors."""
+    from figures import falling
+    from training import series
+
+    rows = series.train(config, workdir, command_line.START)
+    print('\n' + series.table(rows))
+    path = f'{workdir}/errors.png'
+    falling.draw(rows, path)
+    print(f'table: {workdir}/table.md, figure: {path}')
     return 0
 
 

@@ -12,14 +12,14 @@ from input_pipeline.statistics import NAME as STATISTICS  # may lie there before
 # examples a step takes: the next step goes on at the next example.
 _FREE = (
     'batch_size', 'data_dir', 'labels', 'statistics', 'log_every_steps', 'checkpoint_every_steps', 'steps_per_dispatch',
-    'stop_at_step', 'workers',
+    'stall_steps', 'stop_at_step', 'workers',
 )  # fmt: skip
 
 
 @contextlib.contextmanager
 def claimed(workdir, config):
     """The workdir, made if need be, for this process alone; config.json in it is this config."""
-    text = json.dumps(json.loads(config.to_json_best_effort()), indent=2, sort_keys=True) + '\n'
+    text = _text(config)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         handle = os.open(workdir, os.O_RDONLY)
@@ -47,6 +47,16 @@ def claimed(workdir, config):
         os.close(handle)
 
 
+def holds(workdir, config):
+    """Whether a workdir is of a run of this config."""
+    path = workdir / 'config.json'
+    return path.exists() and not _difference(_read(path), json.loads(_text(config)))
+
+
+def _text(config):
+    return json.dumps(json.loads(config.to_json_best_effort()), indent=2, sort_keys=True) + '\n'
+
+
 def _read(path):
     try:
         return json.loads(path.read_text())
@@ -55,13 +65,21 @@ def _read(path):
 
 
 def _same_config(workdir, there, here):
+    key, there, here = _difference(there, here) or (None, None, None)
+    if key:
+        raise UserError(
+            f'{workdir} holds another run: {key} is {there!r} there and {here!r} here; pass another --workdir, or the '
+            'old value to resume'
+        )
+
+
+def _difference(there, here):
+    """(key, its value there, here) of the first that must not differ, or None."""
     there, here = _flat(there), _flat(here)
     for key in sorted(there.keys() | here.keys()):
         if key not in _FREE and there.get(key) != here.get(key):
-            raise UserError(
-                f'{workdir} holds another run: {key} is {there.get(key)!r} there and {here.get(key)!r} here; '
-                'pass another --workdir, or the old value to resume'
-            )
+            return key, there.get(key), here.get(key)
+    return None
 
 
 def _flat(tree, prefix=''):

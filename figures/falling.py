@@ -1,0 +1,28 @@
+"""The falling curve: the test error of network after network, in the order of their years."""
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+def draw(rows, path):
+    """Draws the test and the training error of a series's members to a PNG file.
+
+    Args:
+      rows: of `training.series.train`.
+      path: of the file.
+    """
+    places = range(len(rows))
+    figure = Figure(figsize=(max(6, 0.9 * len(rows) + 1.5), 4.5), layout='constrained')
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.plot(places, [row['train_error'] for row in rows], 'o:', color='0.6', label='training, last epoch')
+    axes.plot(places, [row['test_top1_error'] for row in rows], 'o-', color='C0', label='test, top-1')
+    for place, row in zip(places, rows, strict=True):
+        error = row['test_top1_error']
+        axes.annotate(f'{error:.1f}', (place, error), xytext=(0, 7), textcoords='offset points', ha='center')
+    axes.set_xticks(places, [f'{row["name"]}\n{row["year"]}' for row in rows], rotation=30, ha='right')
+    axes.set_ylabel('error, %')
+    axes.set_ylim(0, 1.12 * max(max(row['train_error'], row['test_top1_error']) for row in rows))
+    axes.grid(axis='y', alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=150)
