@@ -1,15 +1,17 @@
 """Parameters to the paper's number. `evaluate(config, checkpoint)` is the room's door."""
 
+import dataclasses
 import time
 from pathlib import Path
 
 import jax
 
+import architectures
 from errors import UserError
 from input_pipeline import recipe
-from training import checkpoints, losses, mesh
+from training import checkpoints, mesh
 from training.metrics import count_split
-from training.run import build_model, check, counter, test_batches
+from training.run import build_model, check, counter, test_batches, test_loss
 
 PROTOCOLS = {'single': 'each test image once, whole, no flip'}  # protocols.md's cifar_single and mnist_single
 
@@ -33,7 +35,7 @@ def evaluate(config, checkpoint, which='best'):
     folder, given = checkpoints.locate(checkpoint)
     source = recipe.open_split(config, config.test_split)
     grid = mesh.create(jax.device_count())
-    model, loss = build_model(config), losses.create(config.loss, config.rubbish_penalty)
+    model, loss = build_model(config), test_loss(config)
     shape = (1, config.image_size, config.image_size, config.channels)
     variables = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, 'float32'))
     with checkpoints.Checkpoints(folder, read_only=True) as kept:
@@ -44,6 +46,7 @@ def evaluate(config, checkpoint, which='best'):
                 f'{Path(folder) / str(step)} holds {info["architecture"]}, and the config names {config.architecture}; '
                 'pass the config that made it'
             )
+        _check_recipe(Path(folder) / str(step), info, config, model)
         wanted = {'params': variables['params'], 'batch_stats': variables.get('batch_stats', {})}
         wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=mesh.replicated(grid)), wanted)
         restored = kept.restore_model(wanted, step)
@@ -59,6 +62,31 @@ def evaluate(config, checkpoint, which='best'):
         'checkpoint': str(Path(folder) / str(step)),
         'seconds': time.perf_counter() - began,
     }
+
+
+_TRAINING_ONLY = (  # options that change nothing of a trained network's answer
+    'initializer', 'init_power', 'hidden_bias', 'dropout', 'dropout_first', 'auxiliary_dropout', 'auxiliary_heads',
+    'auxiliary_window', 'group_size', 'dtype', 'param_dtype', 'scan', 'remat', 'parent', 'name',
+)  # fmt: skip
+
+
+def _check_recipe(where, info, config, model):
+    """Raises UserError where a checkpoint is of another recipe, whose network has the same shapes."""
+    theirs = architectures.create(info['architecture'], num_classes=info['num_classes'], **info['architecture_options'])
+    for field in dataclasses.fields(model):
+        there, here = getattr(theirs, field.name), getattr(model, field.name)
+        if field.name not in _TRAINING_ONLY and there != here:
+            raise UserError(
+                f'{where} has {field.name}={there!r} and the config {here!r}: it is of another recipe; pass the config '
+                'that made it'
+            )
+    for key, there in info.get('input', {}).items():
+        here = getattr(config, key)
+        if there != (list(here) if isinstance(here, tuple) else here):
+            raise UserError(
+                f'{where} was trained on images of {key}={there!r}, and the config has {here!r}: it is of another '
+                'recipe; pass the config that made it'
+            )
 
 
 def _choose(kept, step, which):

@@ -1,0 +1,106 @@
+"""The plateau rule on scripted error curves, and the warm-up by training error."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from configs import base
+from errors import UserError
+from training import controllers
+
+
+def plateau(**changes):
+    rule = base.get_config().plateau
+    rule.update(changes)
+    return rule
+
+
+def drops_of(errors, rule, stop_and_go=None):
+    """The epochs, from 1, at which the rate drops; at `stop_and_go` the controller goes through a checkpoint."""
+    controller, found = controllers.create(rule), []
+    for epoch, error in enumerate(errors, start=1):
+        controller, dropped = controllers.after_epoch(controller, error, rule)
+        if dropped:
+            found.append(epoch)
+        if epoch == stop_and_go:
+            on_device = jax.tree.map(jnp.asarray, controller)
+            controller = jax.tree.map(np.array, jax.device_get(on_device))
+    return found, controller
+
+
+def test_the_rate_drops_when_the_error_has_stopped_improving():
+    # Falls by 2 points an epoch to 40, then stays: epoch 11 is the last of a gain, and at 16 the best of the last five is
+    # no better than that of all before.
+    falling = [60.0 - 2 * epoch for epoch in range(1, 11)]
+    found, _ = drops_of(falling + [40.0] * 30, plateau())
+    assert found[0] == 15
+    # A drop, five epochs of peace, and the next is possible at the sixth.
+    assert found == [15, 21, 27, 33, 39]
+
+
+def test_a_gain_below_the_threshold_is_none_and_one_above_it_is():
+    slow = [50.0 - 0.019 * epoch for epoch in range(30)]  # 0.095 points in five epochs
+    assert drops_of(slow, plateau())[0][0] == 6
+    quick = [50.0 - 0.021 * epoch for epoch in range(30)]
+    assert drops_of(quick, plateau())[0] == []
+    # A single good epoch counts for five: noise does not hide a gain.
+    noisy = [50.0, 51.0, 52.0, 51.0, 49.0, 51.0, 52.0, 51.0, 50.5, 48.0, 51.0]
+    assert drops_of(noisy, plateau())[0] == []
+
+
+def test_the_run_ends_at_the_plateau_after_the_last_drop():
+    rule = plateau(drops=3, patience=2)
+    errors = [50.0] * 40
+    epochs, _ = drops_of(errors, rule)
+    controller = controllers.create(rule)
+    for epoch, error in enumerate(errors, start=1):
+        controller, _ = controllers.after_epoch(controller, error, rule)
+        assert controllers.finished(controller, rule) == (epoch >= epochs[3])
+    assert not controllers.finished({}, rule)
+
+
+@pytest.mark.parametrize('epoch', range(10, 22))
+def test_a_resume_in_the_middle_of_patience_changes_nothing(epoch):
+    errors = [60.0 - 2 * number for number in range(1, 11)] + [40.0, 40.3, 39.95, 40.2] * 6
+    straight, end = drops_of(errors, plateau())
+    resumed, again = drops_of(errors, plateau(), stop_and_go=epoch)
+    assert straight == resumed and len(straight) >= 2
+    chex.assert_trees_all_equal(end, again)
+
+
+def test_each_drop_divides_the_rate_by_ten():
+    rule = plateau()
+    controller = controllers.create(rule)
+    for drops, expected in enumerate((0.01, 0.001, 0.0001, 0.00001)):
+        controller['plateau']['drops'] = np.int32(drops)
+        assert float(controllers.rate(controller, jnp.float32(0.01), rule, None)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_warm_up_ends_when_the_training_error_is_below_80_per_cent():
+    # He et al. 2015, section 4.2: 0.01 until the training error is below 80%, then 0.1.
+    warmup = ConfigDict({'learning_rate': 0.01, 'until_error': 80.0, 'steps': 100})
+    step_once = jax.jit(lambda c, at, wrong: controllers.after_step(c, at, wrong, 128, warmup))
+    controller, rates = controllers.create(None, warmup), []
+    for at in range(600):
+        rates.append(float(controllers.rate(controller, jnp.float32(0.1), None, warmup)))
+        wrong = 115 if at < 330 else 95  # 89.8%, then 74.2%; of steps 300 to 399 it is 78.9
+        controller = step_once(controller, at, wrong)
+    np.testing.assert_allclose(rates[:400], 0.01, rtol=1e-6)
+    np.testing.assert_allclose(rates[400:], 0.1, rtol=1e-6)
+
+
+def test_without_a_controller_the_schedule_alone_counts():
+    assert controllers.create() == {}
+    assert float(controllers.rate({}, 0.3, None, None)) == 0.3
+    assert controllers.after_epoch({}, 1.0, plateau()) == ({}, False)
+
+
+def test_wrong_values_are_told():
+    for changes in ({'patience': 0}, {'factor': 1.0}, {'drops': -1}):
+        with pytest.raises(UserError, match='plateau needs patience'):
+            controllers.create(plateau(**changes))
+    with pytest.raises(UserError, match='warmup needs steps'):
+        controllers.create(None, ConfigDict({'learning_rate': 0.1, 'until_error': 0.0, 'steps': 1}))
