@@ -16,8 +16,12 @@ class AlexNet(Network):
     hung over the edge. 227 gives the same without; `round_up` takes 224 as the paper's program did.
 
     Options: `lrn` ('paper', 'cuda_convnet', 'caffe', 'none'), `dropout`, `groups`, `hidden_bias` (Caffe needed 0.1),
-    `pool_before_norm` (the order of the lecture, and of Caffe's CaffeNet). The lecture's reading is groups=1,
-    hidden_bias=0, pool_before_norm=True.
+    `pool_before_norm` (the order of the lecture, and of Caffe's CaffeNet), `window` (the side of the map that fc6
+    reads: smaller for smaller training images). The lecture's reading is groups=1, hidden_bias=0,
+    pool_before_norm=True.
+
+    `extra_conv` adds the sixth convolution, over pool5, of the two pre-trained networks in the paper's ensemble of
+    seven. Its shape is not told; here it is conv5's.
 
     Input [B, 227, 227, 3].
     """
@@ -29,6 +33,8 @@ class AlexNet(Network):
     hidden_bias: float = 1.0
     pool_before_norm: bool = False
     round_up: bool = False
+    window: int = 6
+    extra_conv: bool = False
 
     @nn.compact
     def __call__(self, images, train=False, dense=False):
@@ -41,7 +47,9 @@ class AlexNet(Network):
         x = net.conv('conv4', x, 384, 3, padding=1, groups=towers, bias=one)
         x = net.conv('conv5', x, 256, 3, padding=1, groups=towers, bias=one)
         x = net.max_pool('pool5', x, 3, 2)
-        x = net.dropout(net.fc('fc6', x, 4096, window=6, bias=one), self.dropout)
+        if self.extra_conv:
+            x = net.conv('conv6', x, 256, 3, padding=1, groups=towers, bias=one)
+        x = net.dropout(net.fc('fc6', x, 4096, window=self.window, bias=one), self.dropout)
         x = net.dropout(net.fc('fc7', x, 4096, bias=one), self.dropout)
         return net.logits('fc8', x, dense)
 
@@ -56,7 +64,7 @@ class AlexNetOWT(Network):
 
     61,100,840 parameters: what torchvision calls alexnet. Without response normalisation, and with dropout before the
     fully connected layers, both as torchvision has it; the author's cuda-convnet2 file normalises after conv1 and
-    conv2 (`lrn='cuda_convnet'`) and drops out after fc6 and fc7 (`dropout_first=False`).
+    conv2 (`lrn='cuda_convnet'`) and drops out after fc6 and fc7 (`dropout_first=False`). `window`: see `AlexNet`.
 
     Input [B, 224, 224, 3].
     """
@@ -66,6 +74,7 @@ class AlexNetOWT(Network):
     dropout: float = 0.5
     dropout_first: bool = True
     hidden_bias: float = 1.0
+    window: int = 6
 
     @nn.compact
     def __call__(self, images, train=False, dense=False):
@@ -80,6 +89,6 @@ class AlexNetOWT(Network):
         x = net.conv('conv4', x, 256, 3, padding=1, bias=one)
         x = net.conv('conv5', x, 256, 3, padding=1, bias=one)
         x = net.max_pool('pool5', x, 3, 2)
-        x = net.dropout(net.fc('fc6', net.dropout(x, before), 4096, window=6, bias=one), after)
+        x = net.dropout(net.fc('fc6', net.dropout(x, before), 4096, window=self.window, bias=one), after)
         x = net.dropout(net.fc('fc7', net.dropout(x, before), 4096, bias=one), after)
         return net.logits('fc8', x, dense)

@@ -63,7 +63,8 @@ class GoogLeNet(Network):
     hang on 4a and 4d; `init(..., train=True)` makes their parameters. What the paper leaves open is as in Caffe's
     bvlc_googlenet: the constants of the normalisation, weights after `caffe_xavier`, biases of 0.2.
 
-    Options: `lrn`, `dropout` before the classifier, `auxiliary_dropout`, `auxiliary_heads`.
+    Options: `lrn`, `dropout` before the classifier, `auxiliary_dropout`, `auxiliary_heads`, `auxiliary_window` (the side
+    of the map that the heads' first fully connected layer reads: smaller for smaller training images).
 
     Input [B, 224, 224, 3].
     """
@@ -73,6 +74,7 @@ class GoogLeNet(Network):
     dropout: float = 0.4
     auxiliary_dropout: float = 0.7
     auxiliary_heads: bool = True
+    auxiliary_window: int = 4
 
     @nn.compact
     def __call__(self, images, train=False, dense=False):
@@ -96,7 +98,8 @@ class GoogLeNet(Network):
         """Section 5: average pool 5x5/3, 128 1x1 convolutions, 1024 units, 70% dropout, the classifier."""
         x = layers.average_pool(x, 5, 3)
         x = net.conv(f'{name}_conv', x, 128, 1, bias=0.2)
-        x = net.dropout(net.fc(f'{name}_fc', x, 1024, window=4, bias=0.2), self.auxiliary_dropout)
+        x = net.fc(f'{name}_fc', x, 1024, window=self.auxiliary_window, bias=0.2)
+        x = net.dropout(x, self.auxiliary_dropout)
         return net.logits(f'{name}_classifier', x, dense=False)
 
 

@@ -9,11 +9,14 @@ from architectures.layers import Network
 class OverFeatFast(Network):
     """The fast model (table 1); 145,920,872 parameters. No normalisation, no overlapping pools.
 
+    Options: `dropout`, `window` (the side of the map that layer 6 reads: smaller for smaller training images).
+
     Input [B, 231, 231, 3].
     """
 
     initializer: str = 'gaussian_0.01'
     dropout: float = 0.5
+    window: int = 6
 
     @nn.compact
     def __call__(self, images, train=False, dense=False):
@@ -26,7 +29,7 @@ class OverFeatFast(Network):
         x = net.conv('layer4', x, 1024, 3, padding=1)
         x = net.conv('layer5_conv', x, 1024, 3, padding=1)
         x = net.max_pool('layer5', x, 2, 2)
-        x = net.dropout(net.fc('layer6', x, 3072, window=6), self.dropout)
+        x = net.dropout(net.fc('layer6', x, 3072, window=self.window), self.dropout)
         x = net.dropout(net.fc('layer7', x, 4096), self.dropout)
         return net.logits('output', x, dense)
 
@@ -34,11 +37,14 @@ class OverFeatFast(Network):
 class OverFeatAccurate(Network):
     """The accurate model (table 3); 144,656,488 parameters.
 
+    Options: `dropout`, `window`, of layer 7.
+
     Input [B, 221, 221, 3].
     """
 
     initializer: str = 'gaussian_0.01'
     dropout: float = 0.5
+    window: int = 5
 
     @nn.compact
     def __call__(self, images, train=False, dense=False):
@@ -52,6 +58,6 @@ class OverFeatAccurate(Network):
         x = net.conv('layer5', x, 1024, 3, padding=1)
         x = net.conv('layer6_conv', x, 1024, 3, padding=1)
         x = net.max_pool('layer6', x, 3, 3)
-        x = net.dropout(net.fc('layer7', x, 4096, window=5), self.dropout)
+        x = net.dropout(net.fc('layer7', x, 4096, window=self.window), self.dropout)
         x = net.dropout(net.fc('layer8', x, 4096), self.dropout)
         return net.logits('output', x, dense)

@@ -21,7 +21,8 @@ class PReLUNet(Network):
     vector. Weights start as Eq. 14 has it, with the fan out. Dense, every 14x14 window of the last map goes through
     the pyramid.
 
-    Options: `model`, `dropout`; activation='relu' is the paper's comparison.
+    Options: `model`, `dropout`, `side` (of that window: smaller for smaller training images, and then the pyramid has
+    only the levels that fit); activation='relu' is the paper's comparison.
 
     Input [B, 224, 224, 3].
     """
@@ -30,6 +31,7 @@ class PReLUNet(Network):
     initializer: str = 'he_fan_out'
     model: str = 'A'
     dropout: float = 0.5
+    side: int = 14
 
     @nn.compact
     def __call__(self, images, train=False, dense=False):
@@ -40,8 +42,9 @@ class PReLUNet(Network):
             x = net.max_pool(f'pool{stage - 1}', x, 2, 2)
             for number in range(1, count + 1):
                 x = net.conv(f'conv{stage}_{number}', x, features, 3, padding=1)
-        net.check_size(x, 14)
-        x = net.named('spp', layers.spatial_pyramid(x, PYRAMID, side=14))
+        net.check_size(x, self.side)
+        levels = tuple(level for level in PYRAMID if level <= self.side)
+        x = net.named('spp', layers.spatial_pyramid(x, levels, self.side))
         x = net.dropout(net.fc('fc1', x, 4096), self.dropout)
         x = net.dropout(net.fc('fc2', x, 4096), self.dropout)
         return net.logits('fc3', x, dense)

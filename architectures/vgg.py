@@ -58,7 +58,8 @@ class VGG(Network):
     deviation of 0.1 (the lecture's variance of 0.1 is initializer='gaussian_0.316'); in it only A starts from there,
     the deeper networks from a trained A.
 
-    Options: `column`, `lrn` (of A-LRN), `dropout`; `batch_norm` makes it torchvision's vgg*_bn.
+    Options: `column`, `lrn` (of A-LRN), `dropout`, `window` (the side of the map that fc6 reads: smaller for smaller
+    training images); `batch_norm` makes it torchvision's vgg*_bn.
 
     Input [B, 224, 224, 3].
     """
@@ -67,6 +68,7 @@ class VGG(Network):
     column: str = 'D'
     lrn: str = 'paper'
     dropout: float = 0.5
+    window: int = 7
 
     @nn.compact
     def __call__(self, images, train=False, dense=False):
@@ -80,6 +82,6 @@ class VGG(Network):
                 side, features = map(int, entry.split('-'))
                 x = net.conv(f'conv{block}_{number}', x, features, side, padding=side // 2)
             x = net.max_pool(f'pool{block}', x, 2, 2)
-        x = net.dropout(net.fc('fc6', x, 4096, window=7), self.dropout)
+        x = net.dropout(net.fc('fc6', x, 4096, window=self.window), self.dropout)
         x = net.dropout(net.fc('fc7', x, 4096), self.dropout)
         return net.logits('fc8', x, dense)

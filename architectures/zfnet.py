@@ -12,7 +12,8 @@ class ZFNet(Network):
     cuda-convnet: conv1 and the pools hang over the bottom and right. The contrast normalisation of layers 1 and 2
     follows the pool; the paper gives no constants, and these are AlexNet's.
 
-    Options: `widths` of layers 3 to 5 (the lecture's ZFNet is `zfnet_wide`), `lrn`, `dropout`.
+    Options: `widths` of layers 3 to 5 (the lecture's ZFNet is `zfnet_wide`), `lrn`, `dropout`, `window` (the side of
+    the map that layer 6 reads: smaller for smaller training images).
 
     Input [B, 224, 224, 3].
     """
@@ -21,6 +22,7 @@ class ZFNet(Network):
     widths: tuple = (384, 384, 256)
     lrn: str = 'paper'
     dropout: float = 0.5
+    window: int = 6
 
     @nn.compact
     def __call__(self, images, train=False, dense=False):
@@ -33,6 +35,6 @@ class ZFNet(Network):
         x = net.conv('layer4', x, self.widths[1], 3, padding=1)
         x = net.conv('layer5_conv', x, self.widths[2], 3, padding=1)
         x = net.max_pool('layer5', x, 3, 2, ceil=True)
-        x = net.dropout(net.fc('layer6', x, 4096, window=6), self.dropout)
+        x = net.dropout(net.fc('layer6', x, 4096, window=self.window), self.dropout)
         x = net.dropout(net.fc('layer7', x, 4096), self.dropout)
         return net.logits('output', x, dense)

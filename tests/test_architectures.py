@@ -297,6 +297,44 @@ def test_alexnet_of_the_papers_224_pixels():
     assert as_printed.multiply_adds == NETWORKS['alexnet'].multiply_adds
 
 
+@pytest.mark.parametrize(
+    'name, size, options, layer, side',
+    [
+        ('alexnet', 67, {'window': 1}, 'pool5', 1),
+        ('alexnet', 67, {'window': 1, 'extra_conv': True}, 'conv6', 1),
+        ('alexnet_owt', 64, {'window': 1}, 'pool5', 1),
+        ('zfnet', 64, {'window': 1}, 'layer5', 1),
+        ('zfnet_wide', 64, {'window': 1}, 'layer5', 1),
+        ('overfeat_fast', 71, {'window': 1}, 'layer5', 1),
+        ('overfeat_accurate', 77, {'window': 1}, 'layer6', 1),
+        ('vgg_a', 32, {'window': 1}, 'pool5', 1),
+        ('vgg_e', 32, {'window': 1}, 'pool5', 1),
+        ('prelu_net_a', 32, {'side': 2}, 'conv4_5', 2),
+        ('prelu_net_c', 32, {'side': 2}, 'conv4_6', 2),
+        ('googlenet', 80, {'auxiliary_window': 1}, 'inception_5b', 2),
+    ],
+)
+def test_small_training_images(name, size, options, layer, side):
+    traced = trace(name, (size, size, 3), train=True, num_classes=10, **options)
+    assert traced.logits.shape == (1, 10)
+    assert traced.activations[layer][:2] == (side, side)
+
+
+def test_a_small_prelu_net_keeps_the_levels_of_the_pyramid_that_fit():
+    traced = trace('prelu_net_a', (32, 32, 3), num_classes=10, side=2)
+    assert traced.activations['spp'] == (1, 1, (2 * 2 + 1) * 512)
+
+
+def test_alexnets_sixth_convolution_keeps_pool5s_shape_and_has_conv5s():
+    traced, plain = trace('alexnet', extra_conv=True), trace('alexnet')
+    assert traced.activations['conv6'] == traced.activations['pool5'] == (6, 6, 256)
+    added = traced.variables['params']['conv6']
+    assert added['kernel'].shape == (3, 3, 128, 256) and added['bias'].shape == (256,)
+    assert size(traced.variables['params']) == size(plain.variables['params']) + 3 * 3 * 128 * 256 + 256
+    small = architectures.create('alexnet', extra_conv=True, window=1, num_classes=10)
+    assert np.all(architectures.initialise(small, 0, (67, 67, 3))['params']['conv6']['bias'] == 1)
+
+
 @pytest.mark.parametrize('depth', [20, 32, 44, 56, 110, 1202])
 def test_cifar_resnets_are_6n_plus_2_layers(depth):
     n = (depth - 2) // 6
