@@ -32,8 +32,7 @@ def drops_of(errors, rule, stop_and_go=None):
 
 
 def test_the_rate_drops_when_the_error_has_stopped_improving():
-    # Falls by 2 points an epoch to 40, then stays: epoch 11 is the last of a gain, and at 16 the best of the last five is
-    # no better than that of all before.
+    # Falls by 2 points an epoch to 40 at epoch 10, then stays: at epoch 15 the last five have gained nothing.
     falling = [60.0 - 2 * epoch for epoch in range(1, 11)]
     found, _ = drops_of(falling + [40.0] * 30, plateau())
     assert found[0] == 15

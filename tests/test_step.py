@@ -1,0 +1,266 @@
+"""The training step's options: parts of a batch, groups of batch norm, averages, smoothed labels, bfloat16."""
+
+import functools
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import architectures
+from configs import lenet5_digits
+from errors import UserError
+from input_pipeline import loader
+from input_pipeline.colour import scale_range
+from training import checkpoints, loop, losses, mesh, optimizers, state, step
+from training.log import read
+from training.run import Run, check
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (64, 32, 32, 1), np.uint8)
+LABELS = np.arange(64, dtype=np.int32) % 10
+OPTIMIZER = optimizers.create('momentum', momentum=0.9)
+
+
+def preprocess(batch):
+    return scale_range(batch['image'], -0.1, 1.175)
+
+
+def batch_of(count=32, mask=None):
+    index = np.arange(count, dtype=np.int32)
+    mask = np.ones(count, bool) if mask is None else mask
+    return loader.gather(IMAGES, LABELS, index, np.zeros_like(index)) | {'mask': mask}
+
+
+def stepping(model, **options):
+    """(the state before the first step, the jitted step)."""
+    values = {
+        **{'model': model, 'loss': losses.cross_entropy, 'optimizer': OPTIMIZER, 'preprocess': preprocess, 'seed': 0},
+        **{'rate': lambda step, controller: 0.01, **options},
+    }
+    averaged = options.get('average_weight') is not None
+    made = functools.partial(state.create, model, OPTIMIZER, (32, 32, 1), 0, averaged=averaged)
+    return jax.jit(made)(), jax.jit(functools.partial(step.train_step, **values))
+
+
+# Parts of a batch
+
+
+@pytest.mark.parametrize('accumulate', [2, 4, 32])
+def test_without_batch_norm_a_batch_in_parts_is_the_batch(accumulate):
+    model, batch = architectures.create('lenet5'), batch_of(mask=np.arange(32) != 5)
+    start, whole = stepping(model)
+    _, parts = stepping(model, accumulate=accumulate)
+    expected, found = whole(start, batch), parts(start, batch)
+    chex.assert_trees_all_close(found.params, expected.params, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.window['loss'], expected.window['loss'], rtol=1e-5)
+    for key in ('wrong', 'count', 'skipped'):
+        assert int(found.window[key]) == int(expected.window[key])
+
+
+def test_parts_of_whole_groups_are_the_batch_with_batch_norm_too():
+    # The gradient is the same; the moving averages move once a part.
+    model, batch = architectures.create('lenet5', batch_norm=True, group_size=8), batch_of()
+    start, whole = stepping(model)
+    _, parts = stepping(model, accumulate=4)
+    expected, found = whole(start, batch), parts(start, batch)
+    chex.assert_trees_all_close(found.params, expected.params, rtol=1e-3, atol=1e-5)
+    moved = jax.tree.leaves(jax.tree.map(lambda a, b: bool(jnp.any(a != b)), found.batch_stats, expected.batch_stats))
+    assert any(moved)
+
+
+def test_parts_stay_on_their_devices():
+    model, batch = architectures.create('lenet5'), batch_of()
+    start, one = stepping(model, accumulate=2)
+    grid = mesh.create(8)
+    assert grid.size == 8
+    _, many = stepping(model, accumulate=2, num_devices=8)
+    expected = one(start, batch)
+    found = many(jax.device_put(start, mesh.replicated(grid)), jax.device_put(batch, mesh.batched(grid)))
+    chex.assert_trees_all_close(found.params, expected.params, rtol=1e-4, atol=1e-6)
+
+
+# Groups of batch norm
+
+
+@pytest.mark.parametrize('devices', [2, 8])
+def test_groups_of_batch_norm_do_not_depend_on_the_devices(devices):
+    # He et al. 2015: 8 GPUs of 32 images. Here groups of 16, on devices that hold two of them or half of one.
+    model, batch = architectures.create('lenet5', batch_norm=True, group_size=16), batch_of(64)
+    start, one = stepping(model)
+    expected = one(start, batch)
+    grid = mesh.create(64, jax.devices()[:devices])
+    found = one(jax.device_put(start, mesh.replicated(grid)), jax.device_put(batch, mesh.batched(grid)))
+    chex.assert_trees_all_close(found.params, expected.params, rtol=1e-4, atol=1e-6)
+    chex.assert_trees_all_close(found.batch_stats, expected.batch_stats, rtol=1e-4, atol=1e-6)
+    whole = stepping(architectures.create('lenet5', batch_norm=True))[1](start, batch)
+    apart = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), whole.params, expected.params)
+    assert max(jax.tree.leaves(apart)) > 3e-4  # groups matter
+
+
+# Averages
+
+
+def follow(average_weight, steps=20):
+    """Each step's parameters, and the average after the last."""
+    current, one = stepping(architectures.create('lenet5'), average_weight=average_weight)
+    seen = []
+    for _ in range(steps):
+        current = one(current, batch_of())
+        seen.append(np.asarray(current.params['C1']['kernel'] if 'C1' in current.params else leaf(current.params)))
+    return np.stack(seen), current
+
+
+def leaf(params):
+    return jax.tree.leaves(params)[1]
+
+
+def kept(current):
+    params = current.average['params']
+    return params['C1']['kernel'] if 'C1' in params else leaf(params)
+
+
+def test_an_exponential_average_is_corrected_for_its_start():
+    decay = 0.9
+    seen, current = follow(state.ema_weight(decay))
+    weights = decay ** np.arange(len(seen))[::-1]
+    expected = np.tensordot(weights / weights.sum(), seen, 1)
+    np.testing.assert_allclose(kept(current), expected, rtol=1e-4, atol=1e-6)
+    chex.assert_trees_all_equal(current.deployed, current.average)
+    first, one = stepping(architectures.create('lenet5'), average_weight=state.ema_weight(0.9999))
+    first = one(first, batch_of())
+    chex.assert_trees_all_close(first.average['params'], first.params, rtol=1e-6, atol=1e-8)
+
+
+def test_polyaks_average_is_the_mean_from_its_start_on():
+    seen, current = follow(state.uniform_weight(8))
+    np.testing.assert_allclose(kept(current), seen[8:].mean(0), rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_tested_and_kept_is_the_average(tmp_path):
+    config = lenet5_digits.get_config()
+    config.update({'num_epochs': 2.0, 'learning_rates': ((2, 0.02),), 'average': 'ema', 'average_decay': 0.95})
+    last = loop.train(config, tmp_path)
+    run = Run(config)
+    with checkpoints.Checkpoints(tmp_path / checkpoints.FOLDER, read_only=True) as there:
+        whole = there.restore(run.abstract_state(), 90)
+        model = there.restore_model(run.abstract_state().deployed, 90)
+    chex.assert_trees_all_equal(model, whole.average)
+    apart = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), whole.average, whole.variables)
+    assert max(jax.tree.leaves(apart)) > 1e-4
+    from evaluation import evaluate
+
+    assert evaluate(config, tmp_path, 'latest')['wrong_top1'] == last['test_wrong_top1']
+
+
+# Batch norm's statistics after training
+
+
+class _Norm(architectures.layers.Network):
+    """Batch norm of the pixels, and a classifier of their mean."""
+
+    num_classes: int = 10
+    batch_norm: bool = True
+
+    @nn.compact
+    def __call__(self, images, train=False, dense=False):
+        net = self.layers(train)
+        return net.logits('fc', net.average('pool', net.norm('bn', images), 1, dense), dense)
+
+
+def test_statistics_are_the_means_over_batches():
+    model = _Norm()
+    variables = dict(jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 1))))
+    found = step.measure_batch_stats(variables, batch_of(), model=model, preprocess=preprocess, seed=0)['bn']
+    pixels = np.asarray(preprocess(batch_of()), np.float64)
+    np.testing.assert_allclose(found['mean'], [pixels.mean()], rtol=1e-4)
+    np.testing.assert_allclose(found['var'], [pixels.var(ddof=1)], rtol=1e-4)
+
+
+def test_a_run_ends_with_statistics_measured_anew(tmp_path):
+    config = lenet5_digits.get_config()
+    config.update({'num_epochs': 2.0, 'learning_rates': ((2, 0.02),), 'recompute_batch_stats': 3})
+    config.architecture_options.batch_norm = True
+    last = loop.train(config, tmp_path)
+    run = Run(config)
+    with checkpoints.Checkpoints(tmp_path / checkpoints.FOLDER, read_only=True) as there:
+        saved = there.restore(run.abstract_state(), 90)
+    anew = run.batch_stats(saved.variables)
+    chex.assert_trees_all_close(saved.batch_stats, anew, rtol=1e-4, atol=1e-6)
+    assert last['moving_test_num_examples'] == last['test_num_examples'] == 360
+    assert last['test_loss'] != last['moving_test_loss']
+    first = next(row for row in read(tmp_path) if row['kind'] == 'epoch')
+    assert 'moving_test_loss' not in first
+
+
+# Losses and rates
+
+
+def test_smoothed_labels():
+    logits, classes, part = RNG.normal(size=7).astype(np.float32), 7, 0.1
+    target = np.full(classes, part / classes)
+    target[3] += 1 - part
+    expected = -(target * np.log(np.exp(logits) / np.exp(logits).sum())).sum()
+    assert float(losses.create('cross_entropy', smoothing=part)(logits, 3)) == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(UserError, match='label_smoothing is of cross_entropy'):
+        losses.create('penalty', smoothing=0.1)
+
+
+def test_the_rates_follow_the_batch_and_the_log_says_so(tmp_path, capfd):
+    config = lenet5_digits.get_config()
+    config.update({'num_epochs': 1.0, 'learning_rates': ((1, 0.02),), 'batch_size': 8, 'reference_batch_size': 32})
+    config.scale_lr = True
+    last = loop.train(config, tmp_path)
+    assert last['learning_rate'] == pytest.approx(0.005)
+    assert 'learning rates: times 0.25, for a batch of 8 where the recipe has 32' in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    'changes, says',
+    [
+        ({'num_epochs': 10.0}, 'drops for the last time after 27 epochs, and the run has 10'),
+        ({'steps': 100}, 'and the run has 2.2'),
+        ({'accumulate': 5}, 'accumulate=5 does not divide batch_size=32'),
+        ({'accumulate': 8}, 'take a multiple of 64'),
+        ({'batch_size': 12}, 'cannot be cut over 8 devices; take a multiple of 8'),
+        ({'average': 'polyak'}, 'average must be one of none, ema, uniform'),
+        ({'dtype': 'float16'}, 'dtype must be one of float32, bfloat16'),
+        ({'label_smoothing': 1.0}, 'label_smoothing must be at least 0 and below 1'),
+        ({'schedule': 'plateu'}, 'did you mean plateau'),
+    ],
+)
+def test_wrong_values_are_told(changes, says):
+    config = lenet5_digits.get_config()
+    config.update(changes)
+    with pytest.raises(UserError, match=says):
+        check(config)
+        Run(config)
+
+
+def test_a_batch_of_broken_groups_is_told():
+    config = lenet5_digits.get_config()
+    config.architecture_options.update({'batch_norm': True, 'group_size': 24})
+    with pytest.raises(UserError, match='batch norm takes groups of 24 images, and a step has 32'):
+        Run(config)
+
+
+# bfloat16
+
+
+def test_the_loss_in_bfloat16_follows_that_in_float32(tmp_path):
+    curves = {}
+    for dtype in ('float32', 'bfloat16'):
+        config = lenet5_digits.get_config()
+        config.update({'num_epochs': 4.0, 'learning_rates': ((4, 0.02),), 'log_every_steps': 15, 'dtype': dtype})
+        config.architecture_options.batch_norm = True
+        loop.train(config, tmp_path / dtype)
+        curves[dtype] = np.array([row['loss'] for row in read(tmp_path / dtype) if row['kind'] == 'train'])
+        run = Run(config)
+        for tree in (run.abstract_state().params, run.abstract_state().batch_stats):
+            assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(tree))
+    full, half = curves['float32'], curves['bfloat16']
+    assert full[0] > 1.5 and full[-1] < 0.25
+    assert not np.array_equal(full, half)
+    np.testing.assert_allclose(half, full, rtol=0.1, atol=0.03)
