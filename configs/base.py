@@ -8,6 +8,7 @@ def _crop(kind):
     crop.kind = kind  # none, whole, center, random, one_of_five, area
     crop.filter = 'bilinear'  # nearest, box, bilinear, bicubic; of short sides cuda_convnet, of areas random
     crop.short_side = (256, 256)  # the photograph is resized to one of [low, high] first
+    crop.ends_only = False  # the short side is low or high, each as likely, and nothing between
     crop.square = False  # only its central square is kept
     crop.warp = False  # resized to a square, its shape not kept
     crop.truncate = False  # the long side is rounded down, as torchvision does, not to the nearest
@@ -68,7 +69,7 @@ def get_config():
     config.architecture_options = ConfigDict()
     config.dtype = 'float32'  # of the computation, or bfloat16; parameters, losses and statistics stay float32
     config.init_from = ''  # a run or a checkpoint whose weights the run starts from
-    config.init_layers = ()  # the layers to take from there, 'NAME' or 'NAME=THEIRS'; (): all that fit by name and shape
+    config.init_layers = ()  # the layers taken from there, 'NAME' or 'NAME=THEIRS'; (): all that fit by name and shape
 
     # Optimisation
     config.loss = 'cross_entropy'  # cross_entropy, penalty, discriminative_penalty
@@ -115,7 +116,7 @@ def get_config():
     config.average = 'none'  # the weights themselves; ema, or uniform (Polyak): their average over the steps
     config.average_decay = 0.9999  # ema
     config.average_start = 0.5  # uniform: from this part of the run on
-    config.recompute_batch_stats = 0  # batches to measure batch norm's statistics anew after training; 0: moving averages
+    config.recompute_batch_stats = 0  # batches that measure batch norm's statistics after training; 0: moving averages
 
     # The run
     config.test_batch_size = 500
