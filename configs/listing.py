@@ -35,9 +35,14 @@ def _module(name):
     return importlib.import_module(f'configs.{name}')
 
 
+def docstring(name):
+    """A recipe's, whole."""
+    return _module(name).__doc__
+
+
 def title(name):
     """The first line of a recipe's docstring."""
-    return _module(name).__doc__.splitlines()[0]
+    return docstring(name).splitlines()[0]
 
 
 def variants_of(name):
