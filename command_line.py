@@ -32,9 +32,13 @@ def load_config():
     path = config_flags.get_config_filename(flags.FLAGS['config']) if CONFIG.present else None
     if not path:
         raise UserError('no config: pass --config configs/NAME.py, for example --config configs/lenet5_digits.py')
-    file, _, variant = path.partition(':')
-    variant = re.sub(r'[^\w.-]+', '_', variant)  # alexnet.py:lecture,folder=/data/flowers: a name for a folder
-    return CONFIG.value, Path(file).stem + (f'_{variant}' if variant else '')
+    return CONFIG.value, run_name(path)
+
+
+def run_name(config_file):
+    """The name of a config's runs, fit for a folder: alexnet_lecture_cifar10 of configs/alexnet.py:lecture,cifar10."""
+    file, _, variant = config_file.partition(':')
+    return re.sub(r'[^\w.-]+', '_', f'{Path(file).stem}_{variant}').strip('_')
 
 
 def config_flags_given():

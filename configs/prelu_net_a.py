@@ -10,8 +10,7 @@ epochs. Ours, where it is silent: the rule of the plateaus; the rate inside the 
 of the PReLUs' slopes) and a mean image of 224x224, as in the authors' later release; lighting, by its reference to
 AlexNet's, of the scale of that author's code.
 
-Variants: those of configs/variants.py. `fixed` switches after 40 and 60 epochs: ours. The lecture has a row of it
-alone.
+Variants: those of configs/variants.py. `fixed` switches after 40 and 60 epochs: ours.
 
 Time: by arithmetic 1.2e19 FLOP, 32.6 hours at 100 TFLOP/s.
 Measured: not yet run here.

@@ -11,6 +11,7 @@ from conftest import ROOT
 from ml_collections import config_flags
 
 import architectures
+import command_line
 from architectures.catalogue import NETWORKS
 from configs import listing, series, variants
 from input_pipeline import recipe
@@ -388,6 +389,17 @@ def test_what_a_user_gets_wrong_is_told_in_a_line(name, says):
     with pytest.raises(ValueError, match=says) as error:
         listing.load(name)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_the_scripts_say_so_too_and_name_runs_by_their_variants():
+    argv = [sys.executable, 'train.py', '--config', 'configs/alexnet.py:epochs=0']
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr == "train.py: error: epochs must be a number above 0, not '0'\n"
+    assert command_line.run_name('configs/alexnet.py') == 'alexnet'
+    assert command_line.run_name('configs/vgg_d.py:s384') == 'vgg_d_s384'
+    assert (
+        command_line.run_name('alexnet.py:lecture,folder=/a/b.c/,epochs=3') == 'alexnet_lecture_folder_a_b.c_epochs_3'
+    )
 
 
 def test_own_variants_come_first_and_what_they_set_of_the_network_stays():
