@@ -15,6 +15,7 @@ START = time.time()  # before the slow imports: start-up counts as time, too
 from absl import app, flags, logging  # noqa: E402
 from ml_collections import ConfigDict, config_flags  # noqa: E402
 
+from configs import listing  # noqa: E402
 from errors import UserError, first_line, nearest  # noqa: E402
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -31,8 +32,13 @@ def load_config():
     path = config_flags.get_config_filename(flags.FLAGS['config']) if CONFIG.present else None
     if not path:
         raise UserError('no config: pass --config configs/NAME.py, for example --config configs/lenet5_digits.py')
-    name, _, variant = Path(path).name.partition(':')
-    return CONFIG.value, name.removesuffix('.py') + (f'_{variant}' if variant else '')
+    return CONFIG.value, run_name(path)
+
+
+def run_name(config_file):
+    """The name of a config's runs, fit for a folder: alexnet_lecture_cifar10 of configs/alexnet.py:lecture,cifar10."""
+    file, _, variant = config_file.partition(':')
+    return re.sub(r'[^\w.-]+', '_', f'{Path(file).stem}_{variant}').strip('_')
 
 
 def config_flags_given():
@@ -58,10 +64,8 @@ def _check_config_file(argv):
             continue
         path = Path(value.partition(':')[0])
         if not path.is_file():
-            there = sorted(p.stem for p in Path(__file__).with_name('configs').glob('*.py'))
-            there = [name for name in there if name not in ('__init__', 'base', 'imagenet')]
             raise UserError(
-                f'no config file {value!r}{nearest(path.stem, there)} There are in configs/: {", ".join(there)}.'
+                f'no config file {value!r}{nearest(path.stem, listing.names())} `python -m configs` lists them.'
             )
 
 
@@ -75,6 +79,9 @@ def _parse(argv):
         key = key[1] if key else first_line(error)
         raise UserError(f'the config has no key {key}{_nearest_key(argv, key)} See the file for its keys.') from None
     except (flags.Error, TypeError, ValueError) as error:
+        if 'Error whilst parsing config file' in str(error):  # ml_collections, and then the traceback
+            last = str(error).strip().splitlines()[-1]
+            raise UserError(re.sub(r'^(ValueError|[\w.]+UnknownVariant): ', '', last)) from None
         raise UserError(first_line(error)) from None
     except (ImportError, SyntaxError, NameError) as error:
         raise UserError(f'the config file cannot be read: {first_line(error)}') from None

@@ -63,8 +63,8 @@ class GoogLeNet(Network):
     hang on 4a and 4d; `init(..., train=True)` makes their parameters. What the paper leaves open is as in Caffe's
     bvlc_googlenet: the constants of the normalisation, weights after `caffe_xavier`, biases of 0.2.
 
-    Options: `lrn`, `dropout` before the classifier, `auxiliary_dropout`, `auxiliary_heads`, `auxiliary_window` (the side
-    of the map that the heads' first fully connected layer reads: smaller for smaller training images).
+    Options: `lrn`, `dropout` before the classifier, `auxiliary_dropout`, `auxiliary_heads`, `auxiliary_window` (the
+    side of the map that the heads' first fully connected layer reads: smaller for smaller training images).
 
     Input [B, 224, 224, 3].
     """

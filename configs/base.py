@@ -122,7 +122,7 @@ def get_config():
     config.test_batch_size = 500
     config.log_every_steps = 100
     config.checkpoint_every_steps = 0  # besides the end of every epoch; 0: only there
-    config.steps_per_dispatch = 100  # of data that is held on the device; on CPU 1, for all but tiny networks
+    config.steps_per_dispatch = 100  # of data that is held on the device; 0: 100, on CPU 1 (its loops are slow)
     config.stop_at_step = 0  # 0: run to num_epochs
     config.stall_steps = 1000  # after so many steps without progress one warning says what to do; 0: never
     return config

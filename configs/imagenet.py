@@ -12,4 +12,6 @@ def get_config():
     config.image_size = 224
     config.test_crop.kind = 'center'  # one view, of short side 256
     config.test_batch_size = 128
+    config.log_every_steps = 20
+    config.checkpoint_every_steps = 5000
     return config

@@ -7,10 +7,10 @@ The network is LeNet-5 as it is taught, 61,706 parameters. The recipe is ours, n
 mild random distortions, for there are few digits.
 """
 
-from configs import base
+from configs import base, variants
 
 
-def get_config():
+def get_config(variant=''):
     config = base.get_config()
     config.dataset = 'digits'
     config.fit = 'resize'
@@ -26,8 +26,8 @@ def get_config():
     config.optimizer = 'momentum'
     config.momentum = 0.9
     config.weight_decay = 1e-4
-    config.batch_size = 32
+    config.batch_size = config.reference_batch_size = 32
     config.num_epochs = 30.0
     config.learning_rates = ((20, 0.02), (7, 0.004), (3, 0.0008))
     config.log_every_steps = 45
-    return config
+    return variants.apply(config, variant, lecture="the lecture's LeNet-5 is configs/lenet5.py:lecture")

@@ -11,14 +11,14 @@ The paper names translation, scaling, squeezing and horizontal shear, and no mag
 Measured, 2 cores, 2026-11-24: 0.72, 0.59, 0.58% for seeds 0, 1, 2; six minutes a run (README).
 """
 
-from configs import lenet5_1998
+from configs import lenet5_1998, variants
 
 
-def get_config():
-    config = lenet5_1998.get_config()
+def get_config(variant=''):
+    config = lenet5_1998.recipe()
     config.distortion.versions = 10
     config.distortion.translation = 2.0
     config.distortion.scaling = 0.15
     config.distortion.squeezing = 0.15
     config.distortion.shear = 0.3
-    return config
+    return variants.apply(config, variant, **lenet5_1998.VARIANTS)

@@ -19,7 +19,7 @@ def check(config):
     """Raises UserError for a value out of range."""
     for key in (
         'batch_size', 'reference_batch_size', 'test_batch_size', 'image_size', 'num_epochs', 'log_every_steps',
-        'steps_per_dispatch', 'accumulate',
+        'accumulate',
     ):  # fmt: skip
         if config[key] <= 0:
             raise UserError(f'{key} must be above 0, not {config[key]}')
@@ -39,6 +39,7 @@ def check(config):
         'filter_rms',
         'auxiliary_weight',
         'recompute_batch_stats',
+        'steps_per_dispatch',
         'stall_steps',
     ):
         if config[key] < 0:
@@ -223,7 +224,8 @@ class Run:
             raise UserError(
                 f'the optimizer sdlm samples its data set, which must fit in memory; {config.dataset} streams'
             )
-        self.per_dispatch = config.steps_per_dispatch if self.resident else 1
+        of_backend = 1 if jax.default_backend() == 'cpu' else 100  # on CPU loops of convolutions are slow
+        self.per_dispatch = (config.steps_per_dispatch or of_backend) if self.resident else 1
         if self.resident:
             pixels = loader.in_memory(self.source, self.form)
             self.data = jax.device_put(pixels, self.whole)

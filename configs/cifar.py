@@ -1,0 +1,14 @@
+"""What the recipes for CIFAR-10 share; on its own it trains nothing of interest."""
+
+from configs import base
+
+
+def get_config():
+    config = base.get_config()
+    config.dataset = 'cifar10'
+    config.channels = 3
+    config.colour.flip = True
+    config.colour.padding = 4  # then a random crop of 32
+    config.test_batch_size = 500
+    config.steps_per_dispatch = 0
+    return config

@@ -1,0 +1,53 @@
+"""The decade on one small data set: a network of each family in turn, each by its own recipe in proportion.
+
+    python train.py --config configs/decade.py --config.data_dir=FOLDER_OF_CIFAR10S_BINARY_VERSION
+    python train.py --config configs/decade.py:folder=DIR
+
+Each is the `cifar10` form of its recipe (variants.py): 30 epochs, small images, its own optimiser, crops and colours,
+the rate's changes at the same parts of the run. Nothing is published of it.
+
+Variants: `folder=DIR`, the photographs of DIR/train/CLASS/IMAGE and DIR/test/CLASS/IMAGE; `epochs=N`.
+
+Measured: not yet run here.
+"""
+
+from configs import (
+    alexnet,
+    bn_inception,
+    densenet121,
+    googlenet,
+    lenet5,
+    overfeat_fast,
+    prelu_net_a,
+    resnet18,
+    resnext50_32x4d,
+    se_resnet50,
+    series,
+    variants,
+    vgg_a,
+    wide_resnet50_2,
+    zfnet,
+)
+
+NETWORKS = {
+    'lenet5': lenet5,
+    'alexnet': alexnet,
+    'zfnet': zfnet,
+    'overfeat_fast': overfeat_fast,
+    'googlenet': googlenet,
+    'vgg_a': vgg_a,
+    'prelu_net_a': prelu_net_a,
+    'bn_inception': bn_inception,
+    'resnet18': resnet18,
+    'wide_resnet50_2': wide_resnet50_2,
+    'resnext50_32x4d': resnext50_32x4d,
+    'densenet121': densenet121,
+    'se_resnet50': se_resnet50,
+}
+
+
+def get_config(variant=''):
+    chosen = variants.parse(variant, ('folder=', 'epochs='), 'decade')
+    data = [] if 'folder=' in chosen else ['cifar10']
+    form = ','.join([*data, *(key + value for key, value in chosen.items())])
+    return series.create(**{name: network.get_config(form) for name, network in NETWORKS.items()})

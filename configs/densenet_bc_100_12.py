@@ -1,0 +1,46 @@
+"""DenseNet-BC of 100 layers and growth 12 on CIFAR-10: Huang et al. 2016.
+
+    python train.py --config configs/densenet_bc_100_12.py --config.data_dir=FOLDER_OF_THE_BINARY_VERSION
+
+Published: top-1 4.51 (table 2; CIFAR-10 test, augmented, one view); not augmented 5.92.
+
+The paper's section 4.2; the figures are of training on all 50,000 images. Decay of all parameters is of the authors'
+code. Unsaid: the number of GPUs; batch norm goes over the whole batch.
+
+Variants, besides those of configs/variants.py: `unaugmented`, neither flips nor shifts, and a dropout of 0.2;
+`cifar10` is the same in 30 epochs.
+
+Time: by arithmetic 2.6e16 FLOP, 4 minutes at 100 TFLOP/s.
+Measured: not yet run here.
+"""
+
+from configs import cifar, variants
+
+
+def unaugmented(config):
+    config.colour.flip = False
+    config.colour.padding = 0
+    config.architecture_options.dropout = 0.2
+
+
+def recipe():
+    config = cifar.get_config()
+    config.normalize = 'constant'
+    config.mean = config.std = 'cifar10'
+
+    config.architecture = 'densenet_bc_100_12'
+    config.architecture_options.group_size = 64
+
+    config.optimizer = 'nesterov'
+    config.momentum = 0.9
+    config.rate_inside = False
+    config.decayed = 'all'
+    config.weight_decay = 1e-4
+    config.batch_size = config.reference_batch_size = 64
+    config.num_epochs = 300.0
+    config.learning_rates = ((150, 0.1), (75, 0.01), (75, 0.001))  # divided at 50% and 75%
+    return config
+
+
+def get_config(variant=''):
+    return variants.apply(recipe(), variant, unaugmented=unaugmented)

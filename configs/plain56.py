@@ -1,0 +1,18 @@
+"""The plain network of 56 layers on CIFAR-10, ResNet-56 without its shortcuts: He et al. 2015, section 4.2.
+
+    python train.py --config configs/plain56.py --config.data_dir=FOLDER_OF_THE_BINARY_VERSION
+
+Published: a curve alone (figure 6, left): deeper plain networks have the larger errors, in training too.
+Recipe, readings and variants are those of resnet20.py.
+
+Time: by arithmetic 6.2e15 FLOP, 62 seconds at 100 TFLOP/s, which so small a network does not come near.
+Measured: not yet run here.
+"""
+
+from configs import resnet20, variants
+
+
+def get_config(variant=''):
+    config = resnet20.recipe()
+    config.architecture = 'plain56'
+    return variants.apply(config, variant)

@@ -1,0 +1,47 @@
+"""ResNet-20 on CIFAR-10: He et al., "Deep Residual Learning for Image Recognition", 2015, section 4.2.
+
+    python train.py --config configs/resnet20.py --config.data_dir=FOLDER_OF_THE_BINARY_VERSION
+
+Published: top-1 8.75 (table 6; CIFAR-10 test, one run, one view).
+
+The paper's section 4.2. It trains on 45,000 images to choose, and on all 50,000 for its figures, as here. Ours, where
+it is silent: as for ImageNet (resnet50.py) the rate is inside the velocity, weights alone decay, and batch norm's
+statistics are averaged anew after training; batch norm goes over the 64 images of each of its two GPUs; the flip
+comes before the pad, and zeros are padded around what has no mean.
+
+Variants: those of configs/variants.py; `cifar10` is the same in 30 epochs.
+
+Time: by arithmetic 2.0e15 FLOP, 20 seconds at 100 TFLOP/s, which so small a network does not come near.
+Measured: not yet run here.
+"""
+
+from configs import cifar, variants
+
+EPOCH = 50_000 / 128  # steps
+
+
+def recipe():
+    config = cifar.get_config()
+    config.normalize = 'mean_image'  # of each pixel
+
+    config.architecture = 'resnet20'
+    config.architecture_options.group_size = 64
+
+    config.optimizer = 'momentum'
+    config.momentum = 0.9
+    config.rate_inside = True
+    config.decayed = 'weights'
+    config.weight_decay = 1e-4
+    config.batch_size = config.reference_batch_size = 128
+    config.num_epochs = 64_000 / EPOCH
+    config.learning_rates = (  # divided after 32,000 and 48,000 steps
+        (32_000 / EPOCH, 0.1),
+        (16_000 / EPOCH, 0.01),
+        (16_000 / EPOCH, 0.001),
+    )
+    config.recompute_batch_stats = 200
+    return config
+
+
+def get_config(variant=''):
+    return variants.apply(recipe(), variant)

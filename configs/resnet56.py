@@ -1,0 +1,18 @@
+"""ResNet-56 on CIFAR-10: He et al. 2015, section 4.2.
+
+    python train.py --config configs/resnet56.py --config.data_dir=FOLDER_OF_THE_BINARY_VERSION
+
+Published: top-1 6.97 (table 6; CIFAR-10 test, one run, one view).
+Recipe, readings and variants are those of resnet20.py.
+
+Time: by arithmetic 6.2e15 FLOP, 62 seconds at 100 TFLOP/s, which so small a network does not come near.
+Measured: not yet run here.
+"""
+
+from configs import resnet20, variants
+
+
+def get_config(variant=''):
+    config = resnet20.recipe()
+    config.architecture = 'resnet56'
+    return variants.apply(config, variant)

@@ -1,0 +1,30 @@
+"""SENet-154: Hu et al., "Squeeze-and-Excitation Networks", 2017, section 5.4 and appendix.
+
+    python train.py --config configs/senet154.py --config.data_dir=DIR
+
+Published: top-1 18.68, top-5 4.47 (table 8; ImageNet validation, one crop); one crop of 320: 17.28, 3.79.
+
+The recipe of se_resnet50.py with the appendix's batches of 2048 on 64 GPUs, rate of 1.0 and label smoothing, whose 0.1
+is Inception-v3's. Deviation: the paper freezes batch norm in the last epochs, without telling how many; here it is not
+frozen. Length and drops are unsaid: as there.
+
+Variants: those of configs/variants.py.
+
+Time: by arithmetic 1.6e19 FLOP, 44.2 hours at 100 TFLOP/s.
+Measured: not yet run here.
+"""
+
+from configs import se_resnet50, variants
+
+
+def recipe():
+    config = se_resnet50.recipe()
+    config.architecture = 'senet154'
+    config.label_smoothing = 0.1
+    config.batch_size = config.reference_batch_size = 2048
+    config.learning_rates = ((30, 1.0), (30, 0.1), (30, 0.01), (10, 0.001))
+    return config
+
+
+def get_config(variant=''):
+    return variants.apply(recipe(), variant, **se_resnet50.VARIANTS)

@@ -1,0 +1,107 @@
+"""VGG A, 11 layers: Simonyan and Zisserman 2014; the first of the family, from which the deeper ones start.
+
+    python train.py --config configs/vgg_a.py --config.data_dir=DIR
+
+Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2014. Published: top-1
+29.6, top-5 10.4 (table 3; ImageNet validation, dense, scale 256).
+
+The paper's section in brackets. The rate was divided by ten three times, when the validation accuracy stopped rising,
+and training ended after 370 thousand steps, 74 epochs. Ours, where it is silent: the rule of the plateaus (five
+epochs that gain less than 0.1 points), decay of weights alone and the rate inside the velocity, as in Caffe; lighting
+of the scale of AlexNet's author's code; the mean colour of the released weights.
+
+Variants, besides those of configs/variants.py, here and in the deeper networks:
+- `fixed`: the rate is divided after 0.5, 0.75 and 0.9 of the run.
+- `s384`: short side 384, rate 0.001, from the weights of the same network at 256 (`--config.init_from`) [3.1].
+- `jitter`: short sides of 256 to 512, from those at 384, all layers fine-tuned [3.1]. Rate and length are not told:
+  0.001 and 74 epochs.
+- `glorot`: Glorot's first weights, of which the paper later says that they make the stages unnecessary.
+- `lecture`: rate 0.1 (the paper: 0.01), decay 0.005 (5e-4), first weights of variance 0.1 (0.01), short sides of 256
+  or 512 and nothing between (256 to 512), no lighting. It is there to be studied: expect it to diverge. Its chain of
+  networks is vgg_chain.py:lecture.
+- `cifar10` and `folder=DIR` start from Glorot's weights, for there are no stages.
+
+Time: the paper's, two to three weeks a network on four Titan Black; by arithmetic 4.3e18 FLOP, 12.0 hours at 100
+TFLOP/s.
+Measured: not yet run here.
+"""
+
+from configs import imagenet, variants
+
+# [3.1] A's first four convolutions, each at the place of its shape, and its fully connected layers.
+FROM_A = ('conv1_1', 'conv2_1', 'conv3_1', 'conv3_2', 'fc6', 'fc7', 'fc8')
+
+
+def _steps(*rates):
+    """Divided after 0.5, 0.75 and 0.9 of the 74 epochs."""
+    return tuple(zip((37, 18.5, 11.1, 7.4), rates, strict=True))
+
+
+def glorot(config):
+    config.architecture_options.initializer = 'xavier'
+
+
+def s384(config):
+    _fine_tune(config, short_side=(384, 384))
+
+
+def jitter(config):
+    _fine_tune(config, short_side=(256, 512))
+
+
+def _fine_tune(config, short_side):
+    config.crop.short_side = short_side
+    config.test_crop.short_side = (384, 384)  # [4.1] S, or the middle of its range
+    config.init_layers = ()  # all
+    config.learning_rate = 0.001
+    config.learning_rates = _steps(0.001, 0.0001, 0.00001, 0.000001)
+
+
+def lecture(config):
+    config.crop.short_side = (256, 512)
+    config.crop.ends_only = True
+    config.test_crop.short_side = (384, 384)
+    config.colour.lighting = 'none'
+    config.architecture_options.initializer = 'gaussian_0.316'
+    config.init_layers = ()
+    config.weight_decay = 0.005
+    config.learning_rate = 0.1
+    config.learning_rates = _steps(0.1, 0.01, 0.001, 0.0001)
+
+
+VARIANTS = {
+    'small': variants.Small(32, window=1, initializer='xavier'),
+    's384': s384,
+    'jitter': jitter,
+    'glorot': glorot,
+    'lecture': lecture,
+}
+
+
+def recipe():
+    config = imagenet.get_config()
+    config.crop.kind = 'random'  # [3.1] of the isotropically rescaled photograph
+    config.crop.short_side = (256, 256)  # [3.1] S = 256
+    config.colour.flip = True  # [3.1]
+    config.colour.lighting = 'cc2'  # [3.1] "random RGB colour shift", by reference to AlexNet
+    config.normalize = 'constant'  # [2.1] the mean RGB value alone
+    config.mean = 'vgg'
+
+    config.architecture = 'vgg_a'
+
+    config.optimizer = 'momentum'  # [3.1]
+    config.momentum = 0.9
+    config.rate_inside = True  # Caffe
+    config.decayed = 'weights'
+    config.weight_decay = 5e-4
+    config.batch_size = config.reference_batch_size = 256
+    config.num_epochs = 74.0
+    config.schedule = 'plateau'
+    config.learning_rate = 0.01
+    config.plateau.drops = 3
+    config.learning_rates = _steps(0.01, 0.001, 0.0001, 0.00001)
+    return config
+
+
+def get_config(variant=''):
+    return variants.apply(recipe(), variant, **VARIANTS)

@@ -1,0 +1,27 @@
+"""WRN-50-2-bottleneck on ImageNet: Zagoruyko and Komodakis, "Wide Residual Networks", 2016.
+
+    python train.py --config configs/wide_resnet50_2.py --config.data_dir=DIR
+
+Published: top-1 21.9, top-5 6.03 (table 8; ImageNet validation, one crop; its table 9 has another network's 5.79).
+
+The paper refers to fb.resnet.torch for all settings (fb.py): 90 epochs, the rate divided after 30 and 60. Unsaid: the
+number of GPUs, over whose images batch norm goes; here 32 images, as in ResNeXt.
+
+Variants: those of configs/variants.py.
+
+Time: by arithmetic 7.9e18 FLOP, 21.9 hours at 100 TFLOP/s.
+Measured: not yet run here.
+"""
+
+from configs import fb, variants
+
+
+def recipe():
+    config = fb.get_config()
+    config.architecture = 'wide_resnet50_2'
+    config.architecture_options.group_size = 32
+    return config
+
+
+def get_config(variant=''):
+    return variants.apply(recipe(), variant, small=variants.Small(64))
