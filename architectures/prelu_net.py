@@ -22,13 +22,14 @@ class PReLUNet(Network):
     the pyramid.
 
     Options: `model`, `dropout`, `side` (of that window: smaller for smaller training images, and then the pyramid has
-    only the levels that fit); activation='relu' is the paper's comparison.
+    only the levels that fit), `fc_initializer`; activation='relu' is the paper's comparison.
 
     Input [B, 224, 224, 3].
     """
 
     activation: str = 'prelu'
     initializer: str = 'he_fan_out'
+    fc_initializer: str = 'he_fan_out'
     model: str = 'A'
     dropout: float = 0.5
     side: int = 14
@@ -45,6 +46,6 @@ class PReLUNet(Network):
         net.check_size(x, self.side)
         levels = tuple(level for level in PYRAMID if level <= self.side)
         x = net.named('spp', layers.spatial_pyramid(x, levels, self.side))
-        x = net.dropout(net.fc('fc1', x, 4096), self.dropout)
-        x = net.dropout(net.fc('fc2', x, 4096), self.dropout)
-        return net.logits('fc3', x, dense)
+        x = net.dropout(net.fc('fc1', x, 4096, init=self.fc_initializer), self.dropout)
+        x = net.dropout(net.fc('fc2', x, 4096, init=self.fc_initializer), self.dropout)
+        return net.logits('fc3', x, dense, init=self.fc_initializer)

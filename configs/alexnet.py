@@ -5,10 +5,11 @@
 Published: top-1 40.7, top-5 18.2 (table 2; ImageNet validation, ten crops of the central square).
 
 The paper's section in brackets. Where it leaves something open we read it so: crops are of 227 pixels, which is what
-the first layer's arithmetic needs, and not of the 224 that are printed; the mean that is subtracted is the part of the
-mean image under the crop; lighting has the scale of the author's own code (`colour.lighting`); every layer, biases too,
-has the same rate, and weights alone decay. The rate was divided by ten by hand, three times, when the validation error
-stopped falling: here when five epochs have gained less than 0.1 points.
+the first layer's arithmetic needs, and not of the 224 that are printed; the mean that is subtracted is the centre of
+the mean image, wherever the crop lies, as in the author's code (Caffe: the part under the crop); lighting has the
+scale of the author's own code (`colour.lighting`); every layer, biases too, has the same rate, and weights alone
+decay. The rate was divided by ten by hand, three times, when the validation error stopped falling: here when five
+epochs have gained less than 0.1 points.
 
 Variants, besides those of configs/variants.py:
 - `fixed`: the rate is divided after each quarter of the 90 epochs, as the author's later program has it.
@@ -49,6 +50,7 @@ def recipe():
     config.colour.lighting_deviation = 0.1
     config.colour.scale = 1 / 1.1  # the author's code, with its lighting
     config.normalize = 'mean_image'  # [2] the mean activity over the training set, of each pixel
+    config.colour.mean_under_crop = False
 
     config.architecture = 'alexnet'
 

@@ -36,14 +36,17 @@ def pixels(*shape):
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
-def test_alexnet_subtracts_the_mean_under_the_crop_and_its_authors_code_divides_by_1_1_in_training():
+def test_alexnet_subtracts_the_centre_of_the_mean_and_its_authors_code_divides_by_1_1_in_training():
     measured = {'mean_image': pixels(256, 256, 3).astype(np.float32)}
-    config = config_of('alexnet', colour__lighting='none', colour__flip=False)
     images, offset = pixels(2, 227, 227, 3), (7, 21)
-    under = measured['mean_image'][None, 7 : 7 + 227, 21 : 21 + 227]
-    for train, scale in ((True, 1 / 1.1), (False, 1.0)):
-        preprocess = recipe.preprocessing(config, 10, train, lambda: measured)
-        np.testing.assert_allclose(preprocess(batch_of(images, offset)), (images - under) * scale, rtol=1e-5, atol=1e-4)
+    center = measured['mean_image'][None, 14 : 14 + 227, 14 : 14 + 227]  # cuda-convnet2
+    under = measured['mean_image'][None, 7 : 7 + 227, 21 : 21 + 227]  # Caffe
+    for changes, mean in (({}, center), ({'colour__mean_under_crop': True}, under)):
+        config = config_of('alexnet', colour__lighting='none', colour__flip=False, **changes)
+        for train, scale in ((True, 1 / 1.1), (False, 1.0)):
+            preprocess = recipe.preprocessing(config, 10, train, lambda: measured)
+            found = preprocess(batch_of(images, offset))
+            np.testing.assert_allclose(found, (images - mean) * scale, rtol=1e-5, atol=1e-4)
 
 
 def test_alexnet_has_lighting_and_flips_in_training_alone():

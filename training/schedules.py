@@ -49,7 +49,7 @@ def steps_of_rates(rates, steps_at, scale=1.0):
 
 def decay_every(rate, factor, epochs, num_examples, examples_at):
     """The rate times `factor` after every so many epochs: GoogLeNet's 0.96 every 8 (Szegedy et al. 2014, section 6)."""
-    between = round(epochs * num_examples)
+    between = max(1, round(epochs * num_examples))
     return lambda step: rate * factor ** (examples_at(step) // between)
 
 

@@ -1,0 +1,88 @@
+"""Every recipe builds, trains two steps, is tested, saved and restored, at a reduced size."""
+
+import functools
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+import evaluation
+from architectures import layers
+from configs import listing
+from input_pipeline import recipe
+from input_pipeline.example import ArraySource
+from training import checkpoints, loop, mesh
+from training.log import read
+from training.run import Run, check
+
+SERIES = ('alexnet_ensemble', 'decade', 'googlenet_ensemble', 'vgg_chain')
+QUICK = ('lenet5', 'alexnet', 'resnet18', 'resnet20', 'wrn_28_10')
+# Fewer blocks of the same kind: what is tested here is the recipe, not the network.
+SHALLOW = {
+    **{f'resnet{depth}': {'depths': (1, 1, 1, 1)} for depth in (18, 34, 50, 101, 152)},
+    **{f'plain{depth}': {'depths': (1, 1, 1, 1)} for depth in (18, 34)},
+    **{f'se_resnet{depth}': {'depths': (1, 1, 1, 1)} for depth in (18, 34, 50, 101, 152)},
+    **{f'resnext{name}': {'depths': (1, 1, 1, 1)} for name in ('50_32x4d', '101_32x4d', '101_64x4d')},
+    **{f'se_resnext{name}': {'depths': (1, 1, 1, 1)} for name in ('50_32x4d', '101_32x4d')},
+    'wide_resnet50_2': {'depths': (1, 1, 1, 1)},
+    **{f'resnet{depth}': {'depth': 8} for depth in (20, 32, 44, 56, 110, 1202)},
+    **{f'plain{depth}': {'depth': 8} for depth in (20, 32, 44, 56)},
+    **{name: {'depth': 10, 'widen': 1} for name in ('wrn_28_10', 'wrn_40_4')},
+    **{f'densenet{depth}': {'blocks': (2, 2, 2, 2)} for depth in (121, 169, 201, 264, 161)},
+    'densenet_bc_100_12': {'blocks': (2, 2, 2)},
+}
+RECIPES = [
+    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+    for name in listing.names()
+    if name not in SERIES
+]
+
+
+def tiny(config, split):
+    """Eight images of the config's size, in place of its data set."""
+    rng = np.random.default_rng(split == config.test_split)
+    shape = (8, config.image_size, config.image_size, config.channels)
+    names = [str(number) for number in range(config.num_classes)]
+    return ArraySource(rng.integers(0, 256, shape, np.uint8), np.arange(8) % 5, names, split)
+
+
+@pytest.fixture
+def small_world(monkeypatch):
+    """Tiny data sets, one device, and programs that are made quickly and run slowly."""
+    monkeypatch.setattr(layers, 'compiler_options', lambda: {'xla_backend_optimization_level': 0})
+    monkeypatch.setattr(recipe, 'open_split', tiny)
+    monkeypatch.setattr(mesh, 'create', functools.partial(mesh.create, devices=jax.devices()[:1]))
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_a_recipe_trains_is_tested_saved_and_restored(name, small_world, tmp_path):
+    whole = listing.load(name)
+    check(whole)
+    Run(whole)  # its shapes, at its own size
+    small = name if name == 'lenet5_digits' else f'{name}:cifar10'
+    config = listing.load(f'{small}{"," if ":" in small else ":"}epochs=1')
+    config.architecture_options.update(SHALLOW.get(config.architecture, {}))
+    config.update({'batch_size': 4, 'steps_per_dispatch': 1, 'test_batch_size': 8, 'recompute_batch_stats': 2})
+    config.distortion.versions = 1
+    if config.optimizer == 'sdlm':
+        config.sdlm_samples = 8
+    loop.train(config, tmp_path)
+
+    *_, epoch, finished = (row for row in read(tmp_path) if row['kind'] in ('train', 'epoch', 'finished'))
+    assert epoch['step'] == finished['step'] == 2 and epoch['test_num_examples'] == 8
+    assert np.isfinite(epoch['train_loss']) and np.isfinite(epoch['test_loss'])
+    run = Run(config)
+    with checkpoints.Checkpoints(tmp_path / checkpoints.FOLDER, read_only=True) as kept:
+        restored = kept.restore(run.abstract_state(), 2)
+    chex.assert_trees_all_equal_shapes_and_dtypes(restored, run.abstract_state())
+    assert int(restored.step) == 2
+    assert evaluation.evaluate(config, tmp_path, 'latest')['wrong_top1'] == epoch['test_wrong_top1']
+
+
+@pytest.mark.parametrize('name', SERIES)
+def test_the_members_of_a_series_are_whole_recipes(name):
+    series = listing.load(name)
+    assert set(series.order) == set(series.members.keys())
+    for member in series.members.values():
+        check(member)
