@@ -48,8 +48,7 @@ def evaluate(config, checkpoint, which='best'):
             )
         _check_recipe(Path(folder) / str(step), info, config, model)
         wanted = {'params': variables['params'], 'batch_stats': variables.get('batch_stats', {})}
-        wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=mesh.replicated(grid)), wanted)
-        restored = kept.restore_model(wanted, step)
+        restored = jax.device_put(kept.deployed_model(wanted, step), mesh.replicated(grid))
     began = time.perf_counter()
     batches = test_batches(config, source, grid.size)
     measured = recipe.statistics_of(config, Path(folder).parent)

@@ -123,6 +123,13 @@ class Checkpoints:
             args = ocp.args.Composite(model=ocp.args.StandardRestore(abstract))
             return self._manager.restore(step, args=args)['model']
 
+    def deployed_model(self, model, step):
+        """{'params', 'batch_stats'} at a step, shaped like `model`, which may lack what only training needs: heads."""
+        there = self.read_model(step)
+        picked = _only(there, model)
+        _check_shapes(self.folder / str(step), picked, model)
+        return picked
+
     def info(self, step):
         """The JSON that was saved with the state."""
         with self._broken_is_ours(step):
@@ -207,6 +214,13 @@ def _check_shapes(where, metadata, abstract):
                 f'{where} does not fit this config: {name} is {there.get(name, "missing")} in the checkpoint and '
                 f"{wanted.get(name, 'missing')} in the config's network; pass the config that made it"
             )
+
+
+def _only(tree, wanted):
+    """The branches of a tree that another has, too; all of it below a leaf that the other lacks is left out."""
+    if not isinstance(tree, dict):
+        return tree
+    return {key: _only(value, wanted[key]) for key, value in tree.items() if key in wanted}
 
 
 def _is_leaf(x):
