@@ -2,20 +2,23 @@
 
 Beside a recipe's own there are
 
-    fixed       a rate that the paper divided by hand is divided after fixed lengths (`learning_rates`)
-    cifar10     the small-budget form, on CIFAR-10: 30 epochs and small images, the rest of the recipe as it is
-    folder=DIR  the same on DIR/train/CLASS/IMAGE and DIR/test/CLASS/IMAGE
-    epochs=N    N epochs, and every change of the rate at the same part of them
+    fixed               a rate that the paper divided by hand is divided after fixed lengths (`learning_rates`)
+    cifar10             the small-budget form, on CIFAR-10: 30 epochs, small images, the rest of the recipe as it is
+    folder=DIR          the same on DIR/train/CLASS/IMAGE and DIR/test/CLASS/IMAGE
+    epochs=N            N epochs, and every change of the rate at the same part of them
+    option.NAME=VALUE   an option of the network, as in configs/alexnet.py:option.hidden_bias=0.1
 
 A recipe's own come first, in their order; then the data; then the length.
 """
 
+import ast
 import difflib
 import inspect
 import math
 import os
 
 SMALL_EPOCHS = 30.0
+OPTION = 'option.'
 GENERAL = ('fixed', 'cifar10', 'folder=', 'epochs=')  # '=' where a value belongs
 
 
@@ -52,10 +55,13 @@ def apply(config, variant, small=None, **own):
     functions = {key + _equals(function): function for key, function in own.items() if not isinstance(function, str)}
     general = [key for key in GENERAL if key != 'fixed' or config.schedule == 'plateau']
     reasons = {key: reason for key, reason in own.items() if isinstance(reason, str)}
-    chosen = parse(variant, (*functions, *general), name, reasons)
+    options = [part.partition('=')[0] + '=' for part in variant.split(',') if part.startswith(OPTION)]
+    chosen = parse(variant, (*functions, *general, *options), name, reasons)
     for key, value in chosen.items():
         if key in functions:
             functions[key](config, *([] if value is None else [value]))
+        elif key.startswith(OPTION):
+            config.architecture_options[key[len(OPTION) : -1]] = _value(value)
     if 'fixed' in chosen:
         config.schedule = 'steps'
     if 'cifar10' in chosen:
@@ -67,6 +73,14 @@ def apply(config, variant, small=None, **own):
     elif 'cifar10' in chosen or 'folder=' in chosen:
         _set_length(config, SMALL_EPOCHS)
     return config
+
+
+def _value(text):
+    """The Python value that is written, or the text itself where it is none."""
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
 
 
 def _equals(function):

@@ -312,6 +312,16 @@ def differences(name, other):
     return {key: two.get(key) for key in one.keys() | two.keys() if one.get(key) != two.get(key)}
 
 
+def test_an_option_of_the_network():
+    assert differences('alexnet', 'alexnet:option.hidden_bias=0.1,option.lrn=caffe') == {
+        'architecture_options': None,
+        'architecture_options.hidden_bias': '0.1',
+        'architecture_options.lrn': "'caffe'",
+    }
+    options = load('vgg_a:option.initializer=gaussian_0.01,cifar10').architecture_options
+    assert options.to_dict() == {'initializer': 'gaussian_0.01', 'window': 1}
+
+
 def test_fixed_changes_the_schedule_alone():
     assert differences('vgg_a', 'vgg_a:fixed') == {'schedule': "'steps'"}
 

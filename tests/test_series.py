@@ -97,5 +97,5 @@ def test_the_falling_curve_shows_every_member(tmp_path):
     ]
     falling.draw(rows[:1], tmp_path / 'one.png')
     falling.draw(rows, tmp_path / 'all.png')
-    widths = [Image.open(tmp_path / name).width for name in ('one.png', 'all.png')]
-    assert widths[1] > 1.5 * widths[0]
+    with Image.open(tmp_path / 'one.png') as one, Image.open(tmp_path / 'all.png') as all_of_them:
+        assert all_of_them.width > 1.5 * one.width

@@ -42,7 +42,7 @@ def test_the_first_look_is_taken_once():
         ('vgg_d', 'train A first'),
         ('resnet110', 'begin with 0.01 until the training error is below 80%'),
         ('plain56', 'the finding of He et al. 2015'),
-        ('densenet121', "initializer='he_fan_out'"),
+        ('densenet121', 'option.initializer=he_fan_out'),
     ],
 )
 def test_the_warning_names_the_known_cause(architecture, says):

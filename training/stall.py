@@ -41,7 +41,7 @@ def dead_layers(active):
 _KNOWN = {
     'alexnet': (
         'its weights start small (0.01) and its ReLUs need a positive input: Krizhevsky et al. 2012 start the biases '
-        'of conv2, conv4, conv5 and the hidden fully connected layers at 1 (architecture_options.hidden_bias)'
+        'of conv2, conv4, conv5 and the hidden fully connected layers at 1 (configs/NAME.py:option.hidden_bias=1)'
     ),
     'zfnet': (
         'a large filter of the first layer can dominate: Zeiler and Fergus 2013 scale every filter back to a root mean '
@@ -50,7 +50,7 @@ _KNOWN = {
     'vgg': (
         'it is deep for weights that start at random: Simonyan and Zisserman 2014 train A first and start the others '
         'from it (--config.init_from=runs/vgg_a), or draw the weights as Glorot does '
-        "(architecture_options.initializer='xavier')"
+        '(configs/NAME.py:option.initializer=xavier)'
     ),
     'googlenet': (
         'it is deep: Szegedy et al. 2014 add two auxiliary classifiers in training, Caffe starts the biases at 0.2 '
@@ -65,7 +65,7 @@ _KNOWN = {
 }
 _ELSE = (
     'weights too small or too large for the depth (He et al. 2015 draw them with a variance of 2/n: '
-    "architecture_options.initializer='he_fan_out'), a learning rate too high or too low"
+    'configs/NAME.py:option.initializer=he_fan_out), a learning rate too high or too low'
 )
 
 
