@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from configs import base
+from configs import base, lenet5_digits
 from errors import UserError
-from training import controllers
+from training import controllers, loop
+from training.log import read
 
 
 def plateau(**changes):
@@ -103,3 +104,40 @@ def test_wrong_values_are_told():
             controllers.create(plateau(**changes))
     with pytest.raises(UserError, match='warmup needs steps'):
         controllers.create(None, ConfigDict({'learning_rate': 0.1, 'until_error': 0.0, 'steps': 1}))
+
+
+def test_a_run_that_its_plateaus_ended_is_finished(tmp_path, capfd):
+    config = lenet5_digits.get_config()
+    config.update({'schedule': 'plateau', 'learning_rate': 0.02, 'num_epochs': 30.0})
+    config.plateau.update({'patience': 1, 'threshold': 100.0, 'drops': 1})  # no gain is enough
+    last = loop.train(config, tmp_path)
+    assert last['epoch'] == 4  # epoch 2 drops, 3 waits, 4 ends the run
+    rates = [row['learning_rate'] for row in read(tmp_path) if row['kind'] == 'epoch']
+    np.testing.assert_allclose(rates, [0.02, 0.02, 0.002, 0.002], rtol=1e-5)
+    decisions = [row['decision'] for row in read(tmp_path) if row['kind'] == 'decision']
+    assert [decision.partition(': ')[2] for decision in decisions] == ['drop 1 of 1', 'the run ends']
+    assert loop.is_finished(tmp_path)
+
+    capfd.readouterr()
+    assert loop.train(config, tmp_path) == last
+    assert 'nothing to do: this run is finished' in capfd.readouterr().out
+    assert sum(row['kind'] == 'finished' for row in read(tmp_path)) == 1
+
+
+def test_a_run_goes_on_in_the_middle_of_its_patience(tmp_path):
+    config = lenet5_digits.get_config()
+    config.update({'schedule': 'plateau', 'learning_rate': 0.02, 'num_epochs': 7.0})
+    config.plateau.update({'patience': 2, 'threshold': 100.0})
+    config.warmup.update({'learning_rate': 0.01, 'steps': 10})
+    loop.train(config, tmp_path / 'straight')
+    config.stop_at_step = 160  # in the fourth epoch: the rate dropped after the third, and the rule waits
+    loop.train(config, tmp_path / 'halted')
+    config.stop_at_step = 0
+    loop.train(config, tmp_path / 'halted')
+
+    def told(workdir):  # the training loss is summed in other parts
+        rows = [row for row in read(workdir) if row['kind'] in ('epoch', 'decision')]
+        return [{key: value for key, value in row.items() if key not in ('time', 'train_loss')} for row in rows]
+
+    assert told(tmp_path / 'straight') == told(tmp_path / 'halted')
+    assert [row['step'] for row in told(tmp_path / 'straight') if row['kind'] == 'decision'][1:] == [135, 270]

@@ -10,6 +10,7 @@ import pytest
 import evaluation
 from architectures import layers
 from configs import listing
+from errors import UserError
 from input_pipeline import recipe
 from input_pipeline.example import ArraySource
 from training import checkpoints, loop, mesh
@@ -86,3 +87,27 @@ def test_the_members_of_a_series_are_whole_recipes(name):
     assert set(series.order) == set(series.members.keys())
     for member in series.members.values():
         check(member)
+
+
+def test_the_lectures_vgg_diverges_and_says_so(small_world, tmp_path):
+    config = listing.load('vgg_a:lecture,cifar10,epochs=1')
+    config.update({'batch_size': 4, 'test_batch_size': 8, 'learning_rates': ((1, 0.1),)})
+    with pytest.raises(UserError, match=r'no longer a finite number at step \d \(learning rate 0.1\); stopped, '):
+        loop.train(config, tmp_path)
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(small_world, tmp_path):
+    config = listing.load('lenet5_digits')
+    config.update({'num_epochs': 1.0, 'learning_rates': ((1, 0.02),), 'batch_size': 4, 'test_batch_size': 8})
+    loop.train(config, tmp_path)
+    other = config.copy_and_resolve_references()
+    other.pixel_range = (0.0, 1.0)
+    with pytest.raises(UserError, match=r'was trained on images of pixel_range=\[-0.1, 1.175\]'):
+        evaluation.evaluate(other, tmp_path)
+    other = config.copy_and_resolve_references()
+    other.architecture_options.activation = 'tanh'  # the same shapes
+    with pytest.raises(UserError, match="has activation='relu' and the config 'tanh': it is of another recipe"):
+        evaluation.evaluate(other, tmp_path)
+    other = config.copy_and_resolve_references()
+    other.architecture_options.initializer = 'xavier'  # nothing to a trained network
+    assert evaluation.evaluate(other, tmp_path)['num_examples'] == 8

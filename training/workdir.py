@@ -11,8 +11,8 @@ from input_pipeline.statistics import NAME as STATISTICS  # may lie there before
 # What may differ when a run is resumed: where the data lies, how often a run speaks, saves and looks up, and how many
 # examples a step takes: the next step goes on at the next example.
 _FREE = (
-    'batch_size', 'data_dir', 'labels', 'statistics', 'log_every_steps', 'checkpoint_every_steps', 'steps_per_dispatch',
-    'stall_steps', 'stop_at_step', 'workers',
+    'accumulate', 'batch_size', 'data_dir', 'labels', 'statistics', 'log_every_steps', 'checkpoint_every_steps',
+    'steps_per_dispatch', 'stall_steps', 'stop_at_step', 'workers',
 )  # fmt: skip
 
 
