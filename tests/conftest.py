@@ -16,6 +16,8 @@ import absl.flags
 import jax
 import pytest
 
+from training import mesh
+
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 absl.flags.FLAGS.mark_as_parsed()
 
@@ -29,6 +31,12 @@ def programs_end_with_a_slow_test(request):
     yield
     if request.node.get_closest_marker('slow'):
         jax.clear_caches()
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+    """Runs in this process take one device: their programs are made in a fraction of the time."""
+    monkeypatch.setattr(mesh, 'create', functools.partial(mesh.create, devices=jax.devices()[:1]))
 
 
 @pytest.fixture(scope='session')

@@ -106,7 +106,7 @@ def test_wrong_values_are_told():
         controllers.create(None, ConfigDict({'learning_rate': 0.1, 'until_error': 0.0, 'steps': 1}))
 
 
-def test_a_run_that_its_plateaus_ended_is_finished(tmp_path, capfd):
+def test_a_run_that_its_plateaus_ended_is_finished(tmp_path, capfd, one_device):
     config = lenet5_digits.get_config()
     config.update({'schedule': 'plateau', 'learning_rate': 0.02, 'num_epochs': 30.0})
     config.plateau.update({'patience': 1, 'threshold': 100.0, 'drops': 1})  # no gain is enough
@@ -124,7 +124,7 @@ def test_a_run_that_its_plateaus_ended_is_finished(tmp_path, capfd):
     assert sum(row['kind'] == 'finished' for row in read(tmp_path)) == 1
 
 
-def test_a_run_goes_on_in_the_middle_of_its_patience(tmp_path):
+def test_a_run_goes_on_in_the_middle_of_its_patience(tmp_path, one_device):
     config = lenet5_digits.get_config()
     config.update({'schedule': 'plateau', 'learning_rate': 0.02, 'num_epochs': 7.0})
     config.plateau.update({'patience': 2, 'threshold': 100.0})

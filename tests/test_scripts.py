@@ -174,8 +174,8 @@ def test_training_streams_a_folder(script, tmp_path):
         (tmp_path / 'data' / split / 'class1' / '4.png').write_bytes(b'no image')
     common = (
         *DIGITS, '--config.dataset=folder', f'--config.data_dir={tmp_path / "data"}', '--config.num_classes=3',
-        '--config.batch_size=8', '--config.num_epochs=4', '--config.distortion.versions=1',
-        '--config.log_every_steps=4',
+        '--config.batch_size=8', '--config.num_epochs=4', '--config.learning_rates=((4,0.02),)',
+        '--config.distortion.versions=1', '--config.log_every_steps=4',
         '--workdir', tmp_path / 'run',
     )  # fmt: skip
     stopped = script('train.py', *common)

@@ -48,7 +48,7 @@ def stepping(model, **options):
 # Parts of a batch
 
 
-@pytest.mark.parametrize('accumulate', [2, 4, 32])
+@pytest.mark.parametrize('accumulate', [4, pytest.param(32, marks=pytest.mark.slow)])
 def test_without_batch_norm_a_batch_in_parts_is_the_batch(accumulate):
     model, batch = architectures.create('lenet5'), batch_of(mask=np.arange(32) != 5)
     start, whole = stepping(model)
@@ -85,7 +85,7 @@ def test_parts_stay_on_their_devices():
 # Groups of batch norm
 
 
-@pytest.mark.parametrize('devices', [2, 8])
+@pytest.mark.parametrize('devices', [pytest.param(2, marks=pytest.mark.slow), 8])
 def test_groups_of_batch_norm_do_not_depend_on_the_devices(devices):
     # He et al. 2015: 8 GPUs of 32 images. Here groups of 16, on devices that hold two of them or half of one.
     model, batch = architectures.create('lenet5', batch_norm=True, group_size=16), batch_of(64)
@@ -139,7 +139,7 @@ def test_polyaks_average_is_the_mean_from_its_start_on():
     np.testing.assert_allclose(kept(current), seen[8:].mean(0), rtol=1e-4, atol=1e-6)
 
 
-def test_what_is_tested_and_kept_is_the_average(tmp_path):
+def test_what_is_tested_and_kept_is_the_average(tmp_path, one_device):
     config = lenet5_digits.get_config()
     config.update({'num_epochs': 2.0, 'learning_rates': ((2, 0.02),), 'average': 'ema', 'average_decay': 0.95})
     last = loop.train(config, tmp_path)
@@ -179,7 +179,7 @@ def test_statistics_are_the_means_over_batches():
     np.testing.assert_allclose(found['var'], [pixels.var(ddof=1)], rtol=1e-4)
 
 
-def test_a_run_ends_with_statistics_measured_anew(tmp_path):
+def test_a_run_ends_with_statistics_measured_anew(tmp_path, one_device):
     config = lenet5_digits.get_config()
     config.update({'num_epochs': 2.0, 'learning_rates': ((2, 0.02),), 'recompute_batch_stats': 3})
     config.architecture_options.batch_norm = True
@@ -208,7 +208,7 @@ def test_smoothed_labels():
         losses.create('penalty', smoothing=0.1)
 
 
-def test_the_rates_follow_the_batch_and_the_log_says_so(tmp_path, capfd):
+def test_the_rates_follow_the_batch_and_the_log_says_so(tmp_path, capfd, one_device):
     config = lenet5_digits.get_config()
     config.update({'num_epochs': 1.0, 'learning_rates': ((1, 0.02),), 'batch_size': 8, 'reference_batch_size': 32})
     config.scale_lr = True
@@ -249,18 +249,19 @@ def test_a_batch_of_broken_groups_is_told():
 # bfloat16
 
 
-def test_the_loss_in_bfloat16_follows_that_in_float32(tmp_path):
+def test_the_loss_in_bfloat16_follows_that_in_float32(tmp_path, one_device):
     curves = {}
     for dtype in ('float32', 'bfloat16'):
         config = lenet5_digits.get_config()
-        config.update({'num_epochs': 4.0, 'learning_rates': ((4, 0.02),), 'log_every_steps': 15, 'dtype': dtype})
+        config.update({'num_epochs': 4.0, 'learning_rates': ((4, 0.004),), 'dtype': dtype})
         config.architecture_options.batch_norm = True
         loop.train(config, tmp_path / dtype)
-        curves[dtype] = np.array([row['loss'] for row in read(tmp_path / dtype) if row['kind'] == 'train'])
+        rows = [row for row in read(tmp_path / dtype) if row['kind'] == 'epoch']
+        curves[dtype] = np.array([[row['train_loss'], row['test_loss']] for row in rows])
         run = Run(config)
         for tree in (run.abstract_state().params, run.abstract_state().batch_stats):
             assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(tree))
     full, half = curves['float32'], curves['bfloat16']
-    assert full[0] > 1.5 and full[-1] < 0.25
+    assert full[0, 0] > 3 * full[-1, 0]
     assert not np.array_equal(full, half)
-    np.testing.assert_allclose(half, full, rtol=0.1, atol=0.03)
+    np.testing.assert_allclose(half, full, rtol=0.05)

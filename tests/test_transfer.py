@@ -84,7 +84,7 @@ def test_what_does_not_fit_is_told(vgg_a, name, layers, says):
         transfer.load(vgg_a, variables_of(name, 2, **options).variables, layers)
 
 
-def test_a_run_starts_from_another(tmp_path, capfd):
+def test_a_run_starts_from_another(tmp_path, capfd, one_device):
     config = lenet5_digits.get_config()
     config.update({'num_epochs': 1.0, 'learning_rates': ((1, 0.02),)})
     loop.train(config, tmp_path / 'first')

@@ -298,13 +298,18 @@ def cases():
 LEAVES = {'kernel': 'weight', 'bias': 'bias', 'scale': 'weight', 'mean': 'running_mean', 'var': 'running_var'}
 
 
+def their_name(path, layer_name):
+    """What the peer calls the variable of ours at a key path."""
+    _, *layer, leaf = golden.name_of(path).split('/')
+    return f'{layer_name(*layer)}.{LEAVES[leaf]}'
+
+
 def load(net, variables, layer_name):
     """Gives the peer our variables. Every tensor of theirs is set, by one of ours; every one of ours is used."""
     theirs = net.state_dict()
     given = {name: torch.zeros_like(value) for name, value in theirs.items() if name.endswith('num_batches_tracked')}
     for path, value in jax.tree_util.tree_leaves_with_path(variables):
-        _, *layer, leaf = golden.name_of(path).split('/')
-        name = f'{layer_name(*layer)}.{LEAVES[leaf]}'
+        name = their_name(path, layer_name)
         assert name in theirs and name not in given, name
         if value.ndim > 1:  # [k, k', in, out] -> [out, in, k, k'], [in, out] -> [out, in]
             value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
@@ -315,6 +320,19 @@ def load(net, variables, layer_name):
         assert tuple(theirs[name].shape) == value.shape, name
         given[name] = torch.from_numpy(np.ascontiguousarray(value))
     net.load_state_dict(given, strict=True)
+
+
+def read(net, variables, layer_name):
+    """The peer's variables as ours: a tree like `variables`, the inverse of `load`."""
+    theirs = net.state_dict()
+
+    def ours(path, like):
+        value, shape = theirs[their_name(path, layer_name)].numpy(), like.shape
+        if len(shape) == 4:
+            return value.reshape(shape[3], shape[2], *shape[:2]).transpose(2, 3, 1, 0)
+        return value.reshape(shape[::-1]).T
+
+    return jax.tree_util.tree_map_with_path(ours, variables)
 
 
 def run(net, images, modules):
