@@ -6,6 +6,7 @@ python -m configs --write tests/golden/configs   # those that the tests hold, as
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -17,7 +18,8 @@ def _list():
     for name in listing.names():
         own = [key for key in listing.variants_of(name) if key not in ('cifar10', 'folder=', 'epochs=')]
         print(f'{name:{width}}  {listing.title(name)}' + (f' [{", ".join(own)}]' if own else ''))
-    print('\nIn brackets: variants, as in configs/alexnet.py:lecture,cifar10. Others: cifar10, folder=DIR, epochs=N.')
+    print('\nIn brackets: variants, as in configs/alexnet.py:lecture,cifar10. All have these besides: cifar10, folder=DIR,')
+    print('epochs=N, option.NAME=VALUE.', flush=True)
 
 
 def main():
@@ -38,6 +40,8 @@ def main():
 if __name__ == '__main__':
     try:
         main()
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python flushes once more at its end
     except ValueError as error:
         print(f'python -m configs: error: {error}', file=sys.stderr)
         sys.exit(2)

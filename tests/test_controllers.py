@@ -124,6 +124,7 @@ def test_a_run_that_its_plateaus_ended_is_finished(tmp_path, capfd, one_device):
     assert sum(row['kind'] == 'finished' for row in read(tmp_path)) == 1
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_in_the_middle_of_its_patience(tmp_path, one_device):
     config = lenet5_digits.get_config()
     config.update({'schedule': 'plateau', 'learning_rate': 0.02, 'num_epochs': 7.0})

@@ -15,7 +15,7 @@ from training.log import read
 from training.run import Run, check
 
 SERIES = ('alexnet_ensemble', 'decade', 'googlenet_ensemble', 'vgg_chain')
-QUICK = ('lenet5', 'alexnet', 'resnet20')
+QUICK = ('lenet5', 'resnet20')
 # Fewer blocks of the same kind: what is tested here is the recipe, not the network.
 SHALLOW = {
     **{f'resnet{depth}': {'depths': (1, 1, 1, 1)} for depth in (18, 34, 50, 101, 152)},

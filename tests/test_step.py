@@ -249,6 +249,7 @@ def test_a_batch_of_broken_groups_is_told():
 # bfloat16
 
 
+@pytest.mark.slow
 def test_the_loss_in_bfloat16_follows_that_in_float32(tmp_path, one_device):
     curves = {}
     for dtype in ('float32', 'bfloat16'):
