@@ -18,8 +18,8 @@ def _list():
     for name in listing.names():
         own = [key for key in listing.variants_of(name) if key not in ('cifar10', 'folder=', 'epochs=')]
         print(f'{name:{width}}  {listing.title(name)}' + (f' [{", ".join(own)}]' if own else ''))
-    print('\nIn brackets: variants, as in configs/alexnet.py:lecture,cifar10. All have these besides: cifar10, folder=DIR,')
-    print('epochs=N, option.NAME=VALUE.', flush=True)
+    print('\nIn brackets: variants, as in configs/alexnet.py:lecture,cifar10. Others: cifar10, folder=DIR, epochs=N,')
+    print('option.NAME=VALUE.', flush=True)
 
 
 def main():
