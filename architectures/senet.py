@@ -33,12 +33,13 @@ class SENet154(Network):
     The first 1x1 of each block is halved, the stem is three 3x3 convolutions, the projections of stride 2 are 3x3, and
     dropout stands before the classifier.
 
-    Options: `dropout`, `scan`, `remat`, as in `resnet.ResNet`.
+    Options: `depths` (blocks of each stage), `dropout`, `scan`, `remat`, as in `resnet.ResNet`.
 
     Input [B, 224, 224, 3].
     """
 
     batch_norm: bool = True
+    depths: tuple = (3, 8, 36, 3)
     dropout: float = 0.2
     scan: bool = False
     remat: bool = False
@@ -50,7 +51,7 @@ class SENet154(Network):
         x = net.conv('conv1_2', x, 64, 3, padding=1, bias=None)
         x = net.conv('conv1_3', x, 128, 3, padding=1, bias=None)
         x = net.max_pool('pool1', x, 3, 2, ceil=True)
-        for number, (depth, width) in enumerate(zip((3, 8, 36, 3), (256, 512, 1024, 2048), strict=True), start=2):
+        for number, (depth, width) in enumerate(zip(self.depths, (256, 512, 1024, 2048), strict=True), start=2):
             first = {'stride': 2, 'projection_kernel': 3} if number > 2 else {}
             options = {
                 **{'reduce': width // 2, 'width': width, 'features': width},

@@ -29,6 +29,7 @@ SHALLOW = {
     **{name: {'depth': 10, 'widen': 1} for name in ('wrn_28_10', 'wrn_40_4')},
     **{f'densenet{depth}': {'blocks': (2, 2, 2, 2)} for depth in (121, 169, 201, 264, 161)},
     'densenet_bc_100_12': {'blocks': (2, 2, 2)},
+    'senet154': {'depths': (1, 1, 1, 1)},
 }
 RECIPES = [
     pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
