@@ -26,4 +26,4 @@ def recipe():
 
 
 def get_config(variant=''):
-    return variants.apply(recipe(), variant, small=variants.Small(64, window=1))
+    return variants.apply(recipe(), variant, small=variants.Small(64, window=1, hidden_bias=0.1))
