@@ -89,9 +89,7 @@ def get_config():
     config.sdlm_mu = 0.02
     config.sdlm_memory = 0.0  # weight of the held curvature beside a new estimate
     config.sdlm_samples = 500  # samples for the curvature, before each pass
-    config.schedule = (
-        'steps'  # steps (learning_rates), every (decay_every epochs), polynomial, cosine, inverse, plateau
-    )
+    config.schedule = 'steps'  # steps (learning_rates), every (decay_every), polynomial, cosine, inverse, plateau
     config.learning_rates = ((1, 0.01),)  # steps: (epochs, rate), ...; the last rate holds on
     config.learning_rate = 0.01  # the others: the first rate
     config.decay_every = 8.0  # every, inverse: epochs
