@@ -1,7 +1,7 @@
-"""Weights that others trained, converted and tested as a user does, against the counts of wrong answers that PyTorch gives.
+"""Weights that others trained, converted and tested as a user does, against the wrong answers that PyTorch counts.
 
-The files are `DECADE_TEST_DATA`'s: BVLC's GoogLeNet and photographs of ImageNet; Caffe's LeNet and MNIST; the ResNets of
-akamaster/pytorch_resnet_cifar10 and test images of CIFAR-10.
+The files are `DECADE_TEST_DATA`'s: BVLC's GoogLeNet and photographs of ImageNet; Caffe's LeNet and MNIST; the ResNets
+of akamaster/pytorch_resnet_cifar10 and test images of CIFAR-10.
 """
 
 import pytest

@@ -9,7 +9,6 @@ from pathlib import Path
 import jax
 import numpy as np
 
-import architectures
 from configs import base, imagenet
 from errors import UserError, nearest
 from input_pipeline import recipe, statistics

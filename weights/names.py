@@ -1,7 +1,7 @@
 """Other people's names for our layers, a family at a time.
 
-A table is a function from the path of one of our layers, as in ('conv2_x', 'block1', 'conv1'), to their name of it. Ours
-are the papers' (`architectures/`). How a layer's tensors are called below its name, and laid out, is `layout.py`'s.
+A table is a function from the path of one of our layers, as in ('conv2_x', 'block1', 'conv1'), to their name of it.
+Ours are the papers' (`architectures/`). How a layer's tensors are called below its name, and laid out, is `layout.py`'s.
 """
 
 from architectures.resnet import DEPTHS
@@ -130,7 +130,7 @@ def caffe_googlenet(*path):
 
 
 def caffe_resnet(depth):
-    """The table of He's ResNet of that depth: the blocks of a stage are a, b, c, ... or, in long ones, a, b1, b2, ..."""
+    """The table of He's ResNet of that depth: a stage's blocks are a, b, c, ... or, in long stages, a, b1, b2, ..."""
     blocks = dict(zip(('conv2_x', 'conv3_x', 'conv4_x', 'conv5_x'), DEPTHS[depth], strict=True))
 
     def table(*path):

@@ -1,4 +1,4 @@
-"""What a converted checkpoint says of itself, in passport.json: whose it is, what it takes, and what it should answer."""
+"""What a converted checkpoint says of itself, in passport.json: whose it is, what it takes, what it should answer."""
 
 import json
 import zlib

@@ -1,8 +1,8 @@
 """Writes `state_dicts.txt`: `python tests/golden/make_state_dicts.py`, by hand, with `requirements-reference.txt`.
 
-For each release of torchvision and timm (`weights/releases.py`) it makes their network, fills it with our weights by the
-rule of `golden.fill`, named and laid out as we export them, and notes a digest of the state dict that the network then
-has: names, shapes and values. PyTorch takes every tensor (strict), so that what has this digest is what it reads.
+For each release of torchvision and timm (`weights/releases.py`) it makes their network, fills it with our weights by
+the rule of `golden.fill`, named and laid out as we export them, and notes a digest of the state dict that the network
+then has: names, shapes and values. PyTorch takes every tensor (strict), so that what has this digest is what it reads.
 """
 
 import sys
