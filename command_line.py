@@ -83,9 +83,26 @@ def _with_config_of_checkpoint(argv):
     return argv
 
 
+def _spread(argv):
+    """`--checkpoint A B C` as three flags, where a script takes several."""
+    if not isinstance(flags.FLAGS.find_module_defining_flag('checkpoint') and flags.FLAGS['checkpoint'].value, list):
+        return argv
+    found, several = [], False
+    for argument in argv:
+        if argument.startswith('-'):
+            several = re.fullmatch(r'--?checkpoint(=.*)?', argument) is not None
+            first = several and '=' not in argument
+        elif several and not first:
+            found.append('--checkpoint')
+        else:
+            first = False
+        found.append(argument)
+    return found
+
+
 def _parse(argv):
     """Parses the flags; a wrong one raises UserError with the nearest right one."""
-    argv = _with_config_of_checkpoint(argv)
+    argv = _with_config_of_checkpoint(_spread(argv))
     _check_config_file(argv)
     try:
         return flags.FLAGS(argv)
@@ -123,16 +140,21 @@ def set_up_jax():
     jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
 
 
-def run(main):
-    """Runs `main()` as a script's body; what a user can mend ends in one line on stderr and exit code 2."""
+def run(main, positional=False):
+    """Runs `main()` as a script's body; what a user can mend ends in one line on stderr and exit code 2.
+
+    Args:
+      main: () -> exit code, or with `positional` (arguments that are no flags) -> exit code.
+      positional: whether there may be such arguments.
+    """
 
     def body(argv):
-        if len(argv) > 1:
+        if len(argv) > 1 and not positional:
             raise UserError(f'what is {argv[1]!r}? Every argument is a flag: --flag=value')
         if not flags.FLAGS['verbosity'].present:
             logging.set_verbosity(logging.FATAL)  # Orbax logs every save, and what we raise anyway
         set_up_jax()
-        return main()
+        return main(argv[1:]) if positional else main()
 
     script = Path(sys.argv[0]).name
     try:

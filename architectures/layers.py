@@ -123,6 +123,28 @@ def _reduce_windows(x, start, function, window, stride, pads):
     return lax.reduce_window(x, start, function, (1, window, window, 1), (1, stride, stride, 1), padding)
 
 
+def max_pool_at_offsets(x, window):
+    """Non-overlapping max pooling from each of window x window offsets (Sermanet et al. 2014, section 3.3).
+
+    Args:
+      x: [B, H, W, C].
+
+    Returns:
+      [window^2 B, n, m, C], offset by offset, row by row, n and m as many windows as fit from every offset.
+    """
+    rows, columns = ((side - window + 1) // window * window for side in x.shape[1:3])
+    offsets = [(top, left) for top in range(window) for left in range(window)]
+    shifted = [x[:, top : top + rows, left : left + columns] for top, left in offsets]
+    return max_pool(jnp.concatenate(shifted), window, window)
+
+
+def interleave(maps, window):
+    """The maps of `max_pool_at_offsets` as one: [window^2 B, n, m, K] -> [B, window n, window m, K]."""
+    _, rows, columns, classes = maps.shape
+    maps = maps.reshape(window, window, -1, rows, columns, classes)
+    return maps.transpose(2, 3, 0, 4, 1, 5).reshape(-1, rows * window, columns * window, classes)
+
+
 def separate_gradient(x):
     """x; a place to break what XLA would fuse in the backward pass (see `cpu.separate_gradient`)."""
     return cpu.separate_gradient(x) if _tuned() else x
@@ -201,6 +223,25 @@ def spatial_pyramid(x, levels, side):
         slid = max_pool(x, window, 1)
         starts = [stride * step for step in range(level)]
         bins += [slid[:, i : i + rows, j : j + columns] for i in starts for j in starts]
+    return jnp.concatenate(bins, axis=-1)
+
+
+def whole_pyramid(x, levels):
+    """Spatial pyramid pooling of a whole map of any size (He et al. 2014, section 2.3): its bins are as large as it takes.
+
+    Args:
+      x: [B, H, W, C], no side smaller than the finest level.
+      levels: as in `spatial_pyramid`, whose result it is where the map is one window.
+
+    Returns:
+      [B, 1, 1, sum of levels^2 * C].
+    """
+    bins = []
+    for level in levels:
+        window = (1, -(-x.shape[1] // level), -(-x.shape[2] // level), 1)
+        strides = (1, x.shape[1] // level, x.shape[2] // level, 1)
+        pooled = lax.reduce_window(x, -jnp.inf, lax.max, window, strides, 'VALID')
+        bins.append(pooled[:, :level, :level].reshape(x.shape[0], 1, 1, -1))
     return jnp.concatenate(bins, axis=-1)
 
 
@@ -381,13 +422,16 @@ class Network(Unit):
     Images are float [B, H, W, C]; the result is logits [B, num_classes] in `dtype`. With `dense` it is a map of class
     scores [B, H', W', num_classes], one for each place at which an image of the training size fits on the network's
     grid, with the same parameters: a fully connected layer slides as a convolution, and a final average slides over
-    windows of the last map's size at training. At the training size the map is one cell, the logits.
+    windows of the last map's size at training. At the training size the map is one cell, the logits. OverFeat and the
+    PReLU-nets have a further reading each, by `dense='fine'` and `dense='whole'`.
 
     In training, auxiliary heads leave their logits in the collection 'auxiliary', which `training.step` weighs. The
     activations that the paper names are left in 'activations' (`architectures.activations` returns them).
     """
 
     num_classes: int = 1000
+
+    readings = ()  # of `dense`, besides True
 
 
 class Block(Unit):

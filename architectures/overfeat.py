@@ -3,16 +3,20 @@ Networks", 2013 (ICLR 2014)."""
 
 import flax.linen as nn
 
-from architectures.layers import Network
+from architectures.layers import Network, interleave, max_pool_at_offsets
 
 
 class OverFeatFast(Network):
     """The fast model (table 1); 145,920,872 parameters. No normalisation, no overlapping pools.
 
+    `dense='fine'` pools layer 5 from each of the 2x2 offsets, and interleaves the maps of scores (section 3.3).
+
     Options: `dropout`, `window` (the side of the map that layer 6 reads: smaller for smaller training images).
 
     Input [B, 231, 231, 3].
     """
+
+    readings = ('fine',)
 
     initializer: str = 'gaussian_0.01'
     dropout: float = 0.5
@@ -28,19 +32,24 @@ class OverFeatFast(Network):
         x = net.conv('layer3', x, 512, 3, padding=1)
         x = net.conv('layer4', x, 1024, 3, padding=1)
         x = net.conv('layer5_conv', x, 1024, 3, padding=1)
-        x = net.max_pool('layer5', x, 2, 2)
+        x = max_pool_at_offsets(x, 2) if dense == 'fine' else net.max_pool('layer5', x, 2, 2)
         x = net.dropout(net.fc('layer6', x, 3072, window=self.window), self.dropout)
         x = net.dropout(net.fc('layer7', x, 4096), self.dropout)
-        return net.logits('output', x, dense)
+        scores = net.logits('output', x, dense)
+        return interleave(scores, 2) if dense == 'fine' else scores
 
 
 class OverFeatAccurate(Network):
     """The accurate model (table 3); 144,656,488 parameters.
 
+    `dense='fine'` pools layer 6 from each of the 3x3 offsets, and interleaves the maps of scores (section 3.3).
+
     Options: `dropout`, `window`, of layer 7.
 
     Input [B, 221, 221, 3].
     """
+
+    readings = ('fine',)
 
     initializer: str = 'gaussian_0.01'
     dropout: float = 0.5
@@ -57,7 +66,8 @@ class OverFeatAccurate(Network):
         x = net.conv('layer4', x, 512, 3, padding=1)
         x = net.conv('layer5', x, 1024, 3, padding=1)
         x = net.conv('layer6_conv', x, 1024, 3, padding=1)
-        x = net.max_pool('layer6', x, 3, 3)
+        x = max_pool_at_offsets(x, 3) if dense == 'fine' else net.max_pool('layer6', x, 3, 3)
         x = net.dropout(net.fc('layer7', x, 4096, window=self.window), self.dropout)
         x = net.dropout(net.fc('layer8', x, 4096), self.dropout)
-        return net.logits('output', x, dense)
+        scores = net.logits('output', x, dense)
+        return interleave(scores, 3) if dense == 'fine' else scores

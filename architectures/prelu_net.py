@@ -19,13 +19,15 @@ class PReLUNet(Network):
 
     A PReLU with a slope a channel follows every layer but the last, and spatial pyramid pooling makes the last map a
     vector. Weights start as Eq. 14 has it, with the fan out. Dense, every 14x14 window of the last map goes through
-    the pyramid.
+    the pyramid; with `dense='whole'` the whole map does, once (SPP-net's full-image view).
 
     Options: `model`, `dropout`, `side` (of that window: smaller for smaller training images, and then the pyramid has
     only the levels that fit), `fc_initializer`; activation='relu' is the paper's comparison.
 
     Input [B, 224, 224, 3].
     """
+
+    readings = ('whole',)
 
     activation: str = 'prelu'
     initializer: str = 'he_fan_out'
@@ -45,7 +47,9 @@ class PReLUNet(Network):
                 x = net.conv(f'conv{stage}_{number}', x, features, 3, padding=1)
         net.check_size(x, self.side)
         levels = tuple(level for level in PYRAMID if level <= self.side)
-        x = net.named('spp', layers.spatial_pyramid(x, levels, self.side))
+        whole = dense == 'whole'
+        x = layers.whole_pyramid(x, levels) if whole else layers.spatial_pyramid(x, levels, self.side)
+        x = net.named('spp', x)
         x = net.dropout(net.fc('fc1', x, 4096, init=self.fc_initializer), self.dropout)
         x = net.dropout(net.fc('fc2', x, 4096, init=self.fc_initializer), self.dropout)
         return net.logits('fc3', x, dense, init=self.fc_initializer)

@@ -113,10 +113,10 @@ def _view(height, width, grid, kept, top, left, size, filter, exact=False):
     if grid == (height, width):
         box = (kept[0] + top, kept[1] + left, size, size)
     whole = (*grid, kept[0] + top, kept[1] + left) if exact else None
-    return View(box, size, _filter_of(filter, grid[0] / height), offset=(top, left), whole=whole)
+    return View(box, size, filter_of(filter, grid[0] / height), offset=(top, left), whole=whole)
 
 
-def _filter_of(name, scale):
+def filter_of(name, scale):
     """'cuda_convnet' is its author's choice: cubic to enlarge, area averages to shrink."""
     if name == 'cuda_convnet':
         return 'bicubic' if scale > 1 else 'box'

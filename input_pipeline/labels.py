@@ -139,7 +139,7 @@ def _companions(folder):
     for name in _COMPANIONS:
         path = folder / name
         if path.is_file():
-            known = _devkit_order(path) if name.endswith('.mat') else _first_words(path)
+            known = devkit_order(path) if name.endswith('.mat') else _first_words(path)
             found += [known] if known else []
     return found
 
@@ -151,7 +151,7 @@ def _first_words(path):
     return words if all(map(_WNID.fullmatch, words)) and len(set(words)) == len(words) else []
 
 
-def _devkit_order(path):
+def devkit_order(path):
     """The WordNet ids of the devkit's meta.mat by ILSVRC id: its classes, the leaves of WordNet's tree."""
     from scipy.io import loadmat
 

@@ -285,57 +285,51 @@ def _with_signals_blocked(function, *arguments):
         return thread.submit(function, *arguments).result()
 
 
-class _Views(NamedTuple):
-    """The number of an example -> its test views; see `test_views`."""
+class _Mapped(NamedTuple):
+    """The place of an example among `numbers` -> what a function makes of its image; see `map_images`."""
 
     source: object
-    rule: object
+    numbers: np.ndarray
+    function: object
     channels: int
     on_bad_image: str
 
-    def __call__(self, number):
-        number = int(number)
-        views, offsets, label = np.zeros((0, 0, 0, self.channels), np.uint8), np.zeros((0, 2), np.int32), -1
+    def __call__(self, place):
+        number = int(self.numbers[int(place)])
+        found = {'index': number, 'label': -1, 'name': str(number), 'made': None}
         try:
             example = self.source[number]
+            found |= {'label': int(example.label), 'name': example.name}
             image = example.image
             image = geometry.decode(image, self.channels) if isinstance(image, bytes) else image
-            image = geometry.match_channels(image, self.channels)
-            wanted = self.rule(*image.shape[:2])
-            resized = {}  # views of one scale share its resized photograph
-            views = np.stack([crops.cut(image, view, resized) for view in wanted])
-            offsets, label = np.array([view.offset for view in wanted], np.int32), example.label
+            found['made'] = self.function(geometry.match_channels(image, self.channels))
         except (ValueError, OSError) as error:
             if self.on_bad_image == 'stop':
                 raise BadImage(_complaint(self.source, number, error)) from None
-        return {
-            'image': views,
-            'offset': offsets,
-            'label': np.int32(label),
-            'index': np.int32(number),
-            'bad': label < 0,
-        }
+        return found
 
 
-def test_views(source, rule, channels=3, on_bad_image='stop', threads=None):
-    """The test-time views of every image of a split, in its order; decoded in full, resized by Pillow.
+def map_images(source, function, channels=3, on_bad_image='stop', threads=None, numbers=None):
+    """Every image of a split through a function, in its order, decoded in full, by several threads.
 
     Args:
       source: see `sources`.
-      rule: (height, width) -> [`crops.View`], all of one size.
+      function: uint8 [H, W, channels] -> anything.
       channels: 1 or 3.
-      on_bad_image: 'stop', or 'skip': it comes without views.
+      on_bad_image: 'stop', or 'skip': for such an image the function is not called.
       threads: None is two a core, at most 32.
+      numbers: of the examples; None is all.
 
     Returns:
-      An iterator of dicts: image uint8 [V, size, size, C], offset int32 [V, 2], label and index int32, bad.
+      An iterator of dicts: index, label, name (of its file), made (what the function made, or None).
 
     Raises:
       BadImage: from the iterator, for an image that cannot be read or decoded; it names it.
     """
-    views = grain.MapDataset.range(len(source)).map(_Views(source, rule, channels, on_bad_image))
+    numbers = np.arange(len(source)) if numbers is None else np.asarray(numbers)
+    mapped = grain.MapDataset.range(len(numbers)).map(_Mapped(source, numbers, function, channels, on_bad_image))
     threads = threads or _threads()
-    return iter(views.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)))
+    return iter(mapped.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)))
 
 
 def gather(images, labels, index, epoch):

@@ -16,13 +16,13 @@ MEASURED = (
 )  # of `normalize`: what statistics of the data set it needs
 
 
-def open_split(config, split):
-    """The source of a split that the config names; UserError when its classes are not the config's."""
+def open_split(config, split, any_classes=False):
+    """The source of a split that the config names; UserError when its classes are not the config's, unless any do."""
     source = sources.open_source(
         config.dataset, split, config.data_dir, config.image_size, config.channels, config.num_classes,
         config.labels, config.on_bad_image,
     )  # fmt: skip
-    if len(source.class_names) != config.num_classes:
+    if len(source.class_names) != config.num_classes and not any_classes:
         raise UserError(
             f'{config.dataset} has {len(source.class_names)} classes and the config {config.num_classes}: pass '
             f'--config.num_classes={len(source.class_names)}'

@@ -1,0 +1,281 @@
+"""The papers' test protocols, by name. A protocol is data: scales, what is looked at of each, and how scores are averaged.
+
+| name | what | paper |
+| --- | --- | --- |
+| `single` | each image once, as the config's `test_crop` says | |
+| `single_224`, `single_SIZE` | the middle crop of the short side 256, or of SIZE where that is larger | |
+| `single_SIZE_square` | of the middle square of side 256 | AlexNet's centre |
+| `single_SIZE_of_SIDE` | of the short side SIDE | `single_299_of_352`: Inception-ResNet |
+| `ten_crop_square` | corners and middle of the 256 square, and their mirror images | AlexNet, ZFNet |
+| `ten_crop_full` | of the whole photograph of short side 256 | PReLU-net, ResNet |
+| `ten_crop_full_logits` | the same, logits averaged | fb.resnet.torch, DenseNet |
+| `ten_crop_cross` | top, bottom, left, right and middle of the 256 square | the lecture's AlexNet |
+| `googlenet_144` | 4 scales, 3 squares, 6 views, mirror images | GoogLeNet |
+| `vgg_dense:Q,...` | the whole photograph, scores averaged over space, then softmax | VGG, table 3 and 4 |
+| `vgg_multicrop:Q,...` | 5x5 crops a scale, mirror images | VGG, table 5 |
+| `vgg_both:Q,...` | the mean of the two | VGG, table 5 |
+| `overfeat_coarse:SCALES`, `overfeat_fine:SCALES` | scales 1 to 6; the largest softmax of each class over space | OverFeat, table 2 |
+| `spp_96`, `spp_98` | 9 windows of the last map at 6 scales; and the whole map | SPP-net |
+| `prelu_dense:S,...` | every window of the last map | PReLU-net, table 4 |
+| `resnet_fcn:S,...` | every 7x7 window of the last map | ResNet, table 4 |
+| `cifar_single`, `mnist_single` | each image once, whole | |
+
+A size other than 224 is appended: `ten_crop_square:227`. Averages are of soft-maxes unless the table says otherwise.
+"""
+
+import functools
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from errors import UserError, nearest
+from evaluation import views
+
+
+class Scale(NamedTuple):
+    """A photograph resized, and what is looked at of it.
+
+    Fields:
+      short_side: of the resized photograph; 0: the image as the config's `test_crop` and `fit` make it.
+      boxes: (height, width, size) -> [(top, left, side)] of the resized photograph; None for a dense pass over it.
+      square: only its middle square is kept.
+      reading: of a dense pass, the network's: True, 'fine' or 'whole'.
+      reduce: of a dense pass: see `scoring.REDUCTIONS`.
+      fit: of a dense pass, (height, width) -> (height, width) of the middle part that is kept.
+      weight: of the scale's mean in the sum of all; None: the number of its views.
+    """
+
+    short_side: int
+    boxes: Callable | None = None
+    square: bool = False
+    reading: bool | str = True
+    reduce: str = 'space_first'
+    fit: Callable | None = None
+    weight: float | None = None
+
+
+class Protocol(NamedTuple):
+    """How images are looked at; see the module's table.
+
+    Fields:
+      name: with its sizes.
+      scales: see `Scale`.
+      size: of a crop.
+      flip: mirror images, too.
+      average: of 'softmax' or 'logits'.
+      what: in words.
+    """
+
+    name: str
+    scales: tuple
+    size: int
+    flip: bool
+    average: str
+    what: str
+
+    @property
+    def is_single(self):
+        """Whether it is the config's own view of each image, once."""
+        return self.scales[0].short_side == 0
+
+
+# Scales
+
+
+def _crops(boxes, *short_sides, **options):
+    return tuple(Scale(side, boxes, **options) for side in short_sides)
+
+
+def _dense(reduce, *short_sides, **options):
+    return tuple(Scale(side, reduce=reduce, weight=1.0, **options) for side in short_sides)
+
+
+# Of the accurate network's input, 65 + 36 k pixels: its six scales' short sides.
+OVERFEAT_SIDES = (245, 281, 317, 389, 425, 461)
+
+
+def overfeat_fit(height, width):
+    """The largest middle part whose long side is 65 + 36 k: then each of OverFeat's offsets pools as many windows."""
+    long = max(height, width)
+    kept = 65 + (long - 65) // 36 * 36
+    return (height, kept) if width >= height else (kept, width)
+
+
+# The table
+
+
+def _named(name, scales, size=224, flip=True, average='softmax', what=''):
+    return Protocol(name, scales, size, flip, average, what)
+
+
+def _ten(name, boxes, size, what, square, average='softmax'):
+    name = name if size == 224 else f'{name}:{size}'
+    return _named(name, _crops(boxes, 256, square=square), size, average=average, what=what)
+
+
+def _overfeat(kind, scales, reading):
+    numbers = [number for number in scales if not 1 <= number <= 6]
+    if numbers:
+        raise UserError(f"OverFeat's scales are 1 to 6, not {numbers[0]}")
+    sides = [OVERFEAT_SIDES[number - 1] for number in scales]
+    name = f'overfeat_{kind}:{",".join(map(str, scales))}'
+    what = f'dense, {kind} stride, the largest softmax over space'
+    return _named(name, _dense('max', *sides, reading=reading, fit=overfeat_fit), what=what)
+
+
+def _joined(name, numbers):
+    return f'{name}:{",".join(map(str, numbers))}'
+
+
+SPP_SIDES = (224, 256, 300, 360, 448, 560)
+
+
+def _spp(name, more=()):
+    scales = tuple(Scale(side, reduce='nine_windows') for side in SPP_SIDES)
+    what = '9 windows of the last map and their mirror images at 6 scales' + (', and the whole map' if more else '')
+    return _named(name, (*scales, *more), what=what)
+
+
+def _multicrop(numbers, weight=None):
+    return _crops(functools.partial(views.grid, count=5), *numbers, weight=weight)
+
+
+PROTOCOLS = {  # name: numbers after the colon -> protocol; the default numbers
+    'ten_crop_square': (
+        lambda n: _ten('ten_crop_square', views.five, n[0], 'corners and middle of the 256 square, mirrored', True),
+        (224,),
+    ),
+    'ten_crop_full': (
+        lambda n: _ten('ten_crop_full', views.five, n[0], 'corners and middle of short side 256, mirrored', False),
+        (224,),
+    ),
+    'ten_crop_full_logits': (
+        lambda n: _ten(
+            'ten_crop_full_logits', views.five, n[0], 'corners and middle of short side 256, mirrored', False, 'logits'
+        ),
+        (224,),
+    ),
+    'ten_crop_cross': (
+        lambda n: _ten('ten_crop_cross', views.cross, n[0], 'sides and middle of the 256 square, mirrored', True),
+        (224,),
+    ),
+    'googlenet_144': (
+        lambda n: _named(
+            'googlenet_144',
+            _crops(views.of_googlenet, 256, 288, 320, 352),
+            n[0],
+            what='4 scales, 3 squares, 6 views, mirrored',
+        ),
+        (224,),
+    ),
+    'vgg_dense': (
+        lambda n: _named(
+            _joined('vgg_dense', n), _dense('space_first', *n), what='dense, scores averaged over space, mirrored'
+        ),
+        (256, 384, 512),
+    ),
+    'vgg_multicrop': (
+        lambda n: _named(_joined('vgg_multicrop', n), _multicrop(n), what='5x5 crops a scale, mirrored'),
+        (256, 384, 512),
+    ),
+    'vgg_both': (
+        lambda n: _named(
+            _joined('vgg_both', n),
+            (*_multicrop(n, weight=1.0), *_dense('space_first', *n)),
+            what='the mean of 5x5 crops a scale and of the dense pass, mirrored',
+        ),
+        (256, 384, 512),
+    ),
+    'overfeat_coarse': (lambda n: _overfeat('coarse', n, True), (1,)),
+    'overfeat_fine': (lambda n: _overfeat('fine', n, 'fine'), (1, 2, 4, 6)),
+    'spp_96': (lambda n: _spp('spp_96'), ()),
+    'spp_98': (lambda n: _spp('spp_98', (Scale(256, reading='whole', reduce='softmax_first'),)), ()),
+    'prelu_dense': (
+        lambda n: _named(
+            _joined('prelu_dense', n), _dense('softmax_first', *n), what='every window of the last map, mirrored'
+        ),
+        (256, 384, 480),
+    ),
+    'resnet_fcn': (
+        lambda n: _named(
+            _joined('resnet_fcn', n), _dense('softmax_first', *n), what='every 7x7 window of the last map, mirrored'
+        ),
+        (224, 256, 384, 480, 640),
+    ),
+}
+WHOLE = ('single', 'cifar_single', 'mnist_single')
+ALIASES = {
+    'center': 'single_224',
+    'centre': 'single_224',
+    'ten_crop': 'ten_crop_full',
+    'googlenet': 'googlenet_144',
+    'dense': 'vgg_dense',
+    'multicrop': 'vgg_multicrop',
+    'fcn': 'resnet_fcn',
+}
+
+
+def names():
+    """What `create` knows, each with its default numbers."""
+    return (*WHOLE, 'single_224', 'single_227_square', 'single_320', 'single_299_of_352', *PROTOCOLS)
+
+
+def create(text, trimmed=False):
+    """The protocol of a name.
+
+    Args:
+      text: see the module's table.
+      trimmed: of dense passes, keep the middle of the long side, a multiple of 32: fewer sizes, another protocol.
+
+    Raises:
+      UserError: no such protocol, or numbers that it does not take.
+    """
+    name, _, numbers = ALIASES.get(text, text).partition(':')
+    try:
+        numbers = tuple(int(number) for number in numbers.split(',')) if numbers else ()
+    except ValueError:
+        raise UserError(f'protocol {text!r}: after the colon come whole numbers, as in vgg_dense:256,384') from None
+    if any(number <= 0 for number in numbers):
+        raise UserError(f'protocol {text!r}: sizes are above 0')
+    made = _single(name) if name.startswith('single_') else None
+    if name in WHOLE:
+        made = Protocol(name, (Scale(0),), 0, False, 'softmax', 'each test image once, as the config crops, no flip')
+    if name in PROTOCOLS:
+        function, default = PROTOCOLS[name]
+        if numbers and not default:
+            raise UserError(f'protocol {name} takes no numbers')
+        made = function(numbers or default)
+        numbers = ()
+    if made is None:
+        raise UserError(f'no protocol {text!r}{nearest(name, (*names(), *ALIASES))} There are: {", ".join(names())}.')
+    if numbers:
+        raise UserError(f'protocol {name} takes no numbers')
+    return _trimmed(made) if trimmed else made
+
+
+def _single(name):
+    match = re.fullmatch(r'single_(\d+)(_square|_of_(\d+))?', name)
+    if not match:
+        return None
+    size, square = int(match[1]), match[2] == '_square'
+    side = int(match[3]) if match[3] else max(256, size)
+    if side < size:
+        raise UserError(f'protocol {name}: a crop of {size} does not fit a short side of {side}')
+    what = f'the middle {size}x{size} of {"the square of side" if square else "short side"} {side}, no flip'
+    return _named(name, _crops(views.centre, side, square=square), size, flip=False, what=what)
+
+
+def _trimmed(protocol):
+    if not any(scale.boxes is None for scale in protocol.scales) or protocol.is_single:
+        raise UserError(f'{protocol.name} has no dense pass to trim')
+    scales = tuple(
+        scale if scale.boxes or scale.fit else scale._replace(fit=multiple_of_32) for scale in protocol.scales
+    )
+    return protocol._replace(
+        name=f'{protocol.name}+trimmed', scales=scales, what=f'{protocol.what}; the long side trimmed to 32 n'
+    )
+
+
+def multiple_of_32(height, width):
+    """The middle part whose long side is a multiple of 32."""
+    return (height, width // 32 * 32) if width >= height else (height // 32 * 32, width)

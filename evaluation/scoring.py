@@ -1,0 +1,354 @@
+"""What a protocol's views of an image score: from photographs to one vector of class probabilities each.
+
+An image is decoded once and resized once a scale, whoever looks at it: all views, all members of an ensemble. Crops are
+cut on the device from the resized photograph, which is put on a canvas of one of a handful of sizes; a dense pass takes
+the photograph as it is. Images of the same size go through the network together; each size is compiled once.
+"""
+
+import collections
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from architectures import layers
+from errors import UserError
+from evaluation.protocols import Protocol, Scale
+from input_pipeline import crops, geometry, loader, recipe
+
+_CANVAS = 128  # pixels that the sides of a canvas are multiples of
+_MOST_PIXELS = 2**24  # of a photograph resized as a whole; of a larger one its boxes alone
+_IN_FLIGHT = 3  # batches that the device may have before it
+
+
+class Member(NamedTuple):
+    """A network of an ensemble, or the only one.
+
+    Fields:
+      model, variables: the network.
+      config: its pixels.
+      protocol: how it looks at images.
+      statistics: of its data set, where its config wants them.
+      weight: of its probabilities in the ensemble's.
+    """
+
+    model: object
+    variables: dict
+    config: object
+    protocol: Protocol
+    statistics: dict
+    weight: float = 1.0
+
+
+class _Item(NamedTuple):
+    """What goes through a network together with others of the same `key`.
+
+    Fields:
+      key: (member, scale, kind, shape of the pixels, number of boxes).
+      pixels: uint8 [h, w, C].
+      boxes: int32 [V, 2], (top, left) of each crop; of a whole image its offset.
+      share: of the mean of these views in the image's sum; None: the number of views.
+    """
+
+    key: tuple
+    pixels: np.ndarray
+    boxes: np.ndarray
+    share: float | None
+
+
+# Reductions of a dense pass's map of class scores [B, H, W, K]: (mean [B, K], number of views)
+
+
+def _space_first(scores, quantity):
+    return quantity(jnp.mean(scores, (1, 2))), 1
+
+
+def _softmax_first(scores, quantity):
+    return jnp.mean(quantity(scores), (1, 2)), scores.shape[1] * scores.shape[2]
+
+
+def _max(scores, quantity):
+    return jnp.max(quantity(scores), (1, 2)), 1
+
+
+def _nine_windows(scores, quantity):
+    """The corners, the middles of the sides and the middle; where a side has one window, each once."""
+    rows, columns = ({0, (side - 1) // 2, side - 1} for side in scores.shape[1:3])
+    chosen = quantity(scores)[:, sorted(rows)][:, :, sorted(columns)]
+    return jnp.mean(chosen, (1, 2)), len(rows) * len(columns)
+
+
+REDUCTIONS = {
+    'space_first': _space_first,
+    'softmax_first': _softmax_first,
+    'max': _max,
+    'nine_windows': _nine_windows,
+}
+
+
+class Scorer:
+    """Runs images through the members; `probabilities` is its door."""
+
+    def __init__(self, members, mesh_size, batch_size, place, dense_batch=1):
+        """Members; the number of devices; the crops that go through a network at a time; a batch's device_put."""
+        self.members, self.place = members, place
+        self.batch_size, self.dense_batch, self.mesh_size = batch_size, dense_batch, mesh_size
+        self.programs = set()  # (member, scale, kind, shape): what was compiled
+        self._functions = [self._functions_of(member) for member in members]
+
+    # On the host
+
+    def items(self, image):
+        """The items of uint8 [H, W, C] for all members."""
+        resized, found = {}, []
+        for number, member in enumerate(self.members):
+            channels = geometry.match_channels(image, member.config.channels)
+            for place, scale in enumerate(member.protocol.scales):
+                make = self._whole if scale.short_side == 0 else self._crops if scale.boxes else self._dense
+                found += make((number, place), member, scale, channels, resized)
+        return found
+
+    def _whole(self, key, member, scale, image, resized):
+        pixels, offset = loader.prepare_image(image, recipe.form(member.config, train=False))
+        return [_Item((*key, 'whole', pixels.shape, 1), pixels, np.array([offset], np.int32), None)]
+
+    def _crops(self, key, member, scale, image, resized):
+        crop, size = member.config.test_crop, member.protocol.size
+        grid, kept = crops.resized(*image.shape[:2], scale.short_side, scale.square, crop.warp, crop.truncate)
+        boxes = scale.boxes(*kept[2:], size)
+        if min(*kept[2:]) < size:
+            raise UserError(f'{member.protocol.name}: a crop of {size} does not fit a side of {scale.short_side}')
+        total, share = len(boxes), scale.weight
+
+        def item(pixels, places):
+            part = None if share is None else share * len(places) / total
+            return _Item((*key, 'crops', pixels.shape, len(places)), pixels, np.array(places, np.int32), part)
+
+        def cut(box):  # another side, or a photograph too large to be resized as a whole
+            top, left, side = box
+            rows, columns = image.shape[0] / grid[0], image.shape[1] / grid[1]
+            corner = (kept[0] + top) * rows, (kept[1] + left) * columns
+            view = crops.View((*corner, side * rows, side * columns), size, self._filter(crop, image, grid))
+            return crops.cut(image, view)
+
+        if grid[0] * grid[1] > _MOST_PIXELS:
+            return [item(np.concatenate([cut(box) for box in boxes]), [(size * row, 0) for row in range(total)])]
+        photograph = self._resized(image, grid, crop, resized)
+        photograph = photograph[kept[0] : kept[0] + kept[2], kept[1] : kept[1] + kept[3]]
+        own = [(top, left) for top, left, side in boxes if side == size]
+        other = [photograph[top : top + side, left : left + side] for top, left, side in boxes if side != size]
+        found = [item(_on_canvas(photograph), own)] if own else []
+        if other:
+            filter = self._filter(crop, image, grid)
+            stack = np.concatenate([geometry.resize(part, size, size, filter) for part in other])
+            found.append(item(stack, [(size * row, 0) for row in range(len(other))]))
+        return found
+
+    def _dense(self, key, member, scale, image, resized):
+        crop = member.config.test_crop
+        grid, _ = crops.resized(*image.shape[:2], scale.short_side, truncate=crop.truncate)
+        if grid[0] * grid[1] > _MOST_PIXELS:
+            raise ValueError(f'is {image.shape[0]}x{image.shape[1]}, too long for a dense pass')
+        photograph = self._resized(image, grid, crop, resized)
+        if scale.fit:
+            height, width = scale.fit(*grid)
+            top, left = (grid[0] - height) // 2, (grid[1] - width) // 2
+            photograph = photograph[top : top + height, left : left + width]
+        return [_Item((*key, 'dense', photograph.shape, 1), photograph, np.zeros((1, 2), np.int32), scale.weight)]
+
+    def _resized(self, image, grid, crop, resized):
+        """The photograph in the size of a grid, once for all who want it."""
+        filter = self._filter(crop, image, grid)
+        key = (*grid, filter, image.shape[2])
+        if key not in resized:
+            resized[key] = geometry.resize(image, *grid, filter)
+        return resized[key]
+
+    def _filter(self, crop, image, grid):
+        return crops.filter_of(crop.filter, grid[0] / image.shape[0])
+
+    # On the device
+
+    def _functions_of(self, member):
+        """{(scale, kind): jitted (variables, pixels [M, h, w, C], boxes [M, V, 2]) -> mean scores [M, K]}."""
+        config, protocol = member.config, member.protocol
+        quantity = jax.nn.softmax if protocol.average == 'softmax' else lambda scores: scores
+        statistics = member.statistics
+        preprocess = recipe.preprocessing(config, 0, train=False, statistics=lambda: statistics)
+        over_maps = recipe.preprocessing(_by_channel(config), 0, train=False, statistics=lambda: statistics)
+
+        def scores(variables, images, **reading):
+            """[B, ...] of B images, or of them and their mirror images [2 B, ...]."""
+            if protocol.flip:
+                images = jnp.concatenate([images, images[:, :, ::-1]])
+            return member.model.apply(variables, images, **reading).astype(jnp.float32)
+
+        def mean_of_mirrors(values):
+            return jnp.mean(values.reshape(2 if protocol.flip else 1, -1, *values.shape[1:]), 0)
+
+        def whole(variables, pixels, boxes):
+            images = preprocess({'image': pixels, 'offset': boxes[:, 0]})
+            return mean_of_mirrors(quantity(scores(variables, images)))
+
+        def cropped(variables, canvas, boxes):
+            size = protocol.size
+
+            def cut(image, box):
+                return lax.dynamic_slice(image, (box[0], box[1], 0), (size, size, image.shape[2]))
+
+            views = jax.vmap(lambda image, places: jax.vmap(functools.partial(cut, image))(places))(canvas, boxes)
+            views = views.reshape(-1, *views.shape[2:])
+            images = preprocess({'image': views, 'offset': boxes.reshape(-1, 2)})
+            found = mean_of_mirrors(quantity(scores(variables, images)))
+            return jnp.mean(found.reshape(*boxes.shape[:2], -1), 1)
+
+        def dense(variables, pixels, boxes, scale):
+            images = over_maps({'image': pixels, 'offset': boxes[:, 0]})
+            maps = scores(variables, images, dense=scale.reading)
+            return mean_of_mirrors(REDUCTIONS[scale.reduce](maps, quantity)[0])
+
+        def jitted(function):
+            return jax.jit(function, compiler_options=layers.compiler_options())
+
+        made = {}
+        for place, scale in enumerate(protocol.scales):
+            made[place, 'whole'], made[place, 'crops'] = jitted(whole), jitted(cropped)
+            made[place, 'dense'] = jitted(functools.partial(dense, scale=scale))
+        return made
+
+    def capacity(self, key):
+        """How many images with this key go through at a time."""
+        number, _, kind, _, boxes = key
+        flips = 2 if self.members[number].protocol.flip else 1
+        wanted = self.dense_batch if kind == 'dense' else max(1, self.batch_size // (boxes * flips))
+        return -(-wanted // self.mesh_size) * self.mesh_size
+
+    def run(self, key, items):
+        """The mean scores [number of items, K] of items of one key, on the device."""
+        number, place, kind, *_ = key
+        missing = self.capacity(key) - len(items)
+        pixels = np.stack([item.pixels for item in items] + [np.zeros_like(items[0].pixels)] * missing)
+        boxes = np.stack([item.boxes for item in items] + [np.zeros_like(items[0].boxes)] * missing)
+        self.programs.add((number, place, kind, pixels.shape, boxes.shape))
+        return self._functions[number][place, kind](self.members[number].variables, *self.place((pixels, boxes)))
+
+    def views(self, key):
+        """How many views the mean of an item with this key is of."""
+        number, place, kind, shape, boxes = key
+        member = self.members[number]
+        flips = 2 if member.protocol.flip else 1
+        if kind != 'dense':
+            return boxes * flips
+        return flips * _windows(self, number, place, shape)
+
+    def probabilities(self, examples):
+        """The probabilities of the ensemble for each image.
+
+        Args:
+          examples: of `loader.map_images` with `self.items`.
+
+        Yields:
+          (example, float32 [K]), in the order in which they are done; a broken image comes with None.
+        """
+        groups, flying = collections.defaultdict(list), collections.deque()
+        waiting = {}  # index: [example, items left, sums by member, shares by member]
+
+        def land():
+            key, batch, result = flying.popleft()
+            values = np.asarray(result)
+            for (index, item), value in zip(batch, values, strict=False):
+                entry = waiting[index]
+                share = self.views(key) if item.share is None else item.share
+                entry[1] -= 1
+                entry[2][key[0]] = entry[2][key[0]] + share * value
+                entry[3][key[0]] += share
+                if entry[1] == 0:
+                    del waiting[index]
+                    yield entry[0], self._joined(entry[2], entry[3])
+
+        def launch(key):
+            batch = groups.pop(key)
+            flying.append((key, batch, self.run(key, [item for _, item in batch])))
+            while len(flying) > _IN_FLIGHT:
+                yield from land()
+
+        for example in examples:
+            items = example.pop('made')
+            if items is None:
+                yield example, None
+                continue
+            waiting[example['index']] = [example, len(items), [0.0] * len(self.members), [0.0] * len(self.members)]
+            for item in items:
+                groups[item.key].append((example['index'], item))
+                if len(groups[item.key]) == self.capacity(item.key):
+                    yield from launch(item.key)
+        for key in list(groups):
+            yield from launch(key)
+        while flying:
+            yield from land()
+
+    def _joined(self, sums, shares):
+        """Members' probabilities as one: their weighted mean."""
+        total = 0.0
+        for member, value, share in zip(self.members, sums, shares, strict=True):
+            mean = value / share
+            if member.protocol.average == 'logits':
+                mean = np.exp(mean - mean.max())
+                mean = mean / mean.sum()
+            total = total + member.weight * mean
+        return np.asarray(total / sum(member.weight for member in self.members), np.float32)
+
+
+@functools.lru_cache(maxsize=4096)
+def _windows(scorer, number, place, shape):
+    """The number of views that a dense pass over pixels of this shape averages."""
+    member = scorer.members[number]
+    scale = member.protocol.scales[place]
+    image = jax.ShapeDtypeStruct((1, *shape), 'float32')
+    maps = jax.eval_shape(lambda v, x: member.model.apply(v, x, dense=scale.reading), member.variables, image)
+    counted = []
+
+    def reduce(scores):
+        mean, count = REDUCTIONS[scale.reduce](scores, lambda x: x)
+        counted.append(count)
+        return mean
+
+    jax.eval_shape(reduce, maps)
+    return counted[0]
+
+
+def _on_canvas(photograph):
+    """Zeros at the bottom and right, up to sides that are multiples of _CANVAS."""
+    more = [-side % _CANVAS for side in photograph.shape[:2]]
+    return np.pad(photograph, [(0, more[0]), (0, more[1]), (0, 0)])
+
+
+def _by_channel(config):
+    """A config whose mean image is its mean by channel: what a photograph of any size can be rid of."""
+    if config.normalize != 'mean_image':
+        return config
+    changed = config.copy_and_resolve_references()
+    changed.normalize = 'channel_mean'
+    return changed
+
+
+def check(member):
+    """Raises UserError where a member's network cannot look at images as its protocol does."""
+    for scale in member.protocol.scales:
+        if scale.short_side == 0:
+            continue
+        if not scale.boxes and scale.reading not in (True, *member.model.readings):
+            raise UserError(f'it has no reading {scale.reading!r}')
+        side = member.protocol.size if scale.boxes else scale.short_side
+        if scale.fit:
+            side = min(scale.fit(side, side))
+        image = jax.ShapeDtypeStruct((1, side, side, member.config.channels), 'float32')
+        reading = {} if scale.boxes else {'dense': scale.reading}
+        made = jax.eval_shape(lambda v, x, r=reading: member.model.apply(v, x, **r), member.variables, image)
+        wanted = 2 if scale.boxes else 4
+        if len(made.shape) != wanted or math.prod(made.shape) == 0:
+            raise UserError(f'it makes scores of shape {made.shape} of an image of {side}x{side}')

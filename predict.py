@@ -1,0 +1,47 @@
+"""Says what is in photographs: `python predict.py --checkpoint runs/resnet50 cat.jpg dog.jpg` or a folder of them."""
+
+import command_line  # noqa: I001
+
+import json
+import os
+
+from absl import flags
+
+from errors import UserError
+
+CHECKPOINT = flags.DEFINE_string('checkpoint', None, "A run's workdir, a converted checkpoint, or one checkpoint.")
+STEP = flags.DEFINE_string('step', 'best', "Of a workdir: 'best' by its test error, 'latest', or a step.")
+PROTOCOL = flags.DEFINE_string('protocol', 'single', 'How images are looked at (evaluation/protocols.py).')
+JSON = flags.DEFINE_bool('json', False, 'Print JSON.')
+GRID = flags.DEFINE_string('grid', None, 'Draw the photographs with their bars to this file, .png or .svg.')
+
+
+def main(paths):
+    if not CHECKPOINT.value:
+        raise UserError("no checkpoint: pass --checkpoint DIR, a run's workdir or one checkpoint")
+    if not paths:
+        raise UserError('no images: name files or folders after the flags')
+    if GRID.value and not os.access(os.path.dirname(GRID.value) or '.', os.W_OK):
+        raise UserError(f'{GRID.value} cannot be written: its folder is not there or not writable')
+    config, _ = command_line.load_config()
+    import evaluation
+    from evaluation import prediction
+
+    opened = evaluation.open_checkpoint(config, CHECKPOINT.value, STEP.value, PROTOCOL.value)
+    found = prediction.predict(opened.member, prediction.files(paths))
+    if JSON.value:
+        print(json.dumps(found, indent=2))
+    else:
+        for entry in found:
+            print(entry['file'])
+            for best in entry['best']:
+                print(f'  {best["probability"]:7.4f}  {best["name"]}')
+    if GRID.value:
+        from figures import predictions
+
+        predictions.draw(found, GRID.value, f'{config.architecture}, {opened.where.parent.parent.name}')
+    return 0
+
+
+if __name__ == '__main__':
+    command_line.run(main, positional=True)
