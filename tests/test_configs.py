@@ -537,6 +537,10 @@ def test_the_decade_is_in_its_order_and_each_in_its_small_form():
         member = decade.members[name]
         assert (member.dataset, member.num_classes, member.num_epochs) == ('cifar10', 10, 30)
     assert {load('decade:epochs=2').members[name].num_epochs for name in decade.order} == {2}
+    smallest = load('decade:smallest').members
+    assert (smallest.lenet5.num_epochs, smallest.alexnet.num_epochs, smallest.resnet18.num_epochs) == (0.25, 1.5, 0.5)
+    with pytest.raises(ValueError, match='smallest and epochs= contradict each other'):
+        load('decade:smallest,epochs=2')
 
 
 def test_a_variant_changes_no_other_config():
