@@ -246,7 +246,7 @@ def test_what_one_paper_alone_does():
     assert having('filter_rms', 0.0) == {'zfnet': 0.1, 'zfnet_wide': 0.1}
     assert having('label_smoothing', 0.0) == {'senet154': 0.1}
     assert having('average', 'none') == {'googlenet': 'ema'}
-    assert having('bias_rate', 1.0) == {'googlenet': 2.0}
+    assert having('bias_rate', 1.0) == {'googlenet': 2.0, 'lenet_caffe': 2.0}
     assert having('warmup.learning_rate', 0.0) == {'resnet110': 0.01, 'resnet1202': 0.01}
     assert having('colour.padding_mode', 'zero') == {'wrn_28_10': 'reflect', 'wrn_40_4': 'reflect'}
     assert set(having('init_layers', ())) == {'vgg_b', 'vgg_c', 'vgg_d', 'vgg_e'}
