@@ -265,7 +265,7 @@ def _run(file, path):
                 stack[-2:] = [_Global(*stack[-2:])]
             elif name == 'BINPERSID':
                 stack.append(_storage(stack.pop()))
-            elif name == 'REDUCE':
+            elif name in ('REDUCE', 'NEWOBJ'):
                 arguments = stack.pop()
                 stack.append(_call(stack.pop(), arguments, path))
             elif name == 'BUILD':
