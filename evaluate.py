@@ -30,7 +30,9 @@ SUBMISSION = flags.DEFINE_string('submission', None, "Write ILSVRC's form to thi
 DEVKIT = flags.DEFINE_string('devkit', None, "meta.mat of ILSVRC's devkit: which id is which class.")
 WORST = flags.DEFINE_integer('worst', 0, 'Print so many of the worst classes and of the most confused pairs.')
 RESUME = flags.DEFINE_bool('resume', False, 'Go on with an interrupted evaluation.')
-PARTIAL = flags.DEFINE_string('partial', '', 'Keep what is done in this file, for --resume (default with --output: FILE.partial).')
+PARTIAL = flags.DEFINE_string(
+    'partial', '', 'Keep what is done in this file, for --resume (default with --output: FILE.partial).'
+)
 
 
 def main():
@@ -41,7 +43,7 @@ def main():
             raise UserError(f'{path} cannot be written: its folder is not there or not writable')
     config, _ = command_line.load_config()
     import evaluation
-    from evaluation import report, results, tables
+    from evaluation import report, results
 
     configs = [config, *(evaluation.beside(config, checkpoint) for checkpoint in CHECKPOINT.value[1:])]
     networks = [member.architecture for member in configs]
@@ -65,8 +67,16 @@ def main():
                 'probe image as their passport says'
             )
     if WORST.value:
-        print('worst classes: ' + '; '.join(f'{name} {error:.0f}% of {n}' for _, name, n, error in results.by_class(rows, names)[: WORST.value]))
-        print('most confused: ' + '; '.join(f'{true} for {said} {n}' for true, said, n in results.confusions(rows, names)[: WORST.value]))
+        print(
+            'worst classes: '
+            + '; '.join(
+                f'{name} {error:.0f}% of {n}' for _, name, n, error in results.by_class(rows, names)[: WORST.value]
+            )
+        )
+        print(
+            'most confused: '
+            + '; '.join(f'{true} for {said} {n}' for true, said, n in results.confusions(rows, names)[: WORST.value])
+        )
     if PREDICTIONS.value:
         results.write_predictions(PREDICTIONS.value, rows, names)
         print(f'predictions: {PREDICTIONS.value}')
@@ -83,7 +93,9 @@ def open_all(configs, named):
     import evaluation
 
     if len(named) not in (1, len(configs)):
-        raise UserError(f'{len(named)} protocols for {len(configs)} checkpoints: pass --protocol once, or once for each')
+        raise UserError(
+            f'{len(named)} protocols for {len(configs)} checkpoints: pass --protocol once, or once for each'
+        )
     try:
         weights = [float(weight) for weight in WEIGHTS.value] or [1.0] * len(configs)
     except ValueError:
@@ -104,7 +116,9 @@ def run(config, opened, partial, data):
 
     total = len(recipe.open_split(config, config.test_split, any_classes=True))
     with progress.bar(f'evaluating on {data}', total) as advance:
-        return evaluation.evaluate(config, *opened, labels=LABELS.value, partial=partial, resume=RESUME.value, progress=advance)
+        return evaluation.evaluate(
+            config, *opened, labels=LABELS.value, partial=partial, resume=RESUME.value, progress=advance
+        )
 
 
 def run_table(configs):
@@ -112,7 +126,12 @@ def run_table(configs):
     from evaluation import tables
 
     members = [
-        (checkpoint, config.architecture, config.crop.short_side if config.crop.kind == 'random' else None, config.architecture_options)
+        (
+            checkpoint,
+            config.architecture,
+            config.crop.short_side if config.crop.kind == 'random' else None,
+            config.architecture_options,
+        )
         for checkpoint, config in zip(CHECKPOINT.value, configs, strict=True)
     ]
     import evaluation
@@ -123,7 +142,9 @@ def run_table(configs):
             done.append((row, None))
             continue
         opened = [
-            evaluation.open_checkpoint(configs[n], CHECKPOINT.value[n], STEP.value, row.protocol, AVERAGE.value, TRIM.value)
+            evaluation.open_checkpoint(
+                configs[n], CHECKPOINT.value[n], STEP.value, row.protocol, AVERAGE.value, TRIM.value
+            )
             for n in numbers
         ]
         done.append((row, run(configs[0], opened, '', row.protocol)[0]))
@@ -138,7 +159,9 @@ def ilsvrc_ids():
     from input_pipeline import labels
 
     if not DEVKIT.value:
-        raise UserError("--submission needs --devkit FILE, meta.mat of ILSVRC's devkit, which says which id is which class")
+        raise UserError(
+            "--submission needs --devkit FILE, meta.mat of ILSVRC's devkit, which says which id is which class"
+        )
     order = labels.devkit_order(DEVKIT.value)
     return {place: order.index(wnid) + 1 for place, wnid in enumerate(sorted(order))}
 

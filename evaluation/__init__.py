@@ -187,7 +187,11 @@ def _protocol(config, name, average, trimmed):
     if name == 'single' and crop.kind == 'center' and not crop.warp:
         for known in ('single_224', f'single_{size}_square', f'single_{size}_of_{crop.short_side[0]}'):
             scale = protocols.create(known).scales[0]
-            if (scale.short_side, scale.square, protocols.create(known).size) == (crop.short_side[0], crop.square, size):
+            if (scale.short_side, scale.square, protocols.create(known).size) == (
+                crop.short_side[0],
+                crop.square,
+                size,
+            ):
                 made = made._replace(name=known, what=protocols.create(known).what)
                 break
     elif name == 'single' and config.dataset in ('cifar10', 'mnist') and crop.kind == 'none':

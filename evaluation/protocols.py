@@ -108,9 +108,12 @@ def _named(name, scales, size=224, flip=True, average='softmax', what=''):
     return Protocol(name, scales, size, flip, average, what)
 
 
+def _sized(name, size):
+    return name if size == 224 else f'{name}:{size}'
+
+
 def _ten(name, boxes, size, what, square, average='softmax'):
-    name = name if size == 224 else f'{name}:{size}'
-    return _named(name, _crops(boxes, 256, square=square), size, average=average, what=what)
+    return _named(_sized(name, size), _crops(boxes, 256, square=square), size, average=average, what=what)
 
 
 def _overfeat(kind, scales, reading):
@@ -161,7 +164,7 @@ PROTOCOLS = {  # name: numbers after the colon -> protocol; the default numbers
     ),
     'googlenet_144': (
         lambda n: _named(
-            'googlenet_144',
+            _sized('googlenet_144', n[0]),
             _crops(views.of_googlenet, 256, 288, 320, 352),
             n[0],
             what='4 scales, 3 squares, 6 views, mirrored',

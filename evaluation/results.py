@@ -129,7 +129,7 @@ def write_submission(path, rows, ids):
             file.write(' '.join(str(ids[label]) for label in r.classes) + '\n')
 
 
-class _whole:  # noqa: N801
+class _whole:
     """A file that is there whole or not at all: open(...) in a `with`."""
 
     def __init__(self, path):

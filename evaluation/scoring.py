@@ -17,7 +17,7 @@ from jax import lax
 
 from architectures import layers
 from errors import UserError
-from evaluation.protocols import Protocol, Scale
+from evaluation.protocols import Protocol
 from input_pipeline import crops, geometry, loader, recipe
 
 _CANVAS = 128  # pixels that the sides of a canvas are multiples of

@@ -48,16 +48,23 @@ def _is(member, network, row):
 
 def lines(name, done):
     """The table as text: [(row, result or None)] of `plan`'s rows."""
-    found = [f'| {published.TABLES[name][0].table} | protocol | published | here | images |', '| --- | --- | ---: | ---: | ---: |']
+    found = [
+        f'| {published.TABLES[name][0].table} | protocol | published | here | images |',
+        '| --- | --- | ---: | ---: | ---: |',
+    ]
     for row, result in done:
         network = ' + '.join(row.networks) if len(set(row.networks)) > 1 else row.networks[0]
         network += f' x {len(row.networks)}' if len(row.networks) > 1 and len(set(row.networks)) == 1 else ''
         if row.trained:
             network += f', S = {"-".join(map(str, dict.fromkeys(row.trained)))}'
         network += f', {row.note}' if row.note else ''
-        here, images = ('no checkpoint given', '') if result is None else (
-            f'{result["top1_error"]:.2f}/{result["top5_error"]:.2f}',
-            f'{result["num_examples"]:,}',
+        here, images = (
+            ('no checkpoint given', '')
+            if result is None
+            else (
+                f'{result["top1_error"]:.2f}/{result["top5_error"]:.2f}',
+                f'{result["num_examples"]:,}',
+            )
         )
         found.append(f'| {network} | {row.protocol} | {row.errors} | {here} | {images} |')
     return found

@@ -3,7 +3,8 @@
 import math
 import textwrap
 
-import matplotlib.pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
 BLUE, ORANGE = '#0072B2', '#D55E00'  # told apart by everybody
@@ -22,14 +23,16 @@ def draw(found, path, title, columns=4):
     """
     columns = min(columns, len(found))
     rows = math.ceil(len(found) / columns)
-    figure, axes = plt.subplots(
-        2 * rows, columns, figsize=(3.2 * columns, 4.2 * rows), height_ratios=[3, 2] * rows, squeeze=False,
-        layout='constrained',
-    )  # fmt: skip
+    figure = Figure(figsize=(3.2 * columns, 4.2 * rows), layout='constrained')
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2 * rows, columns, height_ratios=[3, 2] * rows, squeeze=False)
     for axis in axes.ravel():
         axis.axis('off')
     for number, entry in enumerate(found):
-        picture, bars = axes[2 * (number // columns)][number % columns], axes[2 * (number // columns) + 1][number % columns]
+        picture, bars = (
+            axes[2 * (number // columns)][number % columns],
+            axes[2 * (number // columns) + 1][number % columns],
+        )
         with Image.open(entry['file']) as image:
             picture.imshow(image.convert('RGB'))
         picture.set_title(entry.get('label', ''), fontsize=11)
@@ -42,4 +45,3 @@ def draw(found, path, title, columns=4):
         bars.set_xlim(0, 1)
     figure.suptitle(title)
     figure.savefig(path, dpi=100, metadata={'Software': None} if str(path).endswith('.png') else {'Date': None})
-    plt.close(figure)

@@ -1,0 +1,385 @@
+"""The evaluator against naive loops that are written here, and against itself."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import architectures
+import evaluation
+from configs import base, imagenet
+from errors import UserError
+from evaluation import label_sets, prediction, protocols, results, scoring
+from input_pipeline import colour, geometry, loader
+from input_pipeline.example import Example
+
+RNG = np.random.default_rng(0)
+MEAN = np.array(colour.MEANS['caffe'], np.float32)
+
+
+def photographs(sizes):
+    """Random photographs of these (height, width), smooth enough to be resized."""
+    small = [RNG.integers(0, 256, (12, 12, 3), np.uint8) for _ in sizes]
+    return [
+        np.asarray(Image.fromarray(x).resize(size[::-1], Image.Resampling.BICUBIC))
+        for x, size in zip(small, sizes, strict=True)
+    ]
+
+
+SIZES = [(375, 500), (500, 375), (256, 256), (300, 900), (375, 500)]
+PHOTOGRAPHS = photographs(SIZES)
+
+
+class Photographs:
+    """A source of images in memory, of many sizes; a string stands for bytes that are no image."""
+
+    def __init__(self, images, num_classes=10):
+        self.images, self.name, self.notes = images, 'photographs', []
+        self.class_names = tuple(map(str, range(num_classes)))
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        image = self.images[index]
+        return Example(image.encode() if isinstance(image, str) else image, index % 10, f'{index}.jpg')
+
+
+def config_of(name, size=224, **options):
+    config = imagenet.get_config()
+    config.architecture, config.image_size, config.num_classes = name, size, 10
+    config.architecture_options.update(options)
+    config.normalize, config.mean = 'constant', 'caffe'
+    config.test_crop.short_side = (max(256, size), max(256, size))
+    return config
+
+
+@functools.cache
+def network(name, size, **options):
+    model = architectures.create(name, num_classes=10, **options)
+    variables = jax.device_get(architectures.initialise(model, 0, (size, size, 3)))
+    # Logits of random weights hardly differ; with these the probabilities do.
+    last = list(variables['params'])[-1]
+    return model, variables, last
+
+
+def member_of(name, protocol, size=224, **options):
+    model, variables, _ = network(name, size, **options)
+    return scoring.Member(model, variables, config_of(name, size, **options), protocols.create(protocol), {})
+
+
+def scored(members, images=PHOTOGRAPHS, batch_size=64, dense_batch=1):
+    """{example: probabilities} by the evaluator."""
+    scorer = scoring.Scorer(members, 1, batch_size, jax.device_put, dense_batch)
+    examples = loader.map_images(Photographs(images), scorer.items, threads=2)
+    return {example['index']: found for example, found in scorer.probabilities(examples)}
+
+
+# Naive loops
+
+
+def softmax(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def logits(member, image, **reading):
+    """Of one uint8 image."""
+    x = (image.astype(np.float32) - MEAN)[None]
+    return np.asarray(member.model.apply(member.variables, x, **reading))[0]
+
+
+def naive_crops(member, image):
+    """Mean of the soft-maxes (or of logits) of every crop and its mirror image, one by one."""
+    total = []
+    for scale in member.protocol.scales:
+        if scale.boxes is None:
+            continue
+        size = member.protocol.size
+        height, width = geometry.short_side_size(*image.shape[:2], scale.short_side)
+        resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+        if scale.square:
+            top, left = (height - scale.short_side) // 2, (width - scale.short_side) // 2
+            resized = resized[top : top + scale.short_side, left : left + scale.short_side]
+        for top, left, side in scale.boxes(*resized.shape[:2], size):
+            crop = resized[top : top + side, left : left + side]
+            if side != size:
+                crop = np.asarray(Image.fromarray(crop).resize((size, size), Image.Resampling.BILINEAR))
+            for view in (crop, crop[:, ::-1]) if member.protocol.flip else (crop,):
+                scores = logits(member, view)
+                total.append(softmax(scores) if member.protocol.average == 'softmax' else scores)
+    mean = np.mean(total, 0)
+    return mean if member.protocol.average == 'softmax' else softmax(mean)
+
+
+def naive_dense(member, image):
+    """Each scale and its mirror image by itself; a mean over them."""
+    total = []
+    for scale in member.protocol.scales:
+        if scale.boxes is not None:
+            continue
+        height, width = geometry.short_side_size(*image.shape[:2], scale.short_side)
+        resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+        if scale.fit:
+            tall, wide = scale.fit(height, width)
+            top, left = (height - tall) // 2, (width - wide) // 2
+            resized = resized[top : top + tall, left : left + wide]
+        for view in (resized, resized[:, ::-1]):
+            maps = logits(member, view, dense=scale.reading)
+            flat = maps.reshape(-1, maps.shape[-1])
+            total.append(
+                {
+                    'space_first': lambda m=flat: softmax(m.mean(0)),
+                    'softmax_first': lambda m=flat: softmax(m).mean(0),
+                    'max': lambda m=flat: softmax(m).max(0),
+                }[scale.reduce]()
+            )
+    return np.mean(total, 0)
+
+
+@pytest.mark.parametrize(
+    'name, protocol',
+    [
+        ('resnet20', 'ten_crop_square:32'),
+        ('resnet20', 'ten_crop_full:32'),
+        ('resnet20', 'ten_crop_full_logits:32'),
+        ('resnet20', 'ten_crop_cross:32'),
+        ('resnet20', 'single_32'),
+    ],
+)
+def test_crops_are_those_of_a_loop_over_them(name, protocol):
+    member = member_of(name, protocol, 32)
+    found = scored([member])
+    for number, image in enumerate(PHOTOGRAPHS):
+        np.testing.assert_allclose(found[number], naive_crops(member, image), atol=1e-5)
+
+
+def test_the_144_views_of_googlenet():
+    member = member_of('resnet20', 'googlenet_144:32', 32)
+    found = scored([member], PHOTOGRAPHS[:2])
+    for number in range(2):
+        np.testing.assert_allclose(found[number], naive_crops(member, PHOTOGRAPHS[number]), atol=1e-5)
+
+
+def test_the_grids_dense_passes_and_their_mean():
+    images = PHOTOGRAPHS[:2]
+    dense, crop, both = (member_of('alexnet_owt', f'vgg_{kind}:256') for kind in ('dense', 'multicrop', 'both'))
+    found = [scored([member], images) for member in (dense, crop, both)]
+    for number, image in enumerate(images):
+        expected = naive_dense(dense, image), naive_crops(crop, image)
+        np.testing.assert_allclose(found[0][number], expected[0], atol=1e-5)
+        np.testing.assert_allclose(found[1][number], expected[1], atol=1e-5)
+        np.testing.assert_allclose(found[2][number], np.mean(expected, 0), atol=1e-5)
+
+
+def test_residual_networks_as_fully_convolutional_ones():
+    member = member_of('resnet18', 'resnet_fcn:224,256')
+    found = scored([member], PHOTOGRAPHS[:2])
+    for number in range(2):
+        np.testing.assert_allclose(found[number], naive_dense(member, PHOTOGRAPHS[number]), atol=1e-5)
+
+
+def test_overfeats_fine_stride_is_nine_pools_one_pixel_apart():
+    """The map of scores, each cell by itself: the network on the image moved by 12 pixels for one of the last pool."""
+    model, variables, _ = network('overfeat_accurate', 221)
+    image = RNG.normal(size=(1, 317, 317, 3)).astype(np.float32)
+    fine = np.asarray(model.apply(variables, image, dense='fine'))
+    coarse = np.asarray(model.apply(variables, image, dense=True))
+    assert fine.shape == (1, 9, 9, 10) and coarse.shape == (1, 3, 3, 10)
+    np.testing.assert_allclose(fine[:, ::3, ::3], coarse, atol=1e-4 * np.abs(coarse).max())
+    ordinary = np.asarray(model.apply(variables, image[:, :221, :221]))
+    alone = np.asarray(model.apply(variables, image[:, :221, :221], dense=True))[:, 0, 0]
+    np.testing.assert_allclose(alone, ordinary, atol=1e-4 * np.abs(ordinary).max())
+
+
+def test_interleaving_is_the_inverse_of_pooling_at_offsets():
+    from architectures import layers
+
+    x = RNG.normal(size=(2, 8, 11, 3)).astype(np.float32)
+    pooled = layers.max_pool_at_offsets(x, 3)
+    assert pooled.shape == (18, 2, 3, 3)
+    joined = np.asarray(layers.interleave(pooled, 3))
+    for row in range(6):
+        for column in range(9):
+            window = x[:, row : row + 3, column : column + 3]
+            np.testing.assert_array_equal(joined[:, row, column], window.max((1, 2)))
+
+
+def test_ensembles_are_means_of_probabilities():
+    first, second = member_of('resnet20', 'single_32', 32), member_of('resnet32', 'ten_crop_full:32', 32)
+    each = [scored([member]) for member in (first, second)]
+    together = scored([first._replace(weight=2.0), second])
+    for number in range(len(PHOTOGRAPHS)):
+        expected = (2 * each[0][number] + each[1][number]) / 3
+        np.testing.assert_allclose(together[number], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize('batch_size', [1, 7, 128])
+def test_results_do_not_depend_on_the_batch(batch_size):
+    member = member_of('resnet20', 'ten_crop_full:32', 32)
+    expected, found = scored([member]), scored([member], batch_size=batch_size)
+    assert sorted(found) == list(range(len(PHOTOGRAPHS)))
+    for number in expected:
+        np.testing.assert_allclose(found[number], expected[number], atol=1e-6)
+
+
+def test_dense_batches_do_not_change_the_answer():
+    member = member_of('resnet20', 'resnet_fcn:40,64', 32)
+    expected, found = scored([member]), scored([member], dense_batch=3)
+    for number in expected:
+        np.testing.assert_allclose(found[number], expected[number], atol=1e-6)
+
+
+def test_sizes_are_compiled_once_and_few_for_crops():
+    images = photographs([(300 + 7 * number, 400 + 11 * number) for number in range(20)])
+    scorer = scoring.Scorer([member_of('resnet20', 'ten_crop_full:32', 32)], 1, 64, jax.device_put)
+    list(scorer.probabilities(loader.map_images(Photographs(images), scorer.items)))
+    assert len(scorer.programs) <= 2
+
+
+# Rows and what they add up to
+
+
+def test_ranks_and_ties():
+    probabilities = np.array([0.1, 0.4, 0.4, 0.05, 0.05], np.float32)
+    assert results.row(0, 'a', 1, probabilities).rank == 1  # a tie counts against the network
+    assert results.row(0, 'a', 0, probabilities).rank == 2
+    assert results.row(0, 'a', 1, probabilities).classes == (1, 2, 0, 3, 4)
+    assert results.row(0, 'a', 0, probabilities, accepted=(0, 1)).rank == 1
+    assert not results.row(0, 'a', 0, probabilities, accepted=()).counts
+    assert results.row(0, 'a', 1, np.array([np.nan, 0.5])).rank >= 1
+
+
+def test_what_rows_add_up_to():
+    vectors = [np.eye(10, dtype=np.float32)[k] for k in (0, 1, 5)]
+    rows = [results.row(k, str(k), k, vector) for k, vector in enumerate(vectors)] + [results.row(3, '3', 3, None)]
+    found = results.summary(rows)
+    assert (found['num_examples'], found['wrong_top1'], found['bad_images']) == (4, 2, 1)
+    assert found['top1_error'] == 50
+    low, high = found['top1_interval']
+    assert low == pytest.approx(15.0, abs=0.1) and high == pytest.approx(85.0, abs=0.1)  # Wilson's of 2 in 4
+    names = tuple(map(str, range(10)))
+    assert results.confusions(rows, names) == [('2', '5', 1)]
+    assert results.by_class(rows, names)[0] == (2, '2', 1, 100.0)
+
+
+def test_predictions_and_submission(tmp_path):
+    rows = [results.row(k, f'{9 - k}.jpg', 0, np.arange(10, dtype=np.float32) / 45) for k in range(2)]
+    names = tuple('abcdefghij')
+    results.write_predictions(tmp_path / 'p.csv', rows, names)
+    lines = (tmp_path / 'p.csv').read_text().splitlines()
+    assert lines[0].startswith('file,label,class1,name1,probability1') and lines[1].startswith(
+        '9.jpg,0,9,j,0.200000,8,i,'
+    )
+    results.write_submission(tmp_path / 's.txt', rows, {k: 10 * k for k in range(10)})
+    assert (tmp_path / 's.txt').read_text() == '90 80 70 60 50\n' * 2
+
+
+# Label sets
+
+
+class Named:
+    def __init__(self, names):
+        self.class_names, self.name = names, 'folder'
+
+    def __len__(self):
+        return 3
+
+
+def test_the_lists_of_imagenet_a_and_r():
+    assert len(label_sets.IMAGENET_A) == len(set(label_sets.IMAGENET_A)) == 200
+    assert len(label_sets.IMAGENET_R) == len(set(label_sets.IMAGENET_R)) == 200
+    assert len(set(label_sets.IMAGENET_A) & set(label_sets.IMAGENET_R)) == 86
+    assert (label_sets.IMAGENET_A[0], label_sets.IMAGENET_A[-1]) == (6, 988)
+    assert (label_sets.IMAGENET_R[0], label_sets.IMAGENET_R[-1]) == (1, 988)
+
+
+def test_label_sets(tmp_path):
+    names = tuple(sorted(map(str, range(1000))))  # 0, 1, 10, 100, 101, ...
+    chosen = label_sets.create('imagenet_v2', Named(names), 1000)
+    assert chosen.label(names.index('10')) == 10
+    some = label_sets.create('imagenet_a', Named(tuple(map(str, range(200)))), 1000)
+    picked = label_sets.chosen(np.arange(1000, dtype=np.float32), some.classes)
+    assert (
+        picked.shape == (200,) and picked.sum() == pytest.approx(1) and picked[0] / picked[1] == pytest.approx(6 / 11)
+    )
+    (tmp_path / 'real.json').write_text('[[1, 2], [], [3]]')
+    real = label_sets.create(f'real={tmp_path}/real.json', Named(('x',) * 1000), 1000)
+    assert [real.accepted(k) for k in range(3)] == [(1, 2), (), (3,)]
+    for text, says in (
+        ('imagenet_b', 'no labels .imagenet_b.'),
+        ('real=nowhere', 'cannot be read'),
+        ('', 'has 3 classes'),
+    ):
+        with pytest.raises(UserError, match=says):
+            label_sets.create(text, Named(('a', 'b', 'c')), 1000)
+
+
+# Interrupted evaluations
+
+
+def test_an_interrupted_evaluation_goes_on(tmp_path):
+    path, rows = tmp_path / 'x.partial', [results.row(k, str(k), 0, np.full(10, 0.1)) for k in range(3)]
+    with pytest.raises(KeyboardInterrupt), results.Partial(path, {'data': 'a'}, False) as kept:
+        for row in rows[:2]:
+            kept.add(row)
+        raise KeyboardInterrupt
+    with open(path, 'a') as file:
+        file.write('[2, "2"')  # killed in the middle of a line
+    with pytest.raises(UserError, match='pass --resume to go on with it'):
+        results.Partial(path, {'data': 'a'}, False)
+    with pytest.raises(UserError, match="data was 'a' and is 'b'"):
+        results.Partial(path, {'data': 'b'}, True)
+    with results.Partial(path, {'data': 'a'}, True) as kept:
+        assert kept.rows == rows[:2]
+        kept.add(rows[2])
+        assert kept.rows == rows
+    assert not path.exists()
+
+
+# Broken images, wrong protocols
+
+
+def test_a_broken_image_counts_as_wrong():
+    member = member_of('resnet20', 'single_32', 32)
+    scorer = scoring.Scorer([member], 1, 4, jax.device_put)
+    examples = loader.map_images(Photographs([PHOTOGRAPHS[0], 'not an image']), scorer.items, on_bad_image='skip')
+    rows = [results.row(e['index'], e['name'], e['label'], found) for e, found in scorer.probabilities(examples)]
+    assert sorted(row.rank for row in rows)[0] == -1 and results.summary(rows)['bad_images'] == 1
+    with pytest.raises(UserError, match='1.jpg'):
+        list(loader.map_images(Photographs([PHOTOGRAPHS[0], 'not an image']), scorer.items))
+
+
+@pytest.mark.parametrize(
+    'name, size, protocol, says',
+    [
+        ('alexnet', 227, 'single_320', 'single_320 does not fit alexnet .*; these do: single, .*vgg_dense'),
+        ('vgg_a', 224, 'overfeat_fine:1', "it has no reading 'fine'"),
+        ('alexnet', 227, 'vgg_dense:64', 'vgg_dense:64 does not fit alexnet'),
+    ],
+)
+def test_a_protocol_that_does_not_fit_says_which_do(name, size, protocol, says):
+    model = architectures.create(name, num_classes=10)
+    variables = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), 'float32'))
+    member = scoring.Member(model, variables, config_of(name, size), protocols.create(protocol), {})
+    with pytest.raises(UserError, match=says):
+        evaluation._check_fits(member)
+
+
+# Predictions
+
+
+def test_files(tmp_path):
+    for name in ('b.png', 'a.jpg', 'notes.txt'):
+        (tmp_path / name).write_bytes(b'')
+    assert prediction.files([str(tmp_path)]) == [str(tmp_path / 'a.jpg'), str(tmp_path / 'b.png')]
+    with pytest.raises(UserError, match='is not there'):
+        prediction.files([str(tmp_path / 'none.jpg')])
+
+
+def test_class_names():
+    names = prediction.class_names(imagenet.get_config())
+    assert len(names) == 1000 and names[0].startswith('tench') and names[999].startswith('toilet tissue')
+    assert prediction.class_names(base.get_config())[9] == '9'
