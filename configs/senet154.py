@@ -5,8 +5,9 @@
 Published: top-1 18.68, top-5 4.47 (table 8; ImageNet validation, one crop); one crop of 320: 17.28, 3.79.
 
 The recipe of se_resnet50.py with the appendix's batches of 2048 on 64 GPUs, rate of 1.0 and label smoothing, whose 0.1
-is Inception-v3's. Length and drops are unsaid: as there. The paper freezes batch norm in the last epochs, without telling
-how many: here a second command, `senet154.py:frozen --config.init_from=DIR`, goes on with five by the running statistics.
+is Inception-v3's. Length and drops are unsaid: as there. The paper freezes batch norm in the last epochs, without
+telling how many: here a second command, `senet154.py:frozen --config.init_from=DIR`, goes on for five by the running
+statistics.
 
 Variants: those of configs/variants.py and `frozen`.
 

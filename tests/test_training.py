@@ -81,14 +81,12 @@ def test_polynomial_and_cosine_end_at_zero():
 
 
 def test_caffes_inv_is_its_formula_a_step():
-    """Its LeNet: 0.01 (1 + 0.0001 step)^-0.75, batches of 64 of 60,000 images."""
+    """Its LeNet: 0.01 (1 + 0.0001 k)^-0.75, batches of 64 of 60,000 images."""
     config = lenet_caffe.get_config()
-    schedule = schedules.create(
-        config.schedule, (), config.learning_rate, 1.0, config.decay_every, config.decay_power, config.num_epochs, 60_000,
-        64,
-    )  # fmt: skip
-    for step in (0, 1, 5_000, 9_999):
-        np.testing.assert_allclose(schedule(step), 0.01 * (1 + 0.0001 * step) ** -0.75, rtol=1e-5)
+    epochs = config.num_epochs
+    rate = schedules.create('inverse', (), config.learning_rate, 1, epochs, config.decay_power, epochs, 60_000, 64)
+    for k in (0, 1, 5_000, 9_999):
+        np.testing.assert_allclose(rate(k), 0.01 * (1 + 0.0001 * k) ** -0.75, rtol=1e-5)
 
 
 def test_a_schedule_goes_on_from_the_examples_that_were_seen():

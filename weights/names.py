@@ -1,7 +1,7 @@
 """Other people's names for our layers, a family at a time.
 
 A table is a function from the path of one of our layers, as in ('conv2_x', 'block1', 'conv1'), to their name of it.
-Ours are the papers' (`architectures/`). How a layer's tensors are called below its name, and laid out, is `layout.py`'s.
+Ours are the papers' (`architectures/`). What a layer's tensors are called, and how they lie, is `layout.py`'s.
 """
 
 from architectures.resnet import DEPTHS

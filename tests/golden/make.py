@@ -30,8 +30,8 @@ from weights import layout, names
 torchvision = peers.torchvision()  # before timm, which imports it
 import timm  # noqa: E402
 
-# Their names for our layers are the project's (`weights/names.py`), but for pre-activated networks, whose weights nobody
-# exchanges; here is a table from our activations to the modules that put them out.
+# Their names for our layers are the project's (`weights/names.py`), but for pre-activated networks, whose weights none
+# publishes; here is a table from our activations to the modules that put them out.
 
 ALEXNET = {
     **{'conv1': 'features.1', 'pool1': 'features.2', 'conv2': 'features.4', 'pool2': 'features.5'},
