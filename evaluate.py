@@ -1,6 +1,6 @@
 """Tests a checkpoint: `python evaluate.py --checkpoint runs/lenet5`; several are an ensemble.
 
-The config is the one that lies with the (first) checkpoint, or --config's; --config.KEY=VALUE overrides a key of either.
+The config is the one that lies with the first checkpoint, or --config's; --config.KEY=VALUE overrides a key of either.
 """
 
 import command_line  # noqa: I001

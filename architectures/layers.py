@@ -227,7 +227,7 @@ def spatial_pyramid(x, levels, side):
 
 
 def whole_pyramid(x, levels):
-    """Spatial pyramid pooling of a whole map of any size (He et al. 2014, section 2.3): its bins are as large as it takes.
+    """Spatial pyramid pooling of a whole map of any size (He et al. 2014, section 2.3), its bins as large as it takes.
 
     Args:
       x: [B, H, W, C], no side smaller than the finest level.

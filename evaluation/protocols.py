@@ -1,9 +1,9 @@
-"""The papers' test protocols, by name. A protocol is data: scales, what is looked at of each, and how scores are averaged.
+"""The papers' test protocols, by name. A protocol is data: scales, what is looked at of each, how scores are averaged.
 
 | name | what | paper |
 | --- | --- | --- |
 | `single` | each image once, as the config's `test_crop` says | |
-| `single_224`, `single_SIZE` | the middle crop of the short side 256, or of SIZE where that is larger | |
+| `single_SIZE` | the middle crop of the short side 256, or of SIZE where that is larger | |
 | `single_SIZE_square` | of the middle square of side 256 | AlexNet's centre |
 | `single_SIZE_of_SIDE` | of the short side SIDE | `single_299_of_352`: Inception-ResNet |
 | `ten_crop_square` | corners and middle of the 256 square, and their mirror images | AlexNet, ZFNet |
@@ -14,7 +14,7 @@
 | `vgg_dense:Q,...` | the whole photograph, scores averaged over space, then softmax | VGG, table 3 and 4 |
 | `vgg_multicrop:Q,...` | 5x5 crops a scale, mirror images | VGG, table 5 |
 | `vgg_both:Q,...` | the mean of the two | VGG, table 5 |
-| `overfeat_coarse:SCALES`, `overfeat_fine:SCALES` | scales 1 to 6; the largest softmax of each class over space | OverFeat, table 2 |
+| `overfeat_coarse:1,...`, `overfeat_fine:1,...` | scales 1 to 6; a class's largest softmax over space | OverFeat |
 | `spp_96`, `spp_98` | 9 windows of the last map at 6 scales; and the whole map | SPP-net |
 | `prelu_dense:S,...` | every window of the last map | PReLU-net, table 4 |
 | `resnet_fcn:S,...` | every 7x7 window of the last map | ResNet, table 4 |

@@ -1,7 +1,7 @@
 """Which boxes of a photograph a paper looked at, as data: (top, left, side) in the pixels of the resized photograph.
 
-Each function takes its height and width, and the side of a crop. Where `side` of a box is not the crop's, what is in the
-box is resized to it.
+Each function takes its height and width, and the side of a crop. Where `side` of a box is not the crop's, what is in
+the box is resized to it.
 """
 
 
