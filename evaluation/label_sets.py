@@ -61,7 +61,7 @@ def create(text, source, num_classes):
 
     Args:
       text: '' for the source's own labels, 'imagenet_v2' (folders called 0 to 999: the text order of their names is not
-        the classes'), 'imagenet_a', 'imagenet_r' (folders of 200 WordNet ids), or 'real=FILE', ReaL's real.json: several
+        the classes'), 'imagenet_a', 'imagenet_r' (folders of 200 WordNet ids), or 'real=FILE', ReaL's real.json: some
         right classes an image, in the order of file names; images without any are left out.
       source: of `input_pipeline.sources`.
       num_classes: of the network.

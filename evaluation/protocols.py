@@ -233,7 +233,8 @@ def create(text, trimmed=False):
     Raises:
       UserError: no such protocol, or numbers that it does not take.
     """
-    name, _, numbers = ALIASES.get(text, text).partition(':')
+    name, _, numbers = text.partition(':')
+    name = ALIASES.get(name, name)
     try:
         numbers = tuple(int(number) for number in numbers.split(',')) if numbers else ()
     except ValueError:

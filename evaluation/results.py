@@ -1,6 +1,7 @@
 """From a vector of probabilities an image to errors: a row an image, and what rows add up to."""
 
 import collections
+import contextlib
 import csv
 import json
 import math
@@ -129,22 +130,17 @@ def write_submission(path, rows, ids):
             file.write(' '.join(str(ids[label]) for label in r.classes) + '\n')
 
 
-class _whole:
-    """A file that is there whole or not at all: open(...) in a `with`."""
-
-    def __init__(self, path):
-        self.path, self.temporary = path, f'{path}.partial'
-
-    def __enter__(self):
-        self.file = open(self.temporary, 'w', newline='')
-        return self.file
-
-    def __exit__(self, kind, error, trace):
-        self.file.close()
-        if kind is None:
-            os.replace(self.temporary, self.path)
-        else:
-            os.unlink(self.temporary)
+@contextlib.contextmanager
+def _whole(path):
+    """A file to write, which is there whole or not at all."""
+    temporary = f'{path}.partial'
+    try:
+        with open(temporary, 'w', newline='') as file:
+            yield file
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
 
 
 class Partial:
@@ -160,7 +156,7 @@ class Partial:
             raise UserError(f'{path} holds an interrupted evaluation: pass --resume to go on with it, or remove it')
         if there:
             self.rows = self._read()
-        self.file = open(path, 'a')
+        self.file = open(path, 'a')  # noqa: SIM115  (closed by `__exit__`)
         if not there:
             self._write(what)
 
