@@ -41,7 +41,7 @@ def stepping(model, **options):
         **{'rate': lambda step, controller: 0.01, **options},
     }
     averaged = options.get('average_weight') is not None
-    made = functools.partial(state.create, model, OPTIMIZER, (32, 32, 1), 0, averaged=averaged)
+    made = functools.partial(state.create, model, values['optimizer'], (32, 32, 1), 0, averaged=averaged)
     return jax.jit(made)(), jax.jit(functools.partial(step.train_step, **values))
 
 

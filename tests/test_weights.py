@@ -177,7 +177,7 @@ def small(arch='resnet20'):
 def test_missing_left_over_and_misshapen_tensors_are_named():
     tensors = small()
     missing = {name: value for name, value in tensors.items() if not name.startswith('layer1.0')}
-    with pytest.raises(UserError, match=r'it lacks layer1.0.bn1.bias, .* and 6 more'):
+    with pytest.raises(UserError, match=r'it lacks layer1.0.conv1.weight, layer1.0.bn1.bias, .* and 6 more'):
         convert.convert(missing, 'resnet20')
     with pytest.raises(UserError, match='it has what is no part of it: extra'):
         convert.convert(tensors | {'extra': np.zeros(3)}, 'resnet20')

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-import shutil
+import tempfile
 from pathlib import Path
 
 import jax
@@ -35,26 +35,25 @@ def convert_file(source, arch, out, by='', keep_bgr=False, mean='', licence=''):
     Raises:
       UserError: a file that is not these weights; a folder that is not empty.
     """
-    weights = files.read(source)
-    converted = convert.convert(weights.tensors, arch, by, keep_bgr)
-    config = config_of(arch, converted)
-    measured = {}
-    if mean:
-        measured = {'mean_image': np.ascontiguousarray(caffe_file.read_mean(mean)[..., ::-1])}
-        config.normalize = 'mean_image'
-        config.colour.mean_under_crop = config.test_crop.warp  # else crops lie elsewhere than in Caffe's 256x256
-    told = {
-        **{'file': Path(source).name, 'sha256': files.sha256(source), 'kind': weights.kind},
-        **{'release': converted.release.by, 'name': converted.release.theirs, 'metadata': weights.metadata},
-    }
-    licence = licence or weights.metadata.get('license') or None
-    notes = [*weights.notes, *converted.notes]
-    card = passport.make(config, build_model(config), converted.variables, measured, told, licence, notes)
     with _folder(out) as folder:
+        weights = files.read(source)
+        converted = convert.convert(weights.tensors, arch, by, keep_bgr)
+        config = config_of(arch, converted)
+        measured = {}
+        if mean:
+            measured = statistics.of_mean_image(np.ascontiguousarray(caffe_file.read_mean(mean)[..., ::-1]))
+            statistics.save(folder / statistics.NAME, measured)
+            config.normalize = 'mean_image'
+            config.colour.mean_under_crop = config.test_crop.warp  # else crops lie elsewhere than in Caffe's 256x256
+        told = {
+            **{'file': Path(source).name, 'sha256': files.sha256(source), 'kind': weights.kind},
+            **{'release': converted.release.by, 'name': converted.release.theirs, 'metadata': weights.metadata},
+        }
+        licence = licence or weights.metadata.get('license') or None
+        notes = [*weights.notes, *converted.notes]
+        card = passport.make(config, build_model(config), converted.variables, measured, told, licence, notes)
         with checkpoints.Checkpoints(folder / checkpoints.FOLDER) as kept:
             kept.save_model(converted.variables, checkpoints.describe(config))
-        if measured:
-            statistics.save(folder / statistics.NAME, statistics.of_mean_image(measured['mean_image']))
         (folder / 'config.json').write_text(json.dumps(json.loads(config.to_json_best_effort()), indent=2) + '\n')
         passport.save(folder, card)
     return card
@@ -120,15 +119,11 @@ def _folder(out):
     out = Path(out)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f'{out} is there already; pass another --out, nothing is written over')
-    partial = out.with_name(f'{out.name}.partial')
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f'.{out.name}.', dir=out.absolute().parent) as beside:
+        partial = Path(beside, out.name)
+        partial.mkdir()
         yield partial
         if out.is_dir():
             out.rmdir()
         os.replace(partial, out)
-    except OSError as error:
-        raise UserError(f'{out} cannot be written ({error.strerror}); make room, or pass another --out') from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

@@ -53,7 +53,7 @@ def their_names(arch, release, num_classes, heads=False, **options):
             layout.their_shape(path, leaf.shape, release.matrices, release.convolutions),
             leaf.shape,
         )
-        for path, leaf in traverse_util.flatten_dict(shapes).items()
+        for path, leaf in sorted(traverse_util.flatten_dict(shapes).items(), key=lambda item: item[0][0] != 'params')
     }
 
 
