@@ -9,6 +9,7 @@ from PIL import Image
 
 import architectures
 import evaluation
+from architectures import layers
 from configs import base, imagenet
 from errors import UserError
 from evaluation import label_sets, prediction, protocols, results, scoring
@@ -85,10 +86,15 @@ def softmax(x):
     return e / e.sum(-1, keepdims=True)
 
 
-def logits(member, image, **reading):
+@functools.cache
+def forward(model, dense):
+    return jax.jit(functools.partial(model.apply, dense=dense), compiler_options=layers.compiler_options())
+
+
+def logits(member, image, dense=False):
     """Of one uint8 image."""
     x = (image.astype(np.float32) - MEAN)[None]
-    return np.asarray(member.model.apply(member.variables, x, **reading))[0]
+    return np.asarray(forward(member.model, dense)(member.variables, x))[0]
 
 
 def naive_crops(member, image):
@@ -195,7 +201,6 @@ def test_overfeats_fine_stride_is_nine_pools_one_pixel_apart():
 
 
 def test_interleaving_is_the_inverse_of_pooling_at_offsets():
-    from architectures import layers
 
     x = RNG.normal(size=(2, 8, 11, 3)).astype(np.float32)
     pooled = layers.max_pool_at_offsets(x, 3)
