@@ -24,7 +24,7 @@ CONFIG = config_flags.DEFINE_config_file(
 
 
 def load_config():
-    """The resolved config and its name, from --config and its overrides.
+    """The resolved config and its name, from --config and its overrides; of a script with --checkpoint, that one's own.
 
     Raises:
       UserError: no config is given, or the file is missing or broken.
@@ -69,8 +69,23 @@ def _check_config_file(argv):
             )
 
 
+def _with_config_of_checkpoint(argv):
+    """The arguments, with the config that lies with --checkpoint where no --config is given."""
+    named = any(_config_file(*pair) for pair in zip(argv, [*argv[1:], ''], strict=True))
+    if named or 'checkpoint' not in flags.FLAGS:
+        return argv
+    for argument, following in zip(argv, [*argv[1:], ''], strict=True):
+        match = re.fullmatch(r'--?checkpoint(?:=(.*))?', argument)
+        if match:
+            folder = following if match[1] is None else match[1]
+            file = Path(__file__).parent / 'configs' / 'checkpoint.py'
+            return [argv[0], f'--config={file}:{folder}', *argv[1:]]  # before its overrides
+    return argv
+
+
 def _parse(argv):
     """Parses the flags; a wrong one raises UserError with the nearest right one."""
+    argv = _with_config_of_checkpoint(argv)
     _check_config_file(argv)
     try:
         return flags.FLAGS(argv)

@@ -1,4 +1,7 @@
-"""Tests a checkpoint: `python evaluate.py --config configs/lenet5.py --checkpoint runs/lenet5`."""
+"""Tests a checkpoint: `python evaluate.py --checkpoint runs/lenet5`.
+
+The config is the one that lies with the checkpoint, or --config's; --config.KEY=VALUE overrides a key of either.
+"""
 
 import command_line  # noqa: I001
 
@@ -15,9 +18,9 @@ OUTPUT = flags.DEFINE_string('output', None, 'Also write the result as JSON to t
 
 
 def main():
-    config, _ = command_line.load_config()
     if not CHECKPOINT.value:
         raise UserError("no checkpoint: pass --checkpoint DIR, a run's workdir or one checkpoint")
+    config, _ = command_line.load_config()
     if OUTPUT.value and not os.access(os.path.dirname(OUTPUT.value) or '.', os.W_OK):
         raise UserError(f'{OUTPUT.value} cannot be written: its folder is not there or not writable')
     import evaluation
@@ -29,6 +32,12 @@ def main():
     )
     chosen = {'best': ", the run's best by test error", 'latest': ", the run's last"}.get(STEP.value, '')
     print(f'checkpoint: {result["checkpoint"]}{chosen if result["chosen"] else ""}')
+    if result['passport']:
+        source = result['passport']['source']
+        print(
+            f'weights: {source["name"]} ({source["release"]}), converted from {source["file"]}; they answer the probe '
+            'image as their passport says'
+        )
     for k in (1, 5):
         print(f'top-{k} error: {result[f"top{k}_error"]:.2f}% ({result[f"wrong_top{k}"]:,} wrong)')
     if 'bad_images' in result:

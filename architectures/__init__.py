@@ -30,6 +30,7 @@ _se = {'gate': senet.squeeze_excite}
 _REGISTRY = {
     'lenet5': lenet.LeNet5,
     'lenet5_1998': lenet.LeNet51998,
+    'lenet_caffe': lenet.LeNetCaffe,
     'alexnet': alexnet.AlexNet,
     'alexnet_owt': alexnet.AlexNetOWT,
     'zfnet': zfnet.ZFNet,

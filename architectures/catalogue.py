@@ -252,6 +252,14 @@ NETWORKS = {
         (NONE, "With `pool='max'`, `c3='full'`, `output='dense'` it has the layers of `lenet5`, 61,706 parameters."),
         **MNIST,
     ),
+    'lenet_caffe': Entry(
+        LENET5,
+        *(431_080, 0, 2_293_000),
+        None,
+        ("It is the network of Caffe's example, examples/mnist; torchvision and timm have none.",),
+        input_shape=(28, 28, 1),
+        num_classes=10,
+    ),
     'alexnet': Entry(
         ALEXNET,
         *(60_965_224, 0, 724_406_816),

@@ -64,8 +64,8 @@ def convolution(
     pads = tuple(map(tuple, padding))
     dilated = set(lhs_dilation or (1,)) | set(rhs_dilation or (1,)) != {1}
     if not dilated and not any(map(any, pads)) and feature_group_count == 1 and lhs.shape[1:3] == rhs.shape[:2]:
-        product = jnp.dot(lhs.reshape(len(lhs), -1), rhs.reshape(-1, rhs.shape[-1]), precision=precision)
-        return product.reshape(len(lhs), 1, 1, -1)  # the kernel covers the image: a fully connected layer
+        product = jnp.dot(lhs.reshape(lhs.shape[0], -1), rhs.reshape(-1, rhs.shape[-1]), precision=precision)
+        return product.reshape(lhs.shape[0], 1, 1, -1)  # the kernel covers the image: a fully connected layer
     if _tuned() and not dilated and precision is None:
         return cpu.convolution(lhs, rhs, strides, pads, feature_group_count)
     return lax.conv_general_dilated(
@@ -106,7 +106,7 @@ def max_pool(x, window, stride, padding=0, ceil=False):
     pads = _pads(x, window, stride, padding, ceil)
     if _tuned() and window <= 3:
         return cpu.max_pool(x, window, stride, pads)
-    return nn.max_pool(x, (window, window), (stride, stride), pads)
+    return _reduce_windows(x, -jnp.inf, lax.max, window, stride, pads)
 
 
 def average_pool(x, window, stride, padding=0):
@@ -114,7 +114,13 @@ def average_pool(x, window, stride, padding=0):
     pads = _pads(x, window, stride, padding, ceil=False)
     if _tuned() and window <= 3:
         return cpu.average_pool(x, window, stride, pads)
-    return nn.avg_pool(x, (window, window), (stride, stride), pads, count_include_pad=True)
+    return _reduce_windows(x, 0.0, lax.add, window, stride, pads) / window**2
+
+
+def _reduce_windows(x, start, function, window, stride, pads):
+    """[B, H, W, C]: what a function makes of every window x window cells, `start` where they hang over."""
+    padding = ((0, 0), *pads, (0, 0))
+    return lax.reduce_window(x, start, function, (1, window, window, 1), (1, stride, stride, 1), padding)
 
 
 def separate_gradient(x):
@@ -129,8 +135,13 @@ def global_average(x):
 
 def sum_pool_2x2(x):
     """The sum of each 2x2 block, [B, H, W, C] -> [B, H/2, W/2, C]; a last odd row or column is left out."""
-    x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
-    return x[:, 0::2, 0::2] + x[:, 0::2, 1::2] + x[:, 1::2, 0::2] + x[:, 1::2, 1::2]
+    return sum(strided(x, 2, top, left, x.shape[1] // 2 * 2, x.shape[2] // 2 * 2) for top in (0, 1) for left in (0, 1))
+
+
+def strided(x, stride, top=0, left=0, bottom=None, right=None):
+    """Every stride-th row and column of [B, H, W, C], of the part from (top, left) to (bottom, right)."""
+    rows = lax.slice_in_dim(x, top, bottom, stride, axis=1)
+    return lax.slice_in_dim(rows, left, right, stride, axis=2)
 
 
 def per_map(values):
@@ -162,7 +173,7 @@ def local_response_norm(x, reading='paper', n=5, alpha=1e-4, beta=0.75):
     wide = x.astype(jnp.float32)
     channels, half = x.shape[-1], n // 2
     squares = jnp.pad(wide * wide, [(0, 0)] * (x.ndim - 1) + [(half, half)])
-    total = sum(squares[..., shift : shift + channels] for shift in range(n))
+    total = sum(lax.slice_in_dim(squares, shift, shift + channels, axis=x.ndim - 1) for shift in range(n))
     return (wide * (k + weigh(alpha, n) * total) ** -beta).astype(x.dtype)
 
 
@@ -185,7 +196,7 @@ def spatial_pyramid(x, levels, side):
     for level in levels:
         window, stride = -(-side // level), side // level
         if rows == columns == 1:
-            bins.append(max_pool(x, window, stride).reshape(len(x), 1, 1, -1))
+            bins.append(max_pool(x, window, stride).reshape(x.shape[0], 1, 1, -1))
             continue
         slid = max_pool(x, window, 1)
         starts = [stride * step for step in range(level)]
@@ -197,10 +208,12 @@ class BatchNorm(nn.Module):
     """Batch normalisation (Ioffe and Szegedy 2015, algorithms 1 and 2).
 
     In training each `group_size` images are normalised by themselves, as on the papers' GPUs (0: the whole batch). The
-    running statistics go by `momentum`, a tenth of each new batch, and keep the unbiased variance.
+    running statistics go by `momentum`, a tenth of each new batch, and keep the unbiased variance. `frozen`: training
+    normalises by them, too, and leaves them as they are.
     """
 
     group_size: int = 0
+    frozen: bool = False
     momentum: float = 0.9
     epsilon: float = 1e-5
     dtype: Any = jnp.float32
@@ -214,7 +227,7 @@ class BatchNorm(nn.Module):
         mean = self.variable('batch_stats', 'mean', jnp.zeros, channels)
         var = self.variable('batch_stats', 'var', jnp.ones, channels)
         x = x.astype(self.dtype)
-        if not train:
+        if not train or self.frozen:
             slope = lax.rsqrt(var.value + self.epsilon) * scale
             y = x.astype(jnp.float32) * per_map(slope) + per_map(bias - mean.value * slope)
             return y.astype(self.dtype)
@@ -338,6 +351,7 @@ class Unit(nn.Module):
       initializer: of the weights: 'gaussian_STD', 'xavier', 'caffe_xavier', 'he_fan_in', 'he_fan_out', ...
       batch_norm: whether batch norm follows each convolution (in pre-activation networks: precedes).
       group_size: images normalised together by batch norm; 0 is the whole batch.
+      frozen_norm: batch norm goes by its running statistics in training, too, and leaves them (fine-tuning).
       dtype: of the computation: float32 or bfloat16.
       param_dtype: of the parameters.
     """
@@ -346,6 +360,7 @@ class Unit(nn.Module):
     initializer: str = 'he_fan_out'
     batch_norm: bool = False
     group_size: int = 0
+    frozen_norm: bool = False
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -464,7 +479,7 @@ class Layers:
                 f'{type(self.unit).__name__}: these images are larger than its training size and give a map of '
                 f'{x.shape[1]}x{x.shape[2]} scores: ask for it with dense=True'
             )
-        return x[:, 0, 0]
+        return x.reshape(x.shape[0], x.shape[3])
 
     def average(self, name, x, window, dense):
         """The average over space before the last layer; if dense, over every window of the training size's map."""
@@ -485,7 +500,8 @@ class Layers:
         unit = self.unit
         if not unit.batch_norm:
             return x
-        return BatchNorm(unit.group_size, dtype=unit.dtype, param_dtype=unit.param_dtype, name=name)(x, self.train)
+        options = {'frozen': unit.frozen_norm, 'dtype': unit.dtype, 'param_dtype': unit.param_dtype}
+        return BatchNorm(unit.group_size, **options, name=name)(x, self.train)
 
     def activate(self, name, x):
         """The unit's activation; a PReLU's slopes are named after the layer."""

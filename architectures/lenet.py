@@ -1,6 +1,7 @@
 """LeNet-5: LeCun, Bottou, Bengio, Haffner, "Gradient-Based Learning Applied to Document Recognition", 1998.
 
-`LeNet5` is the network as it is taught today; `LeNet51998` is the paper's (section II.B and figure 2).
+`LeNet5` is the network as it is taught today; `LeNet51998` is the paper's (section II.B and figure 2); `LeNetCaffe` is
+Caffe's reading of it.
 """
 
 import flax.linen as nn
@@ -57,6 +58,31 @@ class LeNet5(Network):
         x = net.fc('fc1', x, 120, window=5)
         x = net.fc('fc2', x, 84)
         return net.logits('fc3', x, dense)
+
+
+class LeNetCaffe(Network):
+    """The LeNet of Caffe's examples; 431,080 parameters.
+
+    Wider than LeNet-5, on images of 28x28, and linear but for its pools and one ReLU.
+
+    Options: `window`, the side of the map that ip1 reads (5 for images of 32x32).
+
+    Input [B, 28, 28, 1] float, output logits [B, num_classes].
+    """
+
+    num_classes: int = 10
+    initializer: str = 'caffe_xavier'
+    window: int = 4
+
+    @nn.compact
+    def __call__(self, images, train=False, dense=False):
+        net = self.layers(train)
+        x = net.conv('conv1', images, 20, 5, linear=True)
+        x = net.max_pool('pool1', x, 2, 2)
+        x = net.conv('conv2', x, 50, 5, linear=True)
+        x = net.max_pool('pool2', x, 2, 2)
+        x = net.fc('ip1', x, 500, window=self.window)
+        return net.logits('ip2', x, dense)
 
 
 class LeNet51998(Network):
@@ -171,7 +197,7 @@ class TableConv(nn.Module):
 
 def rbf_penalties(x, centers):
     """Eq. 7: y_i = sum_j (x_j - w_ij)^2, [..., 84] and [classes, 84] -> [..., classes]."""
-    return jnp.sum((x[..., None, :] - centers.reshape((1,) * (x.ndim - 1) + centers.shape)) ** 2, axis=-1)
+    return jnp.sum((jnp.expand_dims(x, -2) - centers.reshape((1,) * (x.ndim - 1) + centers.shape)) ** 2, axis=-1)
 
 
 # The targets of F6: each class as a stylised 7x12 bitmap, +1 for ink and -1 for paper. The paper shows them in figure 3

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax.numpy as jnp
 
-from architectures.layers import Block, Network, choose
+from architectures.layers import Block, Network, choose, strided
 from architectures.stages import stage
 from errors import UserError
 
@@ -42,6 +42,8 @@ class ResidualBlock(Block):
         no addition at all (a plain network).
       gate: (name, branch, unit) -> branch, before the addition.
       dropout: between the two convolutions of a pre-activated basic block (Wide ResNet, section 2.4).
+      relu_before_gate: an activation between a basic block's last batch norm and its gate, as timm's legacy_seresnet18
+        and 34 have it.
     """
 
     width: int = 64
@@ -49,6 +51,7 @@ class ResidualBlock(Block):
     shortcut: str = 'B'
     gate: Callable = no_gate
     dropout: float = 0.0
+    relu_before_gate: bool = False
 
     def identity(self, net, x, features, norm=None, kernel=1):
         """The shortcut of x, in the shape of the branch's output; `norm=False` projects without batch norm."""
@@ -60,7 +63,7 @@ class ResidualBlock(Block):
             return x
         new = features - x.shape[-1]
         before = new // 2 if self.shortcut == 'A_centered' else 0
-        x = x[:, :: self.stride, :: self.stride]
+        x = strided(x, self.stride)
         return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (before, new - before)))
 
 
@@ -73,7 +76,7 @@ class Basic(ResidualBlock):
         y = net.conv('conv1', x, self.width, 3, stride=self.stride, padding=1, bias=None)
         if self.shortcut == 'none':
             return net.conv('conv2', y, self.width, 3, padding=1, bias=None)
-        y = net.conv('conv2', y, self.width, 3, padding=1, bias=None, linear=True)
+        y = net.conv('conv2', y, self.width, 3, padding=1, bias=None, linear=not self.relu_before_gate)
         return net.activate('sum', self.gate('gate', y, self) + self.identity(net, x, self.width))
 
 
@@ -156,7 +159,7 @@ class ResNet(Network):
         stem's pool and one after the last block.
       stem_pool: 'ceil' (Caffe) or 'padded' (Torch): both give 56x56, of other windows.
       groups: of the 3x3 convolutions.
-      gate: see `ResidualBlock`.
+      gate, relu_before_gate: see `ResidualBlock`.
       scan: runs the equal blocks of a stage as one `jax.lax.scan`, to compile one in place of all; on CPU, where a
         convolution's gradients are slow within a loop, for very deep networks only.
       remat: recomputes each block in the backward pass, to train in a fraction of the memory.
@@ -175,6 +178,7 @@ class ResNet(Network):
     groups: int = 1
     fc_initializer: str = 'he_fan_out'
     gate: Callable = no_gate
+    relu_before_gate: bool = False
     scan: bool = False
     remat: bool = False
 
@@ -205,7 +209,7 @@ class ResNet(Network):
             return PreActivated, options | {'features': features, 'bottleneck': self.bottleneck}
         if self.bottleneck:
             return Bottleneck, options | {'features': 4 * base, 'groups': self.groups, 'stride_in': self.stride_in}
-        return Basic, options
+        return Basic, options | {'relu_before_gate': self.relu_before_gate}
 
 
 def blocks_a_stage(depth, others):

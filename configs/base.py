@@ -34,7 +34,8 @@ def get_config():
 
     # Images, on the host: each becomes uint8, image_size square
     config.image_size = 32
-    config.channels = 1  # 1 grey, 3 RGB
+    config.channels = 1  # 1 grey, 3 colour
+    config.channel_order = 'rgb'  # what the network reads: rgb, or bgr, as converted weights of Caffe may
     config.fit = 'pad'  # small images, without a crop: pad with zeros, or resize
     config.crop = _crop('none')  # photographs, to train on
     config.test_crop = _crop('none')
@@ -70,6 +71,7 @@ def get_config():
     config.dtype = 'float32'  # of the computation, or bfloat16; parameters, losses and statistics stay float32
     config.init_from = ''  # a run or a checkpoint whose weights the run starts from
     config.init_layers = ()  # those to take, 'NAME' or 'NAME=THEIRS'; (): all that fit by name and shape
+    config.trained_layers = ()  # those that learn, the rest stays as it is; (): all
 
     # Optimisation
     config.loss = 'cross_entropy'  # cross_entropy, penalty, discriminative_penalty
@@ -87,12 +89,12 @@ def get_config():
     config.sdlm_mu = 0.02
     config.sdlm_memory = 0.0  # weight of the held curvature beside a new estimate
     config.sdlm_samples = 500  # samples for the curvature, before each pass
-    config.schedule = 'steps'  # steps (learning_rates), every (decay_every epochs), polynomial, cosine, plateau
+    config.schedule = 'steps'  # steps (learning_rates), every (decay_every), polynomial, cosine, inverse, plateau
     config.learning_rates = ((1, 0.01),)  # steps: (epochs, rate), ...; the last rate holds on
     config.learning_rate = 0.01  # the others: the first rate
-    config.decay_every = 8.0  # every: epochs
+    config.decay_every = 8.0  # every, inverse: epochs
     config.decay_factor = 0.96  # every
-    config.decay_power = 0.5  # polynomial: of what is left of the run
+    config.decay_power = 0.5  # polynomial: of what is left of the run; inverse
     config.plateau = ConfigDict()  # plateau: learning_rate drops when an epoch's value has stopped falling
     config.plateau.metric = 'test_top1_error'  # or another of the log's epoch lines, such as train_loss
     config.plateau.patience = 5  # epochs

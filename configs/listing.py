@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from configs import variants
 
 # Files of this folder that are no recipes.
-SHARED = ('__init__', '__main__', 'base', 'cifar', 'fb', 'imagenet', 'listing', 'series', 'variants')
+SHARED = ('__init__', '__main__', 'base', 'checkpoint', 'cifar', 'fb', 'imagenet', 'listing', 'series', 'variants')
 
 
 def names():

@@ -5,10 +5,11 @@
 Published: top-1 18.68, top-5 4.47 (table 8; ImageNet validation, one crop); one crop of 320: 17.28, 3.79.
 
 The recipe of se_resnet50.py with the appendix's batches of 2048 on 64 GPUs, rate of 1.0 and label smoothing, whose 0.1
-is Inception-v3's. Deviation: the paper freezes batch norm in the last epochs, without telling how many; here it is not
-frozen. Length and drops are unsaid: as there.
+is Inception-v3's. Length and drops are unsaid: as there. The paper freezes batch norm in the last epochs, without
+telling how many: here a second command, `senet154.py:frozen --config.init_from=DIR`, goes on for five by the running
+statistics.
 
-Variants: those of configs/variants.py.
+Variants: those of configs/variants.py and `frozen`.
 
 Time: by arithmetic 1.6e19 FLOP, 44.2 hours at 100 TFLOP/s.
 Measured: not yet run here.
@@ -26,5 +27,12 @@ def recipe():
     return config
 
 
+def frozen(config):
+    """After the run, its last rate: batch norm goes by its running statistics."""
+    config.architecture_options.frozen_norm = True
+    config.num_epochs = 5.0
+    config.learning_rates = ((5, 0.001),)
+
+
 def get_config(variant=''):
-    return variants.apply(recipe(), variant, **se_resnet50.VARIANTS)
+    return variants.apply(recipe(), variant, **se_resnet50.VARIANTS, frozen=frozen)

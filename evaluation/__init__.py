@@ -7,13 +7,17 @@ from pathlib import Path
 import jax
 
 import architectures
+from configs import checkpoint as checkpoint_config
 from errors import UserError
 from input_pipeline import recipe
 from training import checkpoints, mesh
 from training.metrics import count_split
 from training.run import build_model, check, counter, test_batches, test_loss
+from weights import passport
 
-PROTOCOLS = {'single': 'each test image once, whole, no flip'}  # protocols.md's cifar_single and mnist_single
+PROTOCOLS = {
+    'single': 'each test image once, its centre where the config crops, no flip'
+}  # protocols.md's cifar_single and mnist_single
 
 
 def evaluate(config, checkpoint, which='best'):
@@ -26,10 +30,11 @@ def evaluate(config, checkpoint, which='best'):
 
     Returns:
       {'top1_error', 'top5_error' (per cent), 'wrong_top1', 'wrong_top5', 'num_examples', 'loss', 'protocol', 'step',
-      'checkpoint', 'chosen' (whether by `which`), 'seconds'}.
+      'checkpoint', 'chosen' (whether by `which`), 'seconds', 'passport' (of converted weights, or None)}.
 
     Raises:
-      UserError: no such checkpoint, or one that does not fit the config.
+      UserError: no such checkpoint, one that does not fit the config, or converted weights that do not answer their
+        probe image as their passport says.
     """
     check(config)
     folder, given = checkpoints.locate(checkpoint)
@@ -39,7 +44,7 @@ def evaluate(config, checkpoint, which='best'):
     shape = (1, config.image_size, config.image_size, config.channels)
     variables = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, 'float32'))
     with checkpoints.Checkpoints(folder, read_only=True) as kept:
-        step = _choose(kept, given, which)
+        step = kept.choose(which) if given is None else given
         info = kept.info(step)
         if info['architecture'] != config.architecture:
             raise UserError(
@@ -49,13 +54,18 @@ def evaluate(config, checkpoint, which='best'):
         _check_recipe(Path(folder) / str(step), info, config, model)
         wanted = {'params': variables['params'], 'batch_stats': variables.get('batch_stats', {})}
         restored = jax.device_put(kept.deployed_model(wanted, step), mesh.replicated(grid))
+    measured = recipe.statistics_of(config, Path(folder).parent)
+    card = passport.read(Path(folder).parent)
+    if card:
+        own = checkpoint_config.get_config(str(Path(folder).parent))
+        passport.check(card, passport.answers(model, restored, own, measured), Path(folder).parent)
     began = time.perf_counter()
     batches = test_batches(config, source, grid.size)
-    measured = recipe.statistics_of(config, Path(folder).parent)
     count = counter(config, model, loss, lambda: measured)
     result = count_split(count, restored, batches, mesh.batched(grid))
     return result | {
         'protocol': 'single',
+        'passport': card,
         'step': step,
         'chosen': given is None,
         'checkpoint': str(Path(folder) / str(step)),
@@ -65,7 +75,7 @@ def evaluate(config, checkpoint, which='best'):
 
 _TRAINING_ONLY = (  # options that change nothing of a trained network's answer
     'initializer', 'init_power', 'hidden_bias', 'dropout', 'dropout_first', 'auxiliary_dropout', 'auxiliary_heads',
-    'auxiliary_window', 'group_size', 'dtype', 'param_dtype', 'scan', 'remat', 'parent', 'name',
+    'auxiliary_window', 'group_size', 'frozen_norm', 'dtype', 'param_dtype', 'scan', 'remat', 'parent', 'name',
 )  # fmt: skip
 
 
@@ -86,17 +96,3 @@ def _check_recipe(where, info, config, model):
                 f'{where} was trained on images of {key}={there!r}, and the config has {here!r}: it is of another '
                 'recipe; pass the config that made it'
             )
-
-
-def _choose(kept, step, which):
-    steps = kept.steps()
-    if step is None:
-        if which in ('best', 'latest'):
-            step = kept.best() if which == 'best' else kept.latest()
-        elif which.isdigit():
-            step = int(which)
-        else:
-            raise UserError(f"--step is 'best', 'latest' or a number, not {which!r}")
-    if step not in steps:
-        raise UserError(f'{kept.folder} has no step {step}; it has {", ".join(map(str, steps)) or "none"}')
-    return step

@@ -20,6 +20,7 @@ MEANS = {
     'none': 0.0,
     'caffe': (122.6789143406786, 116.66876761696767, 104.0069879317889),  # BVLC/caffe's ilsvrc_2012_mean, averaged
     'caffe_googlenet': (123.0, 117.0, 104.0),  # mean_value of its bvlc_googlenet
+    'bn_inception': (128.0, 117.0, 104.0),  # of the weights of yjxiong and Cadene
     'vgg': (123.68, 116.779, 103.939),  # of the weights that Simonyan and Zisserman released
     'fb': (123.675, 116.28, 103.53),  # fb.resnet.torch and torchvision: 0.485, 0.456, 0.406 of 0..1
     'cc2': (127.305, 119.715, 104.913),  # channel means of cuda-convnet2's 256x256 mean image

@@ -132,6 +132,8 @@ def preprocessing(config, num_examples, train, statistics=dict):
             keys = colour.example_keys(seed(config), batch['epoch'], batch['index'])
             values |= _chance(config, statistics())
         images = colour.augment(images, keys, batch['offset'], **values)
-        return colour.scale_range(images, low, high) if config.normalize == 'range' else images
+        if config.normalize == 'range':
+            images = colour.scale_range(images, low, high)
+        return images[..., ::-1] if config.channel_order == 'bgr' else images
 
     return preprocess

@@ -69,6 +69,19 @@ def measure(source, size, channels, crop=None, on_bad_image='stop', fit='resize'
     }
 
 
+def of_mean_image(mean_image):
+    """The statistics that a mean image alone tells [H, W, C]; deviations of 1, and no component of the colours."""
+    channels = mean_image.shape[-1]
+    return {
+        'mean_image': np.asarray(mean_image, np.float32),
+        'mean': mean_image.mean((0, 1)).astype(np.float32),
+        'std': np.ones(channels, np.float32),
+        'vectors': np.eye(channels, dtype=np.float32),
+        'deviations': np.zeros(channels, np.float32),
+        'num_examples': np.int64(0),
+    }
+
+
 def save(path, statistics):
     """Writes statistics to a file; it is there whole or not at all."""
     temporary = Path(path).with_suffix('.tmp')

@@ -13,6 +13,9 @@ lenet5:
 lenet5_1998:
     C1 28x6, S2 14x6, C3 10x16, S4 5x16, C5 1x120, F6 1x84, output 1x10
 
+lenet_caffe:
+    conv1 24x20, pool1 12x20, conv2 8x50, pool2 4x50, ip1 1x500, ip2 1x10
+
 alexnet:
     conv1 55x96, pool1 27x96, conv2 27x256, pool2 13x256, conv3 13x384, conv4 13x384, conv5 13x256, pool5 6x256,
     fc6 1x4096, fc7 1x4096, fc8 1x1000

@@ -14,7 +14,7 @@ from training import checkpoints, loop
 from training.log import read
 from training.run import Run, check
 
-SERIES = ('alexnet_ensemble', 'decade', 'googlenet_ensemble', 'vgg_chain')
+SERIES = ('alexnet_ensemble', 'decade', 'googlenet_ensemble', 'googlenet_finetuned', 'vgg_chain')
 QUICK = ('lenet5', 'resnet20')
 # Fewer blocks of the same kind: what is tested here is the recipe, not the network.
 SHALLOW = {

@@ -41,7 +41,7 @@ def stepping(model, **options):
         **{'rate': lambda step, controller: 0.01, **options},
     }
     averaged = options.get('average_weight') is not None
-    made = functools.partial(state.create, model, OPTIMIZER, (32, 32, 1), 0, averaged=averaged)
+    made = functools.partial(state.create, model, values['optimizer'], (32, 32, 1), 0, averaged=averaged)
     return jax.jit(made)(), jax.jit(functools.partial(step.train_step, **values))
 
 
@@ -266,3 +266,43 @@ def test_the_loss_in_bfloat16_follows_that_in_float32(tmp_path, one_device):
     assert full[0, 0] > 3 * full[-1, 0]
     assert not np.array_equal(full, half)
     np.testing.assert_allclose(half, full, rtol=0.05)
+
+
+# Fine-tuning
+
+
+def test_layers_that_are_not_trained_stay_as_they_are():
+    model, batch = architectures.create('lenet5'), batch_of()
+    decaying = optimizers.create('momentum', momentum=0.9, weight_decay=0.1)
+    start, train = stepping(model, optimizer=optimizers.only(decaying, ('fc2', 'fc3')))
+    after = train(train(start, batch), batch)
+    for layer, before in start.params.items():
+        same = [np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (before, after.params[layer])), strict=True)]
+        assert all(same) if layer not in ('fc2', 'fc3') else not any(same), layer
+
+
+def test_the_layers_that_are_trained_go_as_they_would_alone():
+    """The first step of the last layer does not know whether the others move."""
+    model, batch = architectures.create('lenet5'), batch_of()
+    start, every = stepping(model)
+    _, one = stepping(model, optimizer=optimizers.only(OPTIMIZER, ('fc3',)))
+    chex.assert_trees_all_close(one(start, batch).params['fc3'], every(start, batch).params['fc3'], rtol=1e-6)
+
+
+def test_a_layer_to_train_that_is_not_there_is_told():
+    with pytest.raises(UserError, match="trained_layers: this network has no layer 'fc9', did you mean fc"):
+        optimizers.only(OPTIMIZER, ('fc9',)).init(stepping(architectures.create('lenet5'))[0].params)
+
+
+def test_frozen_batch_norm_trains_by_its_running_statistics():
+    options = {'depth': 8}
+    plain, frozen = (architectures.create('resnet20', **options, frozen_norm=value) for value in (False, True))
+    images = jnp.asarray(RNG.normal(size=(4, 32, 32, 3)), jnp.float32)
+    variables = plain.init(jax.random.key(0), images)
+    statistics = jax.tree.map(lambda x: x + 0.3, variables['batch_stats'])
+    variables = {**variables, 'batch_stats': statistics}
+    logits, updated = frozen.apply(variables, images, train=True, mutable=['batch_stats'])
+    chex.assert_trees_all_equal(updated['batch_stats'], statistics)
+    chex.assert_trees_all_close(logits, plain.apply(variables, images), rtol=1e-5, atol=1e-5)
+    moved = plain.apply(variables, images, train=True, mutable=['batch_stats'])[1]['batch_stats']
+    assert not np.allclose(moved['conv1_bn']['mean'], statistics['conv1_bn']['mean'])

@@ -12,6 +12,7 @@ import pytest
 
 import architectures
 from architectures.layers import Network
+from configs import lenet_caffe
 from errors import UserError
 from input_pipeline import loader
 from input_pipeline.colour import scale_range
@@ -77,6 +78,15 @@ def test_polynomial_and_cosine_end_at_zero():
         assert float(schedule(0)) == pytest.approx(0.1, rel=1e-6)
         assert float(schedule(4500)) == pytest.approx(half, rel=1e-5)
         assert float(schedule(9000)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_caffes_inv_is_its_formula_a_step():
+    """Its LeNet: 0.01 (1 + 0.0001 k)^-0.75, batches of 64 of 60,000 images."""
+    config = lenet_caffe.get_config()
+    epochs = config.num_epochs
+    rate = schedules.create('inverse', (), config.learning_rate, 1, epochs, config.decay_power, epochs, 60_000, 64)
+    for k in (0, 1, 5_000, 9_999):
+        np.testing.assert_allclose(rate(k), 0.01 * (1 + 0.0001 * k) ** -0.75, rtol=1e-5)
 
 
 def test_a_schedule_goes_on_from_the_examples_that_were_seen():

@@ -6,6 +6,7 @@ when it is whole; a killed save leaves nothing that counts.
 """
 
 import errno
+import json
 import os
 import sys
 from pathlib import Path
@@ -17,8 +18,25 @@ import orbax.checkpoint as ocp
 from errors import UserError, first_line
 
 FOLDER = 'checkpoints'
-INPUT = ('channels', 'normalize', 'mean', 'std', 'pixel_range')  # keys of a config that change what the pixels mean
+INPUT = (
+    'channels',
+    'channel_order',
+    'normalize',
+    'mean',
+    'std',
+    'pixel_range',
+)  # keys of a config that change what the pixels mean
 _METRIC = 'top1_error'
+
+
+def describe(config):
+    """What a checkpoint's `info` says of its network, from the config: JSON values."""
+    return {
+        'architecture': config.architecture,
+        'architecture_options': json.loads(config.architecture_options.to_json()),
+        'num_classes': config.num_classes,
+        'input': {key: getattr(config, key) for key in INPUT},
+    }
 
 
 class Checkpoints:
@@ -74,6 +92,19 @@ class Checkpoints:
         """The step of the smallest test error, the later of equals; the latest where no checkpoint has one."""
         return self._manager.best_step() or self.latest()
 
+    def choose(self, which):
+        """The step that a user means by 'best', 'latest' or a number; UserError where there is none."""
+        if which in ('best', 'latest'):
+            step = self.best() if which == 'best' else self.latest()
+        elif which.isdigit():
+            step = int(which)
+        else:
+            raise UserError(f"--step is 'best', 'latest' or a number, not {which!r}")
+        if step not in self.steps():
+            there = ', '.join(map(str, self.steps())) or 'none'
+            raise UserError(f'{self.folder} has no step {step}; it has {there}')
+        return step
+
     def save(self, state, info, top1_error=None):
         """Begins to write the state; raises UserError when an earlier write failed.
 
@@ -96,6 +127,17 @@ class Checkpoints:
                 metrics=None if top1_error is None else {_METRIC: top1_error},
                 force=True,
             )
+
+    def save_model(self, model, info):
+        """Writes a trained network alone, as step 0: to be tested, or to start from.
+
+        Args:
+          model: {'params', 'batch_stats'}.
+          info: JSON values.
+        """
+        with self._failure_is_ours():
+            args = ocp.args.Composite(model=ocp.args.StandardSave(model), info=ocp.args.JsonSave(info))
+            self._manager.save(0, args=args, force=True)
 
     def wait(self):
         """Returns when every checkpoint begun is on the disk; raises UserError when that failed."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import json
 import signal
 import time
 from pathlib import Path
@@ -311,10 +310,7 @@ def _save(run, current, kept, log, clock, top1_error=None, epoch_is_closed=False
         if not all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(current.params)):
             raise _diverged(run, kept, int(current.step) - 1, jax.device_get(current.controller))
         info = {
-            'architecture': run.config.architecture,
-            'architecture_options': json.loads(run.config.architecture_options.to_json()),
-            'num_classes': run.config.num_classes,
-            'input': {key: getattr(run.config, key) for key in checkpoints.INPUT},
+            **checkpoints.describe(run.config),
             'examples_seen': run.position(int(current.step)),
             'clock': clock.seconds(),
             'epoch_is_closed': epoch_is_closed,

@@ -96,6 +96,39 @@ def _scale_biases(factor):
     return optax.stateless(lambda updates, _: jax.tree_util.tree_map_with_path(scaled, updates))
 
 
+def only(optimizer, layers):
+    """The optimiser for some layers of a network: the others' parameters stay as they are, and cost no gradient.
+
+    Args:
+      optimizer: of `create`.
+      layers: names as in 'classifier' or 'conv5_x/block1'; what lies below one is of it.
+
+    Returns:
+      An `optax.GradientTransformationExtraArgs`; its `init` raises UserError for a layer that is not there.
+    """
+
+    def learns(path):
+        name = '/'.join(key.key for key in path) + '/'
+        return any(name.startswith(f'{layer}/') for layer in layers)
+
+    def kept(tree):
+        return jax.tree_util.tree_map_with_path(lambda path, x: x if learns(path) else jnp.zeros_like(x), tree)
+
+    def init(params):
+        names = ['/'.join(key.key for key in path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+        for layer in layers:
+            if not any(name.startswith(f'{layer}/') for name in names):
+                there = list(dict.fromkeys(name.rpartition('/')[0] for name in names))
+                raise UserError(f'trained_layers: this network has no layer {layer!r}{nearest(layer, there)}')
+        return optimizer.init(params)
+
+    def update(updates, state, params=None, **extra):
+        updates, state = optimizer.update(kept(updates), state, params, **extra)
+        return kept(updates), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
 def clip_filters(limit):
     """Scales each filter of a convolution that the update would make larger than `limit`, by root mean square, to it.
 

@@ -10,7 +10,7 @@ import architectures
 from architectures import layers
 from errors import UserError, first_line
 from input_pipeline import colour, loader, recipe
-from training import controllers, losses, mesh, optimizers, schedules, state, step, transfer
+from training import checkpoints, controllers, losses, mesh, optimizers, schedules, state, step, transfer
 
 PLATEAU_METRICS = ('test_top1_error', 'test_top5_error', 'test_loss', 'train_loss', 'train_error')
 
@@ -60,6 +60,7 @@ def check(config):
         'dtype': ('float32', 'bfloat16'),
         'average': ('none', 'ema', 'uniform'),
         'channels': (1, 3),
+        'channel_order': ('rgb', 'bgr'),
         'fit': ('pad', 'resize'),
         'on_bad_image': ('stop', 'skip'),
         'normalize': ('range', 'constant', *recipe.MEASURED),
@@ -146,6 +147,8 @@ class Run:
             rate_inside=config.rate_inside, decayed=config.decayed, bias_rate=config.bias_rate,
             clip_norm=config.clip_norm, filter_rms=config.filter_rms,
         )  # fmt: skip
+        if config.trained_layers:
+            self.optimizer = optimizers.only(self.optimizer, config.trained_layers)
         shape = (config.image_size, config.image_size, config.channels)
         self.initial_state = functools.partial(
             state.create, self.model, self.optimizer, shape, config.seed, controller, config.average != 'none'
@@ -182,7 +185,8 @@ class Run:
     def _inherit(self):
         """What the run takes over of another's weights."""
         variables = jax.eval_shape(self.initial_state).variables
-        return transfer.load(self.config.init_from, variables, self.config.init_layers)
+        pixels = {key: getattr(self.config, key) for key in checkpoints.INPUT}
+        return transfer.load(self.config.init_from, variables, self.config.init_layers, pixels)
 
     def rate(self, at, controller):
         """The learning rate of step `at`."""

@@ -65,19 +65,25 @@ def cosine(rate, num_epochs, num_examples, examples_at):
     return lambda step: rate * 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(1, examples_at(step) / total)))
 
 
-NAMES = ('steps', 'every', 'polynomial', 'cosine', 'plateau')
+def inverse(rate, power, epochs, num_examples, examples_at):
+    """rate * (1 + e / epochs)^-power after e epochs: the policy `inv` of Caffe's LeNet."""
+    return lambda step: rate * (1 + examples_at(step) / (epochs * num_examples)) ** -power
+
+
+NAMES = ('steps', 'every', 'polynomial', 'cosine', 'inverse', 'plateau')
 
 
 def create(name, rates, rate, factor, every, power, num_epochs, num_examples, batch_size, start=(0, 0), scale=1.0):
     """The schedule of that name.
 
     Args:
-      name: 'steps' (`steps_of_rates`), 'every' (`decay_every`), 'polynomial', 'cosine', or 'plateau', whose drops are
-        the controller's (`controllers.after_epoch`): here it is constant.
+      name: 'steps' (`steps_of_rates`), 'every' (`decay_every`), 'polynomial', 'cosine', 'inverse', or 'plateau', whose
+        drops are the controller's (`controllers.after_epoch`): here it is constant.
       rates: (epochs, rate) pairs, of 'steps'.
       rate: the first one, of the others.
-      factor, every: of 'every'; the latter in epochs.
-      power: of 'polynomial'.
+      factor: of 'every'.
+      every: of 'every' and 'inverse', in epochs.
+      power: of 'polynomial' and 'inverse'.
       num_epochs: of the run.
       num_examples: of an epoch.
       batch_size, start: see `steps_at`.
@@ -109,6 +115,8 @@ def create(name, rates, rate, factor, every, power, num_epochs, num_examples, ba
         return lambda step: jnp.asarray(rate, jnp.float32)
     if name == 'every':
         return decay_every(rate, factor, every, num_examples, taken)
+    if name == 'inverse':
+        return inverse(rate, power, every, num_examples, taken)
     if name == 'polynomial':
         return polynomial(rate, power, num_epochs, num_examples, taken)
     return cosine(rate, num_epochs, num_examples, taken)

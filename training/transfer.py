@@ -21,7 +21,7 @@ class Inherited(NamedTuple):
     notes: tuple
 
 
-def load(path, variables, layers=()):
+def load(path, variables, layers=(), pixels=None):
     """Reads from a checkpoint the weights that a network takes over.
 
     Args:
@@ -29,6 +29,7 @@ def load(path, variables, layers=()):
       variables: the network's own, or their shapes: {'params', 'batch_stats'}.
       layers: the layers to take, by name ('conv1_1', 'conv2_x/block1'), or 'NAME=THEIRS' where theirs has another; an
         empty list takes every layer that is there with the same name and shapes.
+      pixels: the keys `checkpoints.INPUT` of the config; where theirs were others, a note says so.
 
     Raises:
       UserError: no checkpoint; a named layer that either network lacks or whose shapes differ; nothing that fits.
@@ -36,7 +37,8 @@ def load(path, variables, layers=()):
     folder, step = checkpoints.locate(path)
     with checkpoints.Checkpoints(folder, read_only=True) as kept:
         step = kept.latest() if step is None else step
-        theirs_is = kept.info(step)['architecture']
+        info = kept.info(step)
+        theirs_is = info['architecture']
         theirs = traverse_util.flatten_dict(kept.read_model(step))
     where = f'{folder / str(step)} ({theirs_is})'
     ours = traverse_util.flatten_dict(jax.tree.map(lambda x: tuple(x.shape), variables, is_leaf=_has_shape))
@@ -53,6 +55,13 @@ def load(path, variables, layers=()):
         f'init_from {where}: {len(copied)} layers copied: {_listed(copied)}',
         f'init_from: {len(left)} layers start at random: {_listed(left)}' if left else 'init_from: no layer is left',
     )
+    other = [
+        f'{key}={there!r}, here {here!r}'
+        for key, there in info.get('input', {}).items()
+        if there != (here := _as_json((pixels or {}).get(key, there)))
+    ]
+    if other:
+        notes += (f'init_from: it was trained on other pixels: {"; ".join(other)}',)
     return Inherited(arrays, copied, left, notes)
 
 
@@ -62,6 +71,10 @@ def apply(inherited, variables):
     for path, array in inherited.arrays.items():
         flat[path] = jax.device_put(array.astype(flat[path].dtype), flat[path].sharding)
     return traverse_util.unflatten_dict(flat) | {k: v for k, v in variables.items() if not v}
+
+
+def _as_json(value):
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _has_shape(x):

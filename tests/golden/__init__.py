@@ -7,6 +7,7 @@ fill them in by the rule below, from the name and the shape of each of our param
 
 import dataclasses
 import functools
+import hashlib
 import json
 import zlib
 from pathlib import Path
@@ -18,6 +19,7 @@ import architectures
 from architectures import layers
 
 FOLDER = Path(__file__).parent
+STATE_DICTS = FOLDER / 'state_dicts.txt'
 BATCH = 2
 TOLERANCE = 1e-5  # of a `disagreement`; float32 alone makes 1e-7 to 3e-6
 
@@ -90,8 +92,18 @@ def fill(name, shape):
 
 def variables(model, image_shape):
     """The variables of one of our networks by the rule: float32 arrays of NumPy."""
-    shapes = jax.eval_shape(model.init, jax.random.key(0), images(image_shape))
+    image = jax.ShapeDtypeStruct((1, *image_shape), 'float32')
+    shapes = jax.eval_shape(model.init, jax.random.key(0), image)
     return jax.tree_util.tree_map_with_path(lambda path, leaf: fill(name_of(path), leaf.shape), shapes)
+
+
+def digest(tensors):
+    """Of a state dict: its names, shapes and values, in hexadecimal."""
+    sha = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        sha.update(f'{name} {value.shape} {value.dtype}\n'.encode())
+        sha.update(np.ascontiguousarray(value).tobytes())
+    return sha.hexdigest()
 
 
 def name_of(path):

@@ -25,17 +25,14 @@ import architectures
 import golden
 from architectures.vgg import COLUMNS
 from benchmarks import peers
+from weights import layout, names
 
 torchvision = peers.torchvision()  # before timm, which imports it
 import timm  # noqa: E402
 
-# Their names for our layers, a family at a time: a function from the path of one of our layers, as in ('conv2_x',
-# 'block1', 'conv1'), to their module; and a table from our activations to the modules that put them out.
+# Their names for our layers are the project's (`weights/names.py`), but for pre-activated networks, whose weights none
+# publishes; here is a table from our activations to the modules that put them out.
 
-ALEXNET_LAYERS = {
-    **{'conv1': 'features.0', 'conv2': 'features.3', 'conv3': 'features.6', 'conv4': 'features.8'},
-    **{'conv5': 'features.10', 'fc6': 'classifier.1', 'fc7': 'classifier.4', 'fc8': 'classifier.6'},
-}
 ALEXNET = {
     **{'conv1': 'features.1', 'pool1': 'features.2', 'conv2': 'features.4', 'pool2': 'features.5'},
     **{'conv3': 'features.7', 'conv4': 'features.9', 'conv5': 'features.11', 'pool5': 'features.12'},
@@ -44,55 +41,23 @@ ALEXNET = {
 
 
 def vgg(column, batch_norm=False):
-    """The family of a column of the table: they number their layers through, ReLUs and pools among them."""
-    layers, activations = {}, {}
-    number = 0
+    """The family of a column of the table: what puts an activation out is the ReLU or the pool after it."""
+    table = names.vgg(column, batch_norm)
+    activations, number = {}, -1
     for block, row in enumerate(COLUMNS[column], start=1):
         for place in range(1, len(row) + 1):
             name = f'conv{block}_{place}'
-            layers[name] = f'features.{number}'
-            if batch_norm:
-                number += 1
-                layers[f'{name}_bn'] = f'features.{number}'
-            activations[name] = f'features.{number + 1}'
-            number += 2
-        activations[f'pool{block}'] = f'features.{number}'
-        number += 1
+            number = int(table(name).removeprefix('features.')) + (2 if batch_norm else 1)
+            activations[name] = f'features.{number}'
+        activations[f'pool{block}'] = f'features.{number + 1}'
     for name, place in {'fc6': 0, 'fc7': 3, 'fc8': 6}.items():
-        layers[name] = f'classifier.{place}'
         activations[name] = f'classifier.{min(place + 1, 6)}'
-    return layers.__getitem__, activations
-
-
-IN_BLOCK = {
-    **{f'conv{number}_bn': f'bn{number}' for number in (1, 2, 3)},
-    **{'projection': 'downsample.0', 'projection_bn': 'downsample.1'},
-    **{'squeeze': 'fc1', 'excite': 'fc2'},
-}
-
-
-def resnet(*path):
-    """torchvision's and timm's; also SENet-154's blocks."""
-    *outer, layer = path
-    layer = IN_BLOCK.get(layer, layer)
-    match outer:
-        case (stage, block):
-            return f'layer{int(stage[4]) - 1}.{int(block[5:]) - 1}.{layer}'
-        case (stage, block, 'gate'):
-            return f'layer{int(stage[4]) - 1}.{int(block[5:]) - 1}.se.{layer}'
-    return layer
+    return table, activations
 
 
 STAGES = {f'conv{number}_x': f'layer{number - 1}' for number in range(2, 6)}
 RESNET = {'conv1': 'relu', 'pool1': 'maxpool', **STAGES, 'pool5': 'avgpool', 'fc': 'fc'}
 TIMM_RESNET = RESNET | {'conv1': 'act1', 'pool5': 'global_pool'}
-
-
-def cifar_resnet(*path):
-    match path:
-        case (stage, block, layer):
-            return f'layer{stage[5]}.{int(block[5:]) - 1}.{IN_BLOCK.get(layer, layer)}'
-    return resnet(*path)
 
 
 CIFAR_RESNET = {'conv1': 'relu', **{f'stage{n}': f'layer{n}' for n in (1, 2, 3)}, 'pool': 'avgpool', 'fc': 'fc'}
@@ -110,8 +75,8 @@ def preactivated(*path):
         case (stage, block, layer):
             return f'stages.{int(stage[4]) - 2}.blocks.{int(block[5:]) - 1}.{PREACTIVATED_BLOCK.get(layer, layer)}'
         case (layer,):
-            names = {'conv1': 'stem.conv', 'conv1_bn': 'stages.0.blocks.0.norm1', 'postact_bn': 'norm', 'fc': 'head.fc'}
-            return names[layer]
+            stem = {'conv1': 'stem.conv', 'conv1_bn': 'stages.0.blocks.0.norm1', 'postact_bn': 'norm', 'fc': 'head.fc'}
+            return stem[layer]
 
 
 # Our conv1 is the activation of all of the stem, theirs only of what the pool has left: they meet in pool1.
@@ -126,35 +91,10 @@ WIDE = {
 }
 
 
-def senet(*path):
-    """timm's legacy ones."""
-    match path:
-        case ('fc' | 'classifier',):
-            return 'last_linear'
-        case (layer,):  # conv1, or SENet-154's conv1_1, conv1_2, conv1_3
-            number = layer.removesuffix('_bn').removeprefix('conv1_').removeprefix('conv')
-            return f'layer0.bn{number}' if layer.endswith('_bn') else f'layer0.conv{number}'
-    return resnet(*path).replace('.se.', '.se_module.')
-
-
 SENET = {'conv1': 'layer0', 'pool1': 'pool0', **STAGES, 'pool5': 'global_pool', 'fc': 'last_linear'}
 SENET154 = {f'conv1_{number}': f'layer0.relu{number}' for number in (1, 2, 3)} | {
     **{'pool1': 'pool0', **STAGES, 'pool5': 'global_pool', 'classifier': 'last_linear'}
 }
-
-
-def densenet(*path):
-    match path:
-        case ('classifier',):
-            return 'classifier'
-        case (layer,):
-            last = {'norm_bn': 'norm5', 'convolution': 'conv0', 'convolution_bn': 'norm0'}[layer]
-        case (transition, layer):
-            last = f'transition{transition[11:]}.{"norm" if layer == "conv_bn" else "conv"}'
-        case (block, number, layer):
-            kind = 'norm' if layer.endswith('_bn') else 'conv'
-            last = f'denseblock{block[12:]}.denselayer{number[5:]}.{kind}{layer[4]}'
-    return f'features.{last}'
 
 
 def densenet_outputs(blocks, **stem):
@@ -247,17 +187,17 @@ def peer(name):
     """The case of a network of `benchmarks.peers`."""
     library, theirs, options = peers.PEERS[name]
     if name == 'alexnet_owt':
-        family = ALEXNET_LAYERS.__getitem__, ALEXNET
+        family = names.ALEXNET.__getitem__, ALEXNET
     elif name.startswith('vgg'):
         family = vgg(name[4].upper())
     elif name.startswith('densenet'):
-        family = densenet, DENSENET
+        family = names.densenet, DENSENET
     elif name in ('se_resnet18', 'se_resnet34'):
-        family = resnet, TIMM_RESNET
+        family = names.resnet, TIMM_RESNET
     elif name.startswith('se'):
-        family = senet, SENET154 if name == 'senet154' else SENET
+        family = names.legacy_senet, SENET154 if name == 'senet154' else SENET
     else:
-        family = resnet, TIMM_RESNET if library == 'timm' else RESNET
+        family = names.resnet, TIMM_RESNET if library == 'timm' else RESNET
     return Case(name, options, f'{library} {theirs}', functools.partial(peers.torch_model, name), *family)
 
 
@@ -280,7 +220,7 @@ def cases():
             'resnet50', v2, 'timm resnetv2_50', timm.models.resnetv2.resnetv2_50, preactivated, PREACTIVATED
         ),
         'resnet20': Case(
-            'resnet20', {}, "torchvision's BasicBlock, stacked", CifarResNet, cifar_resnet, CIFAR_RESNET, cifar
+            'resnet20', {}, "torchvision's BasicBlock, stacked", CifarResNet, names.cifar_resnet, CIFAR_RESNET, cifar
         ),
         'wrn_40_4': Case('wrn_40_4', {}, "timm's ResNetV2 with a 3x3 stem", wide_resnet, preactivated, WIDE, cifar),
         'densenet_bc_100_12': Case(
@@ -288,20 +228,16 @@ def cases():
             {},
             "torchvision's DenseNet with a 3x3 stem",
             cifar_densenet,
-            densenet,
+            names.densenet,
             CIFAR_DENSENET,
             cifar,
         ),
     }
 
 
-LEAVES = {'kernel': 'weight', 'bias': 'bias', 'scale': 'weight', 'mean': 'running_mean', 'var': 'running_var'}
-
-
 def their_name(path, layer_name):
     """What the peer calls the variable of ours at a key path."""
-    _, *layer, leaf = golden.name_of(path).split('/')
-    return f'{layer_name(*layer)}.{LEAVES[leaf]}'
+    return layout.torch_name(golden.name_of(path).split('/'), layer_name)
 
 
 def load(net, variables, layer_name):
@@ -311,13 +247,7 @@ def load(net, variables, layer_name):
     for path, value in jax.tree_util.tree_leaves_with_path(variables):
         name = their_name(path, layer_name)
         assert name in theirs and name not in given, name
-        if value.ndim > 1:  # [k, k', in, out] -> [out, in, k, k'], [in, out] -> [out, in]
-            value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
-            # A layer that reads a whole map may be a matrix there ([out, in * k * k']), and a matrix a 1x1 convolution.
-            shape = tuple(theirs[name].shape)
-            if len(shape) != value.ndim and shape[0] == len(value):
-                value = value.reshape(shape)
-        assert tuple(theirs[name].shape) == value.shape, name
+        value = layout.to_theirs(value, tuple(theirs[name].shape))
         given[name] = torch.from_numpy(np.ascontiguousarray(value))
     net.load_state_dict(given, strict=True)
 
@@ -327,10 +257,7 @@ def read(net, variables, layer_name):
     theirs = net.state_dict()
 
     def ours(path, like):
-        value, shape = theirs[their_name(path, layer_name)].numpy(), like.shape
-        if len(shape) == 4:
-            return value.reshape(shape[3], shape[2], *shape[:2]).transpose(2, 3, 1, 0)
-        return value.reshape(shape[::-1]).T
+        return layout.to_ours(theirs[their_name(path, layer_name)].numpy(), like.shape)
 
     return jax.tree_util.tree_map_with_path(ours, variables)
 

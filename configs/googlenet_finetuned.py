@@ -1,0 +1,44 @@
+"""GoogLeNet's published weights fine-tuned on CIFAR-10's photographs, enlarged: the classifier alone, then all layers;
+and beside it the same network from random weights, for as many steps.
+
+    python convert.py --arch googlenet --source bvlc_googlenet.caffemodel --out runs/bvlc_googlenet
+    python train.py --config configs/googlenet_finetuned.py --config.data_dir=FOLDER_OF_CIFAR10
+
+Published: nothing; transfer of features of such networks is Donahue et al. 2014 and Zeiler and Fergus 2013, section 5.
+
+`--config.members.classifier.init_from=DIR` starts from other weights of the network. Both roads take 400 steps of 32
+photographs of 112x112, a quarter of an epoch; there are no auxiliary heads, for which nobody has weights.
+
+Measured: not yet run here.
+"""
+
+from configs import googlenet, series, variants
+
+STEPS = {'classifier': 150, 'all': 250, 'scratch': 400}
+_TRAINING = 50_000
+
+
+def _small():
+    config = variants.apply(googlenet.recipe(), 'cifar10', small=variants.Small(112, auxiliary_window=1))
+    config.architecture_options.auxiliary_heads = False
+    config.colour.jitter = 'none'
+    config.colour.lighting = 'none'
+    config.average = 'none'  # a quarter of an epoch is too short for one
+    config.schedule = 'steps'
+    return config
+
+
+def _member(name, rate):
+    config = _small()
+    config.num_epochs = STEPS[name] * config.batch_size / _TRAINING
+    config.learning_rates = ((config.num_epochs, rate),)
+    return config
+
+
+def get_config(variant=''):
+    variants.parse(variant, (), 'googlenet_finetuned')
+    classifier, every, scratch = _member('classifier', 0.01), _member('all', 0.001), _member('scratch', 0.01)
+    classifier.init_from = 'runs/bvlc_googlenet'
+    classifier.trained_layers = ('classifier',)
+    every.init_from = 'classifier'
+    return series.create(classifier=classifier, all=every, scratch=scratch)

@@ -1,0 +1,61 @@
+"""Published weights in, ours out.
+
+In:  python convert.py --arch resnet50 --source resnet50.pth --out runs/resnet50_torchvision
+Out: python convert.py --to safetensors --checkpoint runs/resnet50 --out resnet50_hub
+"""
+
+import command_line  # noqa: I001
+
+from absl import flags
+
+from errors import UserError
+
+ARCH = flags.DEFINE_string('arch', None, 'Our name of the network (`python -m architectures`).')
+SOURCE = flags.DEFINE_string('source', None, 'The file: .safetensors, .pth, .pt, .th, .bin, .npz or .caffemodel.')
+OUT = flags.DEFINE_string('out', None, 'The folder to make.')
+RELEASE = flags.DEFINE_string(
+    'release', '', 'Whose weights, where names alone do not tell: torchvision, timm, caffe, ...'
+)
+KEEP_BGR = flags.DEFINE_bool(
+    'keep_bgr', False, 'Leave a first layer that reads blue, green, red; else its channels are swapped.'
+)
+MEAN = flags.DEFINE_string('mean', '', 'A mean image to subtract, .binaryproto of Caffe.')
+LICENCE = flags.DEFINE_string('licence', '', 'The licence of the weights, for the passport.')
+TO = flags.DEFINE_string('to', '', 'Export: safetensors, stablehlo or onnx.')
+CHECKPOINT = flags.DEFINE_string(
+    'checkpoint', None, "Export: a run's workdir, a converted checkpoint, or one checkpoint."
+)
+STEP = flags.DEFINE_string('step', 'best', "Export, of a workdir: 'best' by its test error, 'latest', or a step.")
+
+
+def main():
+    if not OUT.value:
+        raise UserError('no --out: name the folder to make')
+    import weights
+
+    if TO.value:
+        if not CHECKPOINT.value:
+            raise UserError('no --checkpoint: name what to export, a workdir or one checkpoint')
+        config, _ = command_line.load_config()
+        for note in weights.export(config, CHECKPOINT.value, STEP.value, TO.value, OUT.value, RELEASE.value):
+            print(note)
+        return 0
+    for flag, value in (('arch', ARCH.value), ('source', SOURCE.value)):
+        if not value:
+            raise UserError(
+                f'no --{flag}: python convert.py --arch NAME --source FILE --out DIR (or --to FORMAT to export)'
+            )
+    card = weights.convert_file(
+        SOURCE.value, ARCH.value, OUT.value, RELEASE.value, KEEP_BGR.value, MEAN.value, LICENCE.value
+    )
+    source = card['source']
+    print(f'{source["file"]}: {source["name"]} ({source["release"]}), {card["num_classes"]} classes')
+    for note in card['notes']:
+        print(f'note: {note}')
+    print(f'passport: {OUT.value}/passport.json')
+    print(f'evaluate: python evaluate.py --checkpoint {OUT.value} --config.data_dir=DIR')
+    return 0
+
+
+if __name__ == '__main__':
+    command_line.run(main)

@@ -1,0 +1,215 @@
+"""Other programs' files, whole and broken."""
+
+import io
+import os
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+from golden import FOLDER
+
+from errors import UserError
+from weights import caffe_file, files, torch_file
+
+FILES = FOLDER / 'files'  # make_files.py wrote them with PyTorch
+FORMS = ('zip', 'legacy')
+
+
+@pytest.mark.parametrize('form', FORMS)
+def test_tensors_of_torch_save(form):
+    found = torch_file.read(FILES / f'tensors_{form}.pth')
+    view = np.arange(4, 16, dtype=np.float32).reshape(3, 4)
+    np.testing.assert_array_equal(found['plain.weight'], np.arange(6, dtype=np.float32).reshape(2, 3))
+    np.testing.assert_array_equal(found['view.weight'], view.T)
+    np.testing.assert_array_equal(found['same.weight'], view)
+    assert found['half.weight'].dtype == np.float16 and found['double.weight'].dtype == np.float64
+    np.testing.assert_array_equal(found['bfloat16.weight'].astype(np.float32), [0.5, -1.5])
+    assert found['norm.num_batches_tracked'].shape == () and found['empty.weight'].shape == (0, 3)
+
+
+@pytest.mark.parametrize('form', FORMS)
+def test_narrow_tensors_become_float32_and_counters_are_left_out(form):
+    found = files.read(FILES / f'tensors_{form}.pth')
+    assert {value.dtype for value in found.tensors.values()} == {np.dtype('float32')}
+    assert 'norm.num_batches_tracked' not in found.tensors
+    assert found.notes == ('tensors of bfloat16, float16, float64 become float32',)
+
+
+@pytest.mark.parametrize('form', FORMS)
+def test_a_checkpoint_around_the_state_dict_is_unwrapped(form):
+    found = files.read(FILES / f'checkpoint_{form}.pth')
+    assert list(found.tensors) == ['0.weight', '0.bias', '1.weight', '1.bias', '1.running_mean', '1.running_var']
+    np.testing.assert_array_equal(found.tensors['1.running_var'], np.full(3, 5, np.float32))
+    assert found.notes == ("the state dict is 'state_dict' of a checkpoint",)
+
+
+def test_wrappers_and_prefixes(tmp_path):
+    tensors = {'module.a': np.ones(2, np.float32), 'module.b': np.ones(3, np.float32)}
+    np.savez(tmp_path / 'prefixed.npz', **tensors)
+    found = files.read(tmp_path / 'prefixed.npz')
+    assert list(found.tensors) == ['a', 'b'] and found.notes == ("the prefix 'module.' is taken off",)
+    old = {'features.denseblock1.denselayer1.norm.1.weight': np.ones(2, np.float32)}
+    np.savez(tmp_path / 'old.npz', **old)
+    assert list(files.read(tmp_path / 'old.npz').tensors) == ['features.denseblock1.denselayer1.norm1.weight']
+
+
+def test_safetensors(tmp_path):
+    from safetensors.numpy import save_file
+
+    save_file({'a': np.arange(3, dtype=np.float32)}, tmp_path / 'x.safetensors', metadata={'license': 'CC0'})
+    found = files.read(tmp_path / 'x.safetensors')
+    np.testing.assert_array_equal(found.tensors['a'], [0, 1, 2])
+    assert found.metadata == {'license': 'CC0'}
+
+
+# Programs, bombs, fragments
+
+
+class Program:
+    """A pickle that would make a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def as_torch(path, program):
+    """A file such as torch.save writes, with this pickle in it."""
+    with zipfile.ZipFile(path, 'w') as archive:
+        archive.writestr('x/data.pkl', program)
+    return path
+
+
+@pytest.mark.parametrize('protocol', [2, 4])
+def test_a_program_in_a_pickle_is_refused_by_name_and_not_run(tmp_path, protocol):
+    path = as_torch(tmp_path / 'x.pth', pickle.dumps({'a': Program(tmp_path / 'made')}, protocol))
+    with pytest.raises(UserError, match=r'holds posix\.mkdir, which is not a tensor; it was not run'):
+        files.read(path)
+    assert not (tmp_path / 'made').exists()
+
+
+@pytest.mark.parametrize('file, what', [('namespace', 'argparse.Namespace'), ('module', 'torch.nn.modules')])
+def test_what_is_no_tensor_is_refused_by_name(file, what):
+    with pytest.raises(UserError, match=what):
+        files.read(FILES / f'{file}.pth')
+
+
+def test_an_array_of_objects_is_refused(tmp_path):
+    np.savez(tmp_path / 'x.npz', a=np.array([Program(tmp_path / 'made')], object))
+    with pytest.raises(UserError, match='array of Python objects, a pickle'):
+        files.read(tmp_path / 'x.npz')
+    assert not (tmp_path / 'made').exists()
+
+
+def test_a_zip_bomb_is_not_unpacked(tmp_path):
+    np.savez_compressed(tmp_path / 'x.npz', a=np.zeros(25_000_000, np.float32))
+    with pytest.raises(UserError, match='would unpack to 95 MiB, more than 20 times its size'):
+        files.read(tmp_path / 'x.npz')
+    with zipfile.ZipFile(tmp_path / 'x.pth', 'w', zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr('x/data.pkl', pickle.dumps({}, 2))
+        archive.writestr('x/data/0', bytes(1_000_000))
+    with pytest.raises(UserError, match='compressed, which torch.save never does'):
+        files.read(tmp_path / 'x.pth')
+
+
+def test_a_header_that_claims_more_than_there_is(tmp_path):
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {'descr': '<f4', 'fortran_order': False, 'shape': (10**12,)})
+    with zipfile.ZipFile(tmp_path / 'x.npz', 'w') as archive:
+        archive.writestr('a.npy', buffer.getvalue())
+    with pytest.raises(UserError, match='claims 1000000000000 numbers, more than the archive holds'):
+        files.read(tmp_path / 'x.npz')
+
+
+@pytest.mark.parametrize('name', [f'{kind}_{form}.pth' for kind in ('tensors', 'checkpoint') for form in FORMS])
+@pytest.mark.parametrize('part', [0.02, 0.3, 0.6, 0.95])
+def test_truncated_files_of_torch(tmp_path, name, part):
+    whole = (FILES / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: int(part * len(whole))])
+    with pytest.raises(UserError, match='truncated, or no file of torch.save|no file of torch.save'):
+        files.read(tmp_path / name)
+
+
+@pytest.mark.parametrize('suffix', ['.npz', '.safetensors', '.caffemodel', '.pth'])
+def test_files_that_are_something_else(tmp_path, suffix):
+    path = tmp_path / f'x{suffix}'
+    path.write_bytes(b'<html>not found</html>')
+    with pytest.raises(UserError, match='no .*file|no file'):
+        files.read(path)
+    path.write_bytes(b'')
+    with pytest.raises(UserError):
+        files.read(path)
+
+
+def test_other_errors(tmp_path):
+    with pytest.raises(UserError, match='is not there'):
+        files.read(tmp_path / 'none.pth')
+    with pytest.raises(UserError, match='is a folder'):
+        files.read(tmp_path)
+    (tmp_path / 'x.h5').write_bytes(b'x')
+    with pytest.raises(UserError, match='no reader of .h5; known: .safetensors'):
+        files.read(tmp_path / 'x.h5')
+    np.savez(tmp_path / 'nan.npz', a=np.array([np.nan]))
+    with pytest.raises(UserError, match='a holds numbers that are not finite'):
+        files.read(tmp_path / 'nan.npz')
+
+
+# Caffe
+
+
+def blob(message, values, shape, old=False):
+    message.data.append(np.asarray(values, '<f4').tobytes())
+    if old:
+        message.num, message.channels, message.height, message.width = shape
+    else:
+        message.shape.dim.extend(shape)
+
+
+def test_the_three_forms_of_caffemodel(tmp_path):
+    messages = caffe_file.messages()
+    weight, bias = np.arange(6), np.array([7, 8])
+    new, v1, v0 = (messages['NetParameter'](name=name) for name in ('new', 'v1', 'v0'))
+    layer = new.layer.add(name='ip', type='InnerProduct')
+    blob(layer.blobs.add(), weight, (2, 3))
+    blob(layer.blobs.add(), bias, (2,))
+    for layer in (v1.layers.add(name='ip'), v0.layers.add().layer):
+        layer.name = 'ip'
+        blob(layer.blobs.add(), weight, (1, 1, 2, 3), old=True)
+        blob(layer.blobs.add(), bias, (1, 1, 1, 2), old=True)
+    for net in (new, v1, v0):
+        (tmp_path / 'x.caffemodel').write_bytes(net.SerializeToString())
+        found = files.read(tmp_path / 'x.caffemodel').tensors
+        np.testing.assert_array_equal(found['ip/weights'], weight.reshape(2, 3))
+        np.testing.assert_array_equal(found['ip/bias'], bias)
+
+
+def test_batch_norm_of_caffe_is_divided_by_its_factor(tmp_path):
+    net = caffe_file.messages()['NetParameter']()
+    layer = net.layer.add(name='bn', type='BatchNorm')
+    for values in ([2.0, 4.0], [6.0, 8.0]):
+        blob(layer.blobs.add(), values, (2,))
+    blob(layer.blobs.add(), [4.0], (1,))
+    (tmp_path / 'x.caffemodel').write_bytes(net.SerializeToString())
+    found = files.read(tmp_path / 'x.caffemodel').tensors
+    np.testing.assert_array_equal(found['bn/mean'], [0.5, 1])
+    np.testing.assert_array_equal(found['bn/var'], [1.5, 2])
+
+
+def test_mean_image(tmp_path):
+    image = np.arange(3 * 4 * 5, dtype=np.float32).reshape(1, 3, 4, 5)
+    message = caffe_file.messages()['BlobProto']()
+    blob(message, image, image.shape, old=True)
+    (tmp_path / 'mean.binaryproto').write_bytes(message.SerializeToString())
+    np.testing.assert_array_equal(caffe_file.read_mean(tmp_path / 'mean.binaryproto'), image[0].transpose(1, 2, 0))
+
+
+def test_truncated_caffemodel(tmp_path):
+    net = caffe_file.messages()['NetParameter']()
+    blob(net.layer.add(name='ip', type='InnerProduct').blobs.add(), np.arange(100), (10, 10))
+    whole = net.SerializeToString()
+    (tmp_path / 'x.caffemodel').write_bytes(whole[:200])
+    with pytest.raises(UserError, match='truncated, or no file of Caffe'):
+        files.read(tmp_path / 'x.caffemodel')

@@ -1,0 +1,129 @@
+"""Other people's weights to our checkpoints, and back. `convert_file` and `export` are the room's doors."""
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from configs import base, imagenet
+from errors import UserError, nearest
+from input_pipeline import recipe, statistics
+from training import checkpoints
+from training.run import build_model, check
+from weights import caffe_file, convert, exporting, files, passport
+
+
+def convert_file(source, arch, out, by='', keep_bgr=False, mean='', licence=''):
+    """Makes a checkpoint of a file of weights, with its config and its passport.
+
+    Args:
+      source: the file; see `files.read`.
+      arch: our name of the network.
+      out: the folder to make; there is nothing yet, or an empty one.
+      by: the release, where names alone do not tell; see `releases.py`.
+      keep_bgr: leave a first convolution that reads blue, green, red as it is; else its channels are swapped.
+      mean: a .binaryproto of Caffe: the mean image to subtract.
+      licence: of the weights, in words.
+
+    Returns:
+      The passport; see `passport.make`.
+
+    Raises:
+      UserError: a file that is not these weights; a folder that is not empty.
+    """
+    with _folder(out) as folder:
+        weights = files.read(source)
+        converted = convert.convert(weights.tensors, arch, by, keep_bgr)
+        config = config_of(arch, converted)
+        measured = {}
+        if mean:
+            measured = statistics.of_mean_image(np.ascontiguousarray(caffe_file.read_mean(mean)[..., ::-1]))
+            statistics.save(folder / statistics.NAME, measured)
+            config.normalize = 'mean_image'
+            config.colour.mean_under_crop = config.test_crop.warp  # else crops lie elsewhere than in Caffe's 256x256
+        told = {
+            **{'file': Path(source).name, 'sha256': files.sha256(source), 'kind': weights.kind},
+            **{'release': converted.release.by, 'name': converted.release.theirs, 'metadata': weights.metadata},
+        }
+        licence = licence or weights.metadata.get('license') or None
+        notes = [*weights.notes, *converted.notes]
+        card = passport.make(config, build_model(config), converted.variables, measured, told, licence, notes)
+        with checkpoints.Checkpoints(folder / checkpoints.FOLDER) as kept:
+            kept.save_model(converted.variables, checkpoints.describe(config))
+        (folder / 'config.json').write_text(json.dumps(json.loads(config.to_json_best_effort()), indent=2) + '\n')
+        passport.save(folder, card)
+    return card
+
+
+def config_of(arch, converted):
+    """The config that a converted checkpoint is tested with: its release's network and pixels."""
+    pixels = converted.release.pixels
+    config = imagenet.get_config() if pixels['dataset'] == 'imagenet' else base.get_config()
+    config.architecture = arch
+    config.architecture_options.update(converted.release.options)
+    config.num_classes = converted.num_classes
+    config.update(pixels)
+    if converted.bgr:
+        config.channel_order = 'bgr'
+    return config
+
+
+def export(config, checkpoint, which, to, out, by=''):
+    """Writes a checkpoint's network for other programs.
+
+    Args:
+      config: the one that lies with the checkpoint.
+      checkpoint: a run's workdir, a converted checkpoint, or one checkpoint.
+      which: of a workdir's, 'best', 'latest' or a step.
+      to: 'safetensors', 'stablehlo' or 'onnx'.
+      out: the folder to make.
+      by: whose names and layouts, of safetensors; '' the first that fit, 'ours' for our own.
+
+    Returns:
+      Sentences on what was written.
+
+    Raises:
+      UserError: no such format or checkpoint; a folder that is not empty; a network that has no such names.
+    """
+    if to not in exporting.FORMATS:
+        known = ', '.join(exporting.FORMATS)
+        raise UserError(f'no format {to!r}{nearest(to, exporting.FORMATS)} --to is one of {known}.')
+    check(config)
+    folder, given = checkpoints.locate(checkpoint)
+    model = build_model(config)
+    shape = 1, config.image_size, config.image_size, config.channels
+    wanted = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, 'float32'))
+    with checkpoints.Checkpoints(folder, read_only=True) as kept:
+        step = kept.choose(which) if given is None else given
+        wanted = {'params': wanted['params'], 'batch_stats': wanted.get('batch_stats', {})}
+        variables = jax.device_get(kept.deployed_model(wanted, step))
+    card = passport.read(Path(folder).parent)
+    if not card:
+        measured = recipe.statistics_of(config, Path(folder).parent)
+        told = {
+            'file': f'{Path(folder).parent.name}/checkpoints/{step}',
+            'name': f'{config.architecture}, trained here',
+        }
+        card = passport.make(config, model, variables, measured, told)
+    with _folder(out) as made:
+        return exporting.write(to, made, config, model, variables, card, by)
+
+
+@contextlib.contextmanager
+def _folder(out):
+    """A folder to fill, which becomes `out` when it is whole; UserError where something is there already."""
+    out = Path(out)
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f'{out} is there already; pass another --out, nothing is written over')
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f'.{out.name}.', dir=out.absolute().parent) as beside:
+        partial = Path(beside, out.name)
+        partial.mkdir()
+        yield partial
+        if out.is_dir():
+            out.rmdir()
+        os.replace(partial, out)

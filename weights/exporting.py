@@ -1,0 +1,187 @@
+"""Our checkpoints for others: safetensors as the hubs have them, StableHLO, ONNX."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import traverse_util
+from jax import export as jax_export
+
+import architectures
+from architectures import catalogue, layers
+from errors import UserError
+from input_pipeline import colour
+from weights import layout, onnx_file, passport
+from weights.releases import RELEASES
+
+OURS = 'ours'
+
+
+def release_for(arch, model, by=''):
+    """The release of PyTorch's world whose network is this very one; None for our own names (`by` is 'ours').
+
+    Args:
+      arch: our name.
+      model: the network.
+      by: a release, '' for the first that fits, or 'ours'.
+
+    Raises:
+      UserError: none fits.
+    """
+    if by == OURS:
+        return None
+    releases = [release for release in RELEASES.get(arch, ()) if not release.is_caffe and by in ('', release.by)]
+    differences = []
+    for release in releases:
+        theirs = architectures.create(arch, **release.options)
+        differs = [
+            f'{field.name}={getattr(theirs, field.name)!r}'
+            for field in dataclasses.fields(model)
+            if field.name in (*release.options, 'stride_in', 'stem_pool', 'shortcut', 'preactivation', 'batch_norm')
+            and getattr(theirs, field.name) != getattr(model, field.name)
+        ]
+        if not differs:
+            return release
+        differences.append(f'{release.theirs} of {release.by} has {", ".join(differs)}')
+    why = '; '.join(differences) or f'there are no names of {by or "torchvision or timm"} for {arch}'
+    raise UserError(f'{why}: not the same network. With --release {OURS} the tensors keep our names and layouts')
+
+
+def state_dict(arch, model, variables, release):
+    """{name: array} of a network, as PyTorch's programs or, for no release, as we call and lay them out."""
+    flat = {path: np.asarray(value) for path, value in traverse_util.flatten_dict(variables).items()}
+    if release is None:
+        return {'.'.join(path): np.ascontiguousarray(value) for path, value in flat.items()}
+    tensors = {}
+    for path, value in flat.items():
+        name = layout.torch_name(path, release.table)
+        shape = layout.their_shape(path, value.shape, release.matrices, release.convolutions)
+        if release.reads_bgr and path == ('params', release.first, 'kernel'):
+            value = layout.swap_channels(value)
+        tensors[name] = layout.to_theirs(value, shape)
+        if path[-1] == 'mean':  # PyTorch counts the batches; nothing reads it
+            tensors[name.replace('running_mean', 'num_batches_tracked')] = np.zeros((), np.int64)
+    return tensors
+
+
+def safetensors(out, config, model, variables, card, by):
+    """model.safetensors, config.json as timm and the hub read it, and README.md, a model card."""
+    try:
+        from safetensors.numpy import save_file
+    except ImportError:
+        raise UserError('writing safetensors needs a package more: pip install safetensors') from None
+    release = release_for(config.architecture, model, by)
+    tensors = state_dict(config.architecture, model, variables, release)
+    save_file(tensors, out / 'model.safetensors', metadata={'format': 'pt' if release else 'flax'})
+    name = release.theirs if release else config.architecture
+    _write_json(out / 'config.json', hub_config(config, name, release))
+    (out / 'README.md').write_text(model_card(config, name, release, card))
+    whose = f'{release.theirs} of {release.by}' if release else 'our own names and layouts'
+    return [f'{len(tensors)} tensors, named and laid out as {whose}']
+
+
+def hub_config(config, name, release):
+    """The values that timm looks up in a folder or on the hub: the network's name and its pixels."""
+    size = config.image_size
+    first, last = (release.table(release.first), release.table(release.last)) if release else ('', '')
+    numbers = {'mean': (0.0,) * config.channels, 'std': (1.0,) * config.channels}
+    if config.normalize == 'constant':
+        for key, table in (('mean', colour.MEANS), ('std', colour.STDS)):
+            values = np.broadcast_to(table[config[key]], (config.channels,)) / 255
+            numbers[key] = tuple(round(float(value), 6) for value in values)
+    short = config.test_crop.short_side[0] if config.test_crop.kind == 'center' else size
+    return {
+        'architecture': name,
+        'num_classes': config.num_classes,
+        'pretrained_cfg': {
+            **{'input_size': [config.channels, size, size], 'num_classes': config.num_classes},
+            **{'interpolation': config.test_crop.filter, 'crop_pct': round(size / short, 4), 'crop_mode': 'center'},
+            **{key: list(values) for key, values in numbers.items()},
+            **{'first_conv': first, 'classifier': last},
+        },
+    }
+
+
+def model_card(config, name, release, card):
+    """README.md of an exported network: what it is, where it comes from, what it takes."""
+    entry = catalogue.NETWORKS[config.architecture]
+    source, options = card['source'], card['options']
+    sha256 = f', SHA-256 {source["sha256"]}' if 'sha256' in source else ''
+    library = {'timm': 'timm', 'timm_legacy': 'timm', 'torchvision': 'timm'}.get(release.by if release else '', 'flax')
+    lines = [
+        '---',
+        f'license: {card["licence"] or "other"}',
+        f'library_name: {library}',
+        'pipeline_tag: image-classification',
+        'tags: [image-classification, imagenet-decade]',
+        '---',
+        f'# {name}',
+        '',
+        f'{entry.paper}.',
+        '',
+        f'- Network: `{config.architecture}` of the ImageNet decade in JAX, options {options or "none"}; '
+        f'{config.num_classes} classes.',
+        f'- Weights: {source["name"]}, from {source["file"]}{sha256}.',
+        f'- Classes: {card["classes"]}',
+        f'- Published of it: {entry.published or "nothing"}. This is the paper, not these weights.',
+        f'- Input: {config.image_size}x{config.image_size}, pixels as `passport.json` says.',
+    ]
+    return '\n'.join(lines) + '\n'
+
+
+def stablehlo(out, config, model, variables, card, by):
+    """model.stablehlo: the forward pass, weights inside, any batch; `jax.export.deserialize` and every compiler of
+    StableHLO take it."""
+    exported = jax_export.export(jax.jit(forward(model, variables)), platforms=('cpu', 'cuda', 'rocm', 'tpu'))
+    with layers.plain_forms():
+        made = exported(_any_batch(config))
+    (out / 'model.stablehlo').write_bytes(made.serialize())
+    return ['model.stablehlo: float32 [batch, H, W, C], normalised as passport.json says, to logits; any batch']
+
+
+def onnx(out, config, model, variables, card, by):
+    """model.onnx: the same, for ONNX Runtime and others."""
+    shape = config.image_size, config.image_size, config.channels
+    with layers.plain_forms():
+        onnx_file.write(out / 'model.onnx', forward(model, variables), shape, config.architecture)
+    return ['model.onnx: float32 [batch, H, W, C], normalised as passport.json says, to logits; any batch']
+
+
+FORMATS = {'safetensors': safetensors, 'stablehlo': stablehlo, 'onnx': onnx}
+
+
+def forward(model, variables):
+    """Images, as the network takes them, to logits."""
+    return lambda images: model.apply(variables, images)
+
+
+def _any_batch(config):
+    (batch,) = jax_export.symbolic_shape('batch')
+    shape = batch, config.image_size, config.image_size, config.channels
+    return jax.ShapeDtypeStruct(shape, 'float32')
+
+
+def write(to, out, config, model, variables, card, by=''):
+    """Writes a network to a folder that is there.
+
+    Args:
+      to: 'safetensors', 'stablehlo' or 'onnx'.
+      out: the folder.
+      config: see `passport.make`, as for the next two.
+      model: the network.
+      variables: {'params', 'batch_stats'}.
+      card: the passport.
+      by: see `release_for`.
+
+    Returns:
+      Sentences on what was written.
+    """
+    notes = FORMATS[to](Path(out), config, model, variables, card, by)
+    passport.save(out, card)
+    return notes
+
+
+def _write_json(path, value):
+    path.write_text(json.dumps(value, indent=2) + '\n')
