@@ -19,7 +19,7 @@ Variants, besides those of configs/variants.py:
 - `cifar10` and `folder=DIR` start those biases at 0.1, as Caffe does: from 1 small images end in a loss of ln(classes).
 
 Time: the paper's, five to six days on two GTX 580; by arithmetic 5.0e17 FLOP, 84 minutes at 100 TFLOP/s.
-Measured: not yet run here.
+Measured: `:cifar10,epochs=3`, 58.51% on the JPEG copy, 2026-11-25 (results/README.md).
 """
 
 from configs import imagenet, variants

@@ -12,7 +12,7 @@ comes before the pad, and zeros are padded around what has no mean.
 Variants: those of configs/variants.py; `cifar10` is the same in 30 epochs.
 
 Time: by arithmetic 2.0e15 FLOP, 20 seconds at 100 TFLOP/s, which so small a network does not come near.
-Measured: not yet run here.
+Measured: `:cifar10,epochs=24`, 16.20% on its JPEG copy after 53 minutes on 2 cores, 2026-11-25 (results/README.md).
 """
 
 from configs import cifar, variants

@@ -43,7 +43,7 @@ def wrong(folder, data, **changes):
     'folder, changes, expected',
     [
         ('imagenet_val', {}, (39, 14)),
-        ('imagenet_photos', {}, (13, 5)),
+        pytest.param('imagenet_photos', {}, (13, 5), marks=pytest.mark.slow),
         pytest.param('foolbox', {}, (5, 2), marks=pytest.mark.slow),
         pytest.param('imagenet_val227', {}, (36, 13), marks=pytest.mark.slow),
         pytest.param('imagenet_val227', {'test_crop.short_side': (227, 227)}, (30, 11), marks=pytest.mark.slow),

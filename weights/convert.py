@@ -138,10 +138,11 @@ def _match(tensors, arch, release):
     entry = catalogue.NETWORKS[arch]
     num_classes = len(tensors[bias]) if bias in tensors else entry.num_classes
     names = their_names(arch, release, num_classes)
-    with_heads = their_names(arch, release, num_classes, heads=True)
-    heads = {name for name, _, _ in with_heads.values()} - {name for name, _, _ in names.values()}
-    if heads & tensors.keys():
-        names = with_heads
+    if tensors.keys() - {name for name, _, _ in names.values()}:  # auxiliary heads?
+        with_heads = their_names(arch, release, num_classes, heads=True)
+        heads = {name for name, _, _ in with_heads.values()} - {name for name, _, _ in names.values()}
+        if heads & tensors.keys():
+            names = with_heads
     wanted = {name: shape for name, shape, _ in names.values()}
     folded = {}
     if release.is_caffe:  # ResNet-50's first convolution has one
