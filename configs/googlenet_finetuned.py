@@ -9,7 +9,7 @@ Published: nothing; transfer of features of such networks is Donahue et al. 2014
 `--config.members.classifier.init_from=DIR` starts from other weights of the network. Both roads take 400 steps of 32
 photographs of 112x112, a quarter of an epoch; there are no auxiliary heads, for which nobody has weights.
 
-Measured: not yet run here.
+Measured, JPEG copy, 2 cores, 2026-11-25: 41.82% after the classifier, 35.67% at the end; from random weights 77.20%.
 """
 
 from configs import googlenet, series, variants
