@@ -60,7 +60,7 @@ def predict(member, paths):
     """[{'file', 'best': [{'class', 'name', 'probability'}, ...]}] of image files, five a file, in their order.
 
     Args:
-      member: of `evaluation.open_checkpoint`.
+      member: of `testing.open_checkpoint`.
       paths: of the files.
 
     Raises:

@@ -9,10 +9,10 @@ def told(value):
 
 
 def lines(result, networks, data):
-    """What `evaluate.py` prints.
+    """A result in lines.
 
     Args:
-      result: of `evaluation.evaluate`.
+      result: of `testing.test`.
       networks: our names of the members.
       data: of what images, in words.
     """

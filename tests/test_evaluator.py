@@ -8,11 +8,10 @@ import pytest
 from PIL import Image
 
 import architectures
-import evaluation
 from architectures import layers
 from configs import base, imagenet
 from errors import UserError
-from evaluation import label_sets, prediction, protocols, results, scoring
+from evaluation import label_sets, prediction, protocols, results, scoring, testing
 from input_pipeline import colour, geometry, loader
 from input_pipeline.example import Example
 
@@ -169,6 +168,7 @@ def test_the_144_views_of_googlenet():
         np.testing.assert_allclose(found[number], naive_crops(member, PHOTOGRAPHS[number]), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_grids_dense_passes_and_their_mean():
     images = PHOTOGRAPHS[:2]
     dense, crop, both = (member_of('alexnet_owt', f'vgg_{kind}:256') for kind in ('dense', 'multicrop', 'both'))
@@ -180,6 +180,7 @@ def test_the_grids_dense_passes_and_their_mean():
         np.testing.assert_allclose(found[2][number], np.mean(expected, 0), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_residual_networks_as_fully_convolutional_ones():
     member = member_of('resnet18', 'resnet_fcn:224,256')
     found = scored([member], PHOTOGRAPHS[:2])
@@ -187,6 +188,7 @@ def test_residual_networks_as_fully_convolutional_ones():
         np.testing.assert_allclose(found[number], naive_dense(member, PHOTOGRAPHS[number]), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_overfeats_fine_stride_is_nine_pools_one_pixel_apart():
     """The map of scores, each cell by itself: the network on the image moved by 12 pixels for one of the last pool."""
     model, variables, _ = network('overfeat_accurate', 221)
@@ -370,7 +372,7 @@ def test_a_protocol_that_does_not_fit_says_which_do(name, size, protocol, says):
     variables = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), 'float32'))
     member = scoring.Member(model, variables, config_of(name, size), protocols.create(protocol), {})
     with pytest.raises(UserError, match=says):
-        evaluation._check_fits(member)
+        testing._check_fits(member)
 
 
 # Predictions
