@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-BLUE, ORANGE = '#0072B2', '#D55E00'  # told apart by everybody
+BLUE, ORANGE = '#56B4E9', '#E69F00'  # told apart by everybody, and black is read on them
 _LONGEST = 28  # characters of a name
 
 
