@@ -285,59 +285,6 @@ def _with_signals_blocked(function, *arguments):
         return thread.submit(function, *arguments).result()
 
 
-class _Views(NamedTuple):
-    """The number of an example -> its test views; see `test_views`."""
-
-    source: object
-    rule: object
-    channels: int
-    on_bad_image: str
-
-    def __call__(self, number):
-        number = int(number)
-        views, offsets, label = np.zeros((0, 0, 0, self.channels), np.uint8), np.zeros((0, 2), np.int32), -1
-        try:
-            example = self.source[number]
-            image = example.image
-            image = geometry.decode(image, self.channels) if isinstance(image, bytes) else image
-            image = geometry.match_channels(image, self.channels)
-            wanted = self.rule(*image.shape[:2])
-            resized = {}  # views of one scale share its resized photograph
-            views = np.stack([crops.cut(image, view, resized) for view in wanted])
-            offsets, label = np.array([view.offset for view in wanted], np.int32), example.label
-        except (ValueError, OSError) as error:
-            if self.on_bad_image == 'stop':
-                raise BadImage(_complaint(self.source, number, error)) from None
-        return {
-            'image': views,
-            'offset': offsets,
-            'label': np.int32(label),
-            'index': np.int32(number),
-            'bad': label < 0,
-        }
-
-
-def test_views(source, rule, channels=3, on_bad_image='stop', threads=None):
-    """The test-time views of every image of a split, in its order; decoded in full, resized by Pillow.
-
-    Args:
-      source: see `sources`.
-      rule: (height, width) -> [`crops.View`], all of one size.
-      channels: 1 or 3.
-      on_bad_image: 'stop', or 'skip': it comes without views.
-      threads: None is two a core, at most 32.
-
-    Returns:
-      An iterator of dicts: image uint8 [V, size, size, C], offset int32 [V, 2], label and index int32, bad.
-
-    Raises:
-      BadImage: from the iterator, for an image that cannot be read or decoded; it names it.
-    """
-    views = grain.MapDataset.range(len(source)).map(_Views(source, rule, channels, on_bad_image))
-    threads = threads or _threads()
-    return iter(views.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)))
-
-
 class _Mapped(NamedTuple):
     """The place of an example among `numbers` -> what a function makes of its image; see `map_images`."""
 

@@ -112,28 +112,37 @@ def test_a_form_gives_the_size_that_the_network_takes(name):
         assert image.shape == (config.image_size, config.image_size, 3)
 
 
+def cut_by(rule, image):
+    """(the views of a photograph, their offsets)."""
+    views, resized = rule(*image.shape[:2]), {}
+    return [crops.cut(image, view, resized) for view in views], [view.offset for view in views]
+
+
 def test_test_views_are_those_of_pillow_to_the_bit():
     images = [pixels(300, 421, 3), pixels(500, 260, 3)]
     source = [sources.Example(image, label, 'made up') for label, image in enumerate(images)]
     rule = functools.partial(crops.five_crops, size=224, square=True, truncate=True)
-    for views, image in zip(loader.test_views(source, rule, threads=1), images, strict=True):
+    mapped = loader.map_images(source, functools.partial(cut_by, rule), threads=1)
+    for number, (found, image) in enumerate(zip(mapped, images, strict=True)):
+        assert found['index'] == found['label'] == number
         height, width = image.shape[:2]
         scaled = (256, 256 * width // height) if height < width else (256 * height // width, 256)
         whole = np.asarray(Image.fromarray(image).resize(scaled[::-1], Image.Resampling.BILINEAR))
         top, left = (scaled[0] - 256) // 2, (scaled[1] - 256) // 2
-        for view, (y, x) in zip(views['image'], [(0, 0), (0, 32), (32, 0), (32, 32), (16, 16)], strict=True):
+        views, offsets = found['made']
+        for view, (y, x) in zip(views, [(0, 0), (0, 32), (32, 0), (32, 32), (16, 16)], strict=True):
             np.testing.assert_array_equal(view, whole[top + y : top + y + 224, left + x : left + x + 224])
-        assert views['offset'].tolist() == [[0, 0], [0, 32], [32, 0], [32, 32], [16, 16]]
+        assert offsets == [(0, 0), (0, 32), (32, 0), (32, 32), (16, 16)]
 
 
 def test_test_views_of_a_broken_image_stop_or_come_empty():
     source = [sources.Example(b'no image', 1, 'broken.jpg'), sources.Example(pixels(256, 256, 3), 0, 'whole')]
     rule = functools.partial(crops.five_crops, size=224)
+    cut = functools.partial(cut_by, rule)
     with pytest.raises(UserError, match=r'broken.jpg cannot be decoded.*on_bad_image=skip'):
-        list(loader.test_views(source, rule))
-    broken, whole = loader.test_views(source, rule, on_bad_image='skip')
-    assert broken['bad'] and broken['label'] == -1 and len(broken['image']) == 0
-    assert not whole['bad'] and whole['image'].shape == (5, 224, 224, 3)
+        list(loader.map_images(source, cut))
+    broken, whole = loader.map_images(source, cut, on_bad_image='skip')
+    assert broken['made'] is None and np.shape(whole['made'][0]) == (5, 224, 224, 3)
 
 
 @pytest.mark.parametrize(
