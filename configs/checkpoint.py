@@ -16,7 +16,7 @@ def get_config(folder=''):
       ValueError: there is none, in a line.
     """
     if not folder:
-        raise ValueError('name the checkpoint: --config configs/checkpoint.py:DIR')
+        raise ValueError('no checkpoint is named: pass --checkpoint DIR, or --config configs/checkpoint.py:DIR')
     if not Path(folder).exists():
         raise ValueError(f'{folder} does not exist: pass the folder of a run or of a converted checkpoint')
     places = [place / 'config.json' for place in (Path(folder), *Path(folder).absolute().parents[:2])]
