@@ -55,7 +55,7 @@ SMALLEST = {  # epochs of CIFAR-10
     'overfeat_fast': 1.5,
     'googlenet': 0.25,
     'vgg_a': 0.25,
-    'prelu_net_a': 1,
+    'prelu_net_a': 1.5,
     'bn_inception': 0.25,
     'resnet18': 0.5,
     'wide_resnet50_2': 0.5,
