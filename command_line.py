@@ -84,18 +84,16 @@ def _with_config_of_checkpoint(argv):
 
 
 def _spread(argv):
-    """`--checkpoint A B C` as three flags, where a script takes several."""
-    if not isinstance(flags.FLAGS.find_module_defining_flag('checkpoint') and flags.FLAGS['checkpoint'].value, list):
-        return argv
-    found, several = [], False
+    """`--checkpoint A B C` as three flags, where a flag may be given several times."""
+    several = {name for name in flags.FLAGS if isinstance(flags.FLAGS[name], flags.MultiFlag)}
+    found, name, values = [], None, 0
     for argument in argv:
-        if argument.startswith('-'):
-            several = re.fullmatch(r'--?checkpoint(=.*)?', argument) is not None
-            first = several and '=' not in argument
-        elif several and not first:
-            found.append('--checkpoint')
-        else:
-            first = False
+        flag = re.match(r'--?([\w.]+)(=?)', argument)
+        if flag:
+            name, values = flag[1], len(flag[2])
+        elif name in several:
+            found += [f'--{name}'] if values else []
+            values += 1
         found.append(argument)
     return found
 

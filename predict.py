@@ -24,9 +24,9 @@ def main(paths):
     if GRID.value and not os.access(os.path.dirname(GRID.value) or '.', os.W_OK):
         raise UserError(f'{GRID.value} cannot be written: its folder is not there or not writable')
     config, _ = command_line.load_config()
-    from evaluation import prediction, testing
+    from evaluation import open_checkpoint, prediction
 
-    opened = testing.open_checkpoint(config, CHECKPOINT.value, STEP.value, PROTOCOL.value)
+    opened = open_checkpoint(config, CHECKPOINT.value, STEP.value, PROTOCOL.value)
     found = prediction.predict(opened.member, prediction.files(paths))
     if JSON.value:
         print(json.dumps(found, indent=2))

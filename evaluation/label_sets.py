@@ -5,11 +5,13 @@ A label set turns a source's labels into classes of the network, and may keep so
 
 import json
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from errors import UserError, first_line, nearest
+from evaluation.classes import NAMES, WNIDS, is_wnid, readable
 
 
 def _numbers(text):
@@ -44,13 +46,15 @@ class LabelSet(NamedTuple):
       name: what a result says of it.
       classes: of the network's classes those that are asked for, in order, or None for all.
       label: a source's label -> the class, its place among `classes`.
+      names: of the classes.
       accepted: example number -> classes that are right, () where it does not count; or None.
     """
 
     name: str
     classes: tuple | None
-    label: object
-    accepted: object = None
+    label: Callable
+    names: tuple
+    accepted: Callable | None = None
 
 
 KNOWN = ('imagenet_v2', 'imagenet_a', 'imagenet_r', 'real=FILE')
@@ -76,30 +80,34 @@ def create(text, source, num_classes):
                 f'{source.name} has {len(source.class_names)} classes, and the network {num_classes}: they are not the '
                 'same; with --labels imagenet_a, imagenet_r or imagenet_v2 some are asked for'
             )
-        return LabelSet('', None, int)
+        return LabelSet('', None, int, readable(source.class_names))
     if name not in ('imagenet_v2', 'imagenet_a', 'imagenet_r', 'real') or (name == 'real') != bool(path):
         raise UserError(f'no labels {text!r}{nearest(text, KNOWN)} There are: {", ".join(KNOWN)}.')
     if num_classes != 1000:
         raise UserError(f"--labels {text} is of ImageNet's 1000 classes, and the network has {num_classes}")
     if name == 'real':
-        return LabelSet('ReaL', None, int, _real(path, source))
+        return LabelSet('ReaL', None, int, NAMES, _real(path, source))
     if name == 'imagenet_v2':
         if sorted(source.class_names) != sorted(map(str, range(1000))):
             raise UserError(f'{source.name} is not ImageNetV2: its folders are not called 0 to 999')
         numbers = [int(folder) for folder in source.class_names]
-        return LabelSet('ImageNetV2', None, lambda label: numbers[label])
+        return LabelSet('ImageNetV2', None, lambda label: numbers[label], NAMES)
     classes = {'imagenet_a': IMAGENET_A, 'imagenet_r': IMAGENET_R}[name]
     if len(source.class_names) != len(classes):
         raise UserError(f'{source.name} has {len(source.class_names)} classes, and {name} {len(classes)}')
-    return LabelSet({'imagenet_a': 'ImageNet-A', 'imagenet_r': 'ImageNet-R'}[name], classes, int)
+    for given, number in zip(source.class_names, classes, strict=True):
+        if is_wnid(given) and given != WNIDS[number]:
+            raise UserError(f'{source.name} is not {name}: {given} stands where that has {WNIDS[number]}')
+    title = {'imagenet_a': 'ImageNet-A', 'imagenet_r': 'ImageNet-R'}[name]
+    return LabelSet(title, classes, int, tuple(NAMES[number] for number in classes))
 
 
-def chosen(probabilities, classes):
-    """Of probabilities [K] those of some classes, summing to 1."""
-    if classes is None or probabilities is None:
-        return probabilities
-    picked = probabilities[np.array(classes)]
-    return picked / picked.sum()
+def chosen(logs, classes):
+    """Of log-probabilities [K] those of some classes, whose probabilities then sum to 1."""
+    if classes is None or logs is None:
+        return logs
+    picked = logs[np.array(classes)]
+    return picked - np.logaddexp.reduce(picked)
 
 
 def _real(path, source):

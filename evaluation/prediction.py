@@ -1,25 +1,11 @@
 """What a network says of photographs that have no labels."""
 
 import os
-from pathlib import Path
 
 from errors import UserError
-from evaluation import results, scoring
+from evaluation import classes, results, scoring
 from input_pipeline import loader
 from input_pipeline.example import Example, is_image
-
-CLASSES = Path(__file__).with_name('imagenet_classes.txt')  # WordNet id and name, in the order of the 1000 outputs
-
-
-def class_names(config):
-    """The names of a network's classes: ImageNet's, those of a small set, or their numbers."""
-    from input_pipeline.small_sets import CIFAR10
-
-    if config.num_classes == 1000:
-        return tuple(line.split(' ', 1)[1] for line in CLASSES.read_text().splitlines())
-    if config.dataset == 'cifar10' and config.num_classes == 10:
-        return CIFAR10
-    return tuple(map(str, range(config.num_classes)))
 
 
 def files(paths):
@@ -60,7 +46,7 @@ def predict(member, paths):
     """[{'file', 'best': [{'class', 'name', 'probability'}, ...]}] of image files, five a file, in their order.
 
     Args:
-      member: of `testing.open_checkpoint`.
+      member: of `opening.open_checkpoint`.
       paths: of the files.
 
     Raises:
@@ -69,9 +55,9 @@ def predict(member, paths):
     import jax
 
     scorer = scoring.Scorer([member], 1, 1, jax.device_put)
-    names = class_names(member.config)
+    names = classes.of_network(member.config)
     examples = loader.map_images(_Files(paths), scorer.items, member.config.channels)
-    rows = [results.row(e['index'], e['name'], 0, found) for e, found in scorer.probabilities(examples)]
+    rows = [results.row(e['index'], e['name'], 0, found) for e, found in scorer.log_probabilities(examples)]
     return [
         {
             'file': row.name,

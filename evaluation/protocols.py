@@ -6,7 +6,9 @@
 | `single_SIZE` | the middle crop of the short side 256, or of SIZE where that is larger | |
 | `single_SIZE_square` | of the middle square of side 256 | AlexNet's centre |
 | `single_SIZE_of_SIDE` | of the short side SIDE | `single_299_of_352`: Inception-ResNet |
+| `single_SIZE_warped` | of the photograph as 256x256, its shape not kept | Caffe's reference models |
 | `ten_crop_square` | corners and middle of the 256 square, and their mirror images | AlexNet, ZFNet |
+| `ten_crop_warped` | of the photograph as 256x256 | Caffe's reference models |
 | `ten_crop_full` | of the whole photograph of short side 256 | PReLU-net, ResNet |
 | `ten_crop_full_logits` | the same, logits averaged | fb.resnet.torch, DenseNet |
 | `ten_crop_cross` | top, bottom, left, right and middle of the 256 square | the lecture's AlexNet |
@@ -39,6 +41,7 @@ class Scale(NamedTuple):
       short_side: of the resized photograph; 0: the image as the config's `test_crop` and `fit` make it.
       boxes: (height, width, size) -> [(top, left, side)] of the resized photograph; None for a dense pass over it.
       square: only its middle square is kept.
+      warp: it is resized to a square.
       reading: of a dense pass, the network's: True, 'fine' or 'whole'.
       reduce: of a dense pass: see `scoring.REDUCTIONS`.
       fit: of a dense pass, (height, width) -> (height, width) of the middle part that is kept.
@@ -48,6 +51,7 @@ class Scale(NamedTuple):
     short_side: int
     boxes: Callable | None = None
     square: bool = False
+    warp: bool = False
     reading: bool | str = True
     reduce: str = 'space_first'
     fit: Callable | None = None
@@ -112,8 +116,8 @@ def _sized(name, size):
     return name if size == 224 else f'{name}:{size}'
 
 
-def _ten(name, boxes, size, what, square, average='softmax'):
-    return _named(_sized(name, size), _crops(boxes, 256, square=square), size, average=average, what=what)
+def _ten(name, boxes, size, what, average='softmax', **kept):
+    return _named(_sized(name, size), _crops(boxes, 256, **kept), size, average=average, what=what)
 
 
 def _overfeat(kind, scales, reading):
@@ -145,21 +149,29 @@ def _multicrop(numbers, weight=None):
 
 PROTOCOLS = {  # name: numbers after the colon -> protocol; the default numbers
     'ten_crop_square': (
-        lambda n: _ten('ten_crop_square', views.five, n[0], 'corners and middle of the 256 square, mirrored', True),
+        lambda n: _ten(
+            'ten_crop_square', views.five, n[0], 'corners and middle of the 256 square, mirrored', square=True
+        ),
+        (224,),
+    ),
+    'ten_crop_warped': (
+        lambda n: _ten('ten_crop_warped', views.five, n[0], 'corners and middle of 256x256, mirrored', warp=True),
         (224,),
     ),
     'ten_crop_full': (
-        lambda n: _ten('ten_crop_full', views.five, n[0], 'corners and middle of short side 256, mirrored', False),
+        lambda n: _ten('ten_crop_full', views.five, n[0], 'corners and middle of short side 256, mirrored'),
         (224,),
     ),
     'ten_crop_full_logits': (
         lambda n: _ten(
-            'ten_crop_full_logits', views.five, n[0], 'corners and middle of short side 256, mirrored', False, 'logits'
+            'ten_crop_full_logits', views.five, n[0], 'corners and middle of short side 256, mirrored', 'logits'
         ),
         (224,),
     ),
     'ten_crop_cross': (
-        lambda n: _ten('ten_crop_cross', views.cross, n[0], 'sides and middle of the 256 square, mirrored', True),
+        lambda n: _ten(
+            'ten_crop_cross', views.cross, n[0], 'sides and middle of the 256 square, mirrored', square=True
+        ),
         (224,),
     ),
     'googlenet_144': (
@@ -220,7 +232,15 @@ ALIASES = {
 
 def names():
     """What `create` knows, each with its default numbers."""
-    return (*WHOLE, 'single_224', 'single_227_square', 'single_320', 'single_299_of_352', *PROTOCOLS)
+    return (
+        *WHOLE,
+        'single_224',
+        'single_227_square',
+        'single_227_warped',
+        'single_320',
+        'single_299_of_352',
+        *PROTOCOLS,
+    )
 
 
 def create(text, trimmed=False):
@@ -258,15 +278,17 @@ def create(text, trimmed=False):
 
 
 def _single(name):
-    match = re.fullmatch(r'single_(\d+)(_square|_of_(\d+))?', name)
+    match = re.fullmatch(r'single_(\d+)(_square|_warped|_of_(\d+))?', name)
     if not match:
         return None
-    size, square = int(match[1]), match[2] == '_square'
+    size, kind = int(match[1]), match[2]
     side = int(match[3]) if match[3] else max(256, size)
     if side < size:
         raise UserError(f'protocol {name}: a crop of {size} does not fit a short side of {side}')
-    what = f'the middle {size}x{size} of {"the square of side" if square else "short side"} {side}, no flip'
-    return _named(name, _crops(views.centre, side, square=square), size, flip=False, what=what)
+    place = {'_square': f'the square of side {side}', '_warped': f'the photograph as {side}x{side}'}
+    what = f'the middle {size}x{size} of {place.get(kind, f"short side {side}")}, no flip'
+    scales = _crops(views.centre, side, square=kind == '_square', warp=kind == '_warped')
+    return _named(name, scales, size, flip=False, what=what)
 
 
 def _trimmed(protocol):

@@ -4,6 +4,7 @@ A row is of one network, or of several, under one protocol: `vgg_d vgg_e` is an 
 that it was trained on, where a table has several. What a table leaves out is `-`.
 """
 
+import re
 from typing import NamedTuple
 
 
@@ -16,7 +17,7 @@ class Row(NamedTuple):
       protocol: of `protocols.py`.
       top1, top5: None where there is none.
       table: where it is printed.
-      note: another reading of the network, other images.
+      note: options of the network, `shortcut=A`; other images.
     """
 
     networks: tuple
@@ -116,9 +117,9 @@ TABLES = {
         googlenet   | | ten_crop_full | -     | 9.15
         prelu_net_c | | ten_crop_full | 24.27 | 7.38
         plain34     | | ten_crop_full | 28.54 | 10.02
-        resnet34    | | ten_crop_full | 25.03 | 7.76 | shortcut A
-        resnet34    | | ten_crop_full | 24.52 | 7.46 | shortcut B
-        resnet34    | | ten_crop_full | 24.19 | 7.40 | shortcut C
+        resnet34    | | ten_crop_full | 25.03 | 7.76 | shortcut=A
+        resnet34    | | ten_crop_full | 24.52 | 7.46 | shortcut=B
+        resnet34    | | ten_crop_full | 24.19 | 7.40 | shortcut=C
         resnet50    | | ten_crop_full | 22.85 | 6.71
         resnet101   | | ten_crop_full | 21.75 | 6.05
         resnet152   | | ten_crop_full | 21.43 | 5.71
@@ -129,8 +130,8 @@ TABLES = {
         """
         prelu_net_c  | | prelu_dense:256,384,480         | 21.59 | 5.71
         bn_inception | | googlenet_144                   | 21.99 | 5.81
-        resnet34     | | resnet_fcn:224,256,384,480,640  | 21.84 | 5.71 | shortcut B
-        resnet34     | | resnet_fcn:224,256,384,480,640  | 21.53 | 5.60 | shortcut C
+        resnet34     | | resnet_fcn:224,256,384,480,640  | 21.84 | 5.71 | shortcut=B
+        resnet34     | | resnet_fcn:224,256,384,480,640  | 21.53 | 5.60 | shortcut=C
         resnet50     | | resnet_fcn:224,256,384,480,640  | 20.74 | 5.25
         resnet101    | | resnet_fcn:224,256,384,480,640  | 19.87 | 4.60
         resnet152    | | resnet_fcn:224,256,384,480,640  | 19.38 | 4.49
@@ -153,8 +154,8 @@ MORE = (
         alexnet alexnet alexnet alexnet alexnet | | ten_crop_square:227 | 38.1 | 16.4
         """,
     ),
-    *_table('BVLC, bvlc_alexnet', 'alexnet | | single_227_square | 42.9 | 19.8 | warped to 256x256'),
-    *_table('BVLC, bvlc_googlenet', 'googlenet | | single_224 | 31.3 | 11.1 | warped to 256x256'),
+    *_table('BVLC, bvlc_alexnet', 'alexnet | | single_227_warped | 42.9 | 19.8'),
+    *_table('BVLC, bvlc_googlenet', 'googlenet | | single_224_warped | 31.3 | 11.1'),
     *_table(
         'Zeiler and Fergus 2013, table 2',
         """
@@ -212,9 +213,9 @@ MORE = (
         'He et al. 2015b, table 2',
         """
         plain18  | | ten_crop_full | 27.94 | -
-        resnet18 | | ten_crop_full | 27.88 | - | shortcut A
+        resnet18 | | ten_crop_full | 27.88 | - | shortcut=A
         plain34  | | ten_crop_full | 28.54 | -
-        resnet34 | | ten_crop_full | 25.03 | - | shortcut A
+        resnet34 | | ten_crop_full | 25.03 | - | shortcut=A
         """,
     ),
     *_table(
@@ -230,9 +231,9 @@ MORE = (
         """
         resnet18  | | single_224 | 30.43 | 10.76
         resnet34  | | single_224 | 26.73 | 8.74
-        resnet50  | | single_224 | 24.01 | 7.02 | stride in the 3x3
-        resnet101 | | single_224 | 22.44 | 6.21 | stride in the 3x3
-        resnet152 | | single_224 | 22.16 | 6.16 | stride in the 3x3
+        resnet50  | | single_224 | 24.01 | 7.02 | stride_in=3x3
+        resnet101 | | single_224 | 22.44 | 6.21 | stride_in=3x3
+        resnet152 | | single_224 | 22.16 | 6.16 | stride_in=3x3
         """,
     ),
     *_table(
@@ -293,13 +294,30 @@ MORE = (
 )
 
 
-def rows(networks, protocol):
-    """The published rows of these networks under this protocol.
+def is_of(row, network, model, trained):
+    """Whether a row, alone or with others, is of a network.
+
+    Args:
+      row: see `Row`.
+      network: its name.
+      model: it: where the row's note names options, as in `shortcut=A`, it has them.
+      trained: (low, high) short side of the images that it was trained on; None where that is not known.
+    """
+    options = re.findall(r'(\w+)=(\w+)', row.note)
+    return (
+        network in row.networks
+        and (not row.trained or not trained or row.trained == trained)
+        and all(getattr(model, option, None) == value for option, value in options)
+    )
+
+
+def rows(networks, protocol=None):
+    """The published rows of these networks, each once.
 
     Args:
       networks: our names, of an ensemble in any order.
-      protocol: its name.
+      protocol: its name; None for all.
     """
     every = (*MORE, *(row for table in TABLES.values() for row in table))
-    same = [row for row in every if sorted(row.networks) == sorted(networks) and row.protocol == protocol]
+    same = [row for row in every if sorted(row.networks) == sorted(networks) and protocol in (None, row.protocol)]
     return list(dict.fromkeys(same))

@@ -1,4 +1,4 @@
-"""From a vector of probabilities an image to errors: a row an image, and what rows add up to."""
+"""From the log-probabilities of an image to errors: a row an image, and what rows add up to."""
 
 import collections
 import contextlib
@@ -40,26 +40,25 @@ class Row(NamedTuple):
     counts: bool = True
 
 
-def row(index, name, label, probabilities, accepted=None):
+def row(index, name, label, logs, accepted=None):
     """The row of an image.
 
     Args:
       index, name, label: of the image.
-      probabilities: float32 [K]; None for an image that could not be read.
+      logs: float [K], the logarithms of its classes' probabilities; None for an image that could not be read.
       accepted: classes that are right, where there are several (ReaL); () leaves the image out.
     """
-    if probabilities is None:
+    if logs is None:
         return Row(index, name, label, -1, 0.0, (), ())
-    order = np.argsort(-probabilities, kind='stable')[:TOP]
+    order = np.argsort(-logs, kind='stable')[:TOP]
     classes = tuple(int(number) for number in order)
-    values = tuple(float(probabilities[number]) for number in order)
+    values = tuple(math.exp(logs[number]) for number in order)
     right = [label] if accepted is None else list(accepted)
     if not right:
         return Row(index, name, label, 0, 0.0, classes, values, False)
-    own = max(probabilities[number] for number in right)
-    rank = len(probabilities) - int(np.sum(probabilities < own)) - int(np.sum(probabilities[right] >= own))
-    loss = -math.log(max(float(own), np.finfo(np.float32).tiny)) if np.isfinite(own) else math.inf
-    return Row(index, name, label, rank, loss, classes, values)
+    own = float(max(logs[number] for number in right))
+    rank = len(logs) - int(np.sum(logs < own)) - int(np.sum(logs[right] >= own))
+    return Row(index, name, label, rank, -own, classes, values)
 
 
 def summary(rows):
@@ -76,7 +75,8 @@ def summary(rows):
     if not read:
         raise UserError('no image of the test split could be read')
     total = len(counted)
-    found = {'num_examples': total, 'loss': sum(r.loss for r in read) / len(read)}
+    loss = sum(r.loss for r in read) / len(read)
+    found = {'num_examples': total, 'loss': loss if math.isfinite(loss) else None}
     for name, k in (('top1', 1), ('top5', TOP)):
         wrong = sum(not 0 <= r.rank < k for r in counted)
         found[f'wrong_{name}'], found[f'{name}_error'] = wrong, 100 * wrong / total
@@ -111,7 +111,7 @@ def confusions(rows, names):
 def write_predictions(path, rows, names):
     """A CSV file, a row an image: file, label, and the best five classes with their names and probabilities."""
     columns = [f'{what}{k}' for k in range(1, TOP + 1) for what in ('class', 'name', 'probability')]
-    with _whole(path) as file:
+    with whole_file(path) as file:
         writer = csv.writer(file)
         writer.writerow(['file', 'label', *columns])
         for r in sorted(rows):
@@ -125,13 +125,13 @@ def write_predictions(path, rows, names):
 
 def write_submission(path, rows, ids):
     """ILSVRC's form: a line an image in the order of file names, five ILSVRC ids, best first."""
-    with _whole(path) as file:
+    with whole_file(path) as file:
         for r in sorted(rows, key=lambda r: r.name):
             file.write(' '.join(str(ids[label]) for label in r.classes) + '\n')
 
 
 @contextlib.contextmanager
-def _whole(path):
+def whole_file(path):
     """A file to write, which is there whole or not at all."""
     temporary = f'{path}.partial'
     try:
@@ -146,7 +146,8 @@ def _whole(path):
 class Partial:
     """Rows on the disk as they come, so that an interrupted evaluation goes on; use it in a `with`.
 
-    The first line says what is evaluated (a dict); a file that says otherwise is not gone on with.
+    The file stays until someone removes it, except where it has no row. The first line says what is evaluated (a dict);
+    a file that says otherwise is not gone on with.
     """
 
     def __init__(self, path, what, resume):
@@ -193,7 +194,7 @@ class Partial:
 
     def __exit__(self, kind, error, trace):
         self.file.close()
-        if kind is None:
+        if not self.rows:
             os.unlink(self.path)
 
 

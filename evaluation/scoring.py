@@ -1,13 +1,16 @@
-"""What a protocol's views of an image score: from photographs to one vector of class probabilities each.
+"""What a protocol's views of an image score: from photographs to a vector of classes' log-probabilities each.
 
 An image is decoded once and resized once a scale, whoever looks at it: all views, all members of an ensemble. Crops are
 cut on the device from the resized photograph, which is put on a canvas of one of a handful of sizes; a dense pass takes
 the photograph as it is. Images of the same size go through the network together; each size is compiled once.
+
+Means of probabilities are taken of their logarithms: two classes of probability 1e-50 and 1e-60 stay apart.
 """
 
 import collections
 import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -60,26 +63,47 @@ class _Item(NamedTuple):
     share: float | None
 
 
+class _Average(NamedTuple):
+    """What is averaged over the views of an image.
+
+    Fields:
+      of: scores [..., K] -> the quantity.
+      mean: (quantities, axes) -> their mean.
+    """
+
+    of: Callable
+    mean: Callable
+
+
+def _log_mean(values, axes):
+    """The logarithm of the mean of what `values` are the logarithms of."""
+    count = math.prod(values.shape[axis] for axis in axes)
+    return jax.nn.logsumexp(values, axes) - math.log(count)
+
+
+AVERAGES = {'softmax': _Average(jax.nn.log_softmax, _log_mean), 'logits': _Average(lambda x: x, jnp.mean)}
+
+
 # Reductions of a dense pass's map of class scores [B, H, W, K]: (mean [B, K], number of views)
 
 
-def _space_first(scores, quantity):
-    return quantity(jnp.mean(scores, (1, 2))), 1
+def _space_first(scores, average):
+    return average.of(jnp.mean(scores, (1, 2))), 1
 
 
-def _softmax_first(scores, quantity):
-    return jnp.mean(quantity(scores), (1, 2)), scores.shape[1] * scores.shape[2]
+def _softmax_first(scores, average):
+    return average.mean(average.of(scores), (1, 2)), scores.shape[1] * scores.shape[2]
 
 
-def _max(scores, quantity):
-    return jnp.max(quantity(scores), (1, 2)), 1
+def _max(scores, average):
+    return jnp.max(average.of(scores), (1, 2)), 1
 
 
-def _nine_windows(scores, quantity):
+def _nine_windows(scores, average):
     """The corners, the middles of the sides and the middle; where a side has one window, each once."""
     rows, columns = ({0, (side - 1) // 2, side - 1} for side in scores.shape[1:3])
-    chosen = quantity(scores)[:, sorted(rows)][:, :, sorted(columns)]
-    return jnp.mean(chosen, (1, 2)), len(rows) * len(columns)
+    chosen = average.of(scores)[:, sorted(rows)][:, :, sorted(columns)]
+    return average.mean(chosen, (1, 2)), len(rows) * len(columns)
 
 
 REDUCTIONS = {
@@ -91,7 +115,7 @@ REDUCTIONS = {
 
 
 class Scorer:
-    """Runs images through the members; `probabilities` is its door."""
+    """Runs images through the members; `log_probabilities` is its door."""
 
     def __init__(self, members, mesh_size, batch_size, place, dense_batch=1):
         """Members; the number of devices; the crops that go through a network at a time; a batch's device_put."""
@@ -118,7 +142,7 @@ class Scorer:
 
     def _crops(self, key, member, scale, image, resized):
         crop, size = member.config.test_crop, member.protocol.size
-        grid, kept = crops.resized(*image.shape[:2], scale.short_side, scale.square, crop.warp, crop.truncate)
+        grid, kept = crops.resized(*image.shape[:2], scale.short_side, scale.square, scale.warp, crop.truncate)
         boxes = scale.boxes(*kept[2:], size)
         if min(*kept[2:]) < size:
             raise UserError(f'{member.protocol.name}: a crop of {size} does not fit a side of {scale.short_side}')
@@ -176,7 +200,7 @@ class Scorer:
     def _functions_of(self, member):
         """{(scale, kind): jitted (variables, pixels [M, h, w, C], boxes [M, V, 2]) -> mean scores [M, K]}."""
         config, protocol = member.config, member.protocol
-        quantity = jax.nn.softmax if protocol.average == 'softmax' else lambda scores: scores
+        average = AVERAGES[protocol.average]
         statistics = member.statistics
         preprocess = recipe.preprocessing(config, 0, train=False, statistics=lambda: statistics)
         over_maps = recipe.preprocessing(_by_channel(config), 0, train=False, statistics=lambda: statistics)
@@ -188,11 +212,11 @@ class Scorer:
             return member.model.apply(variables, images, **reading).astype(jnp.float32)
 
         def mean_of_mirrors(values):
-            return jnp.mean(values.reshape(2 if protocol.flip else 1, -1, *values.shape[1:]), 0)
+            return average.mean(values.reshape(2 if protocol.flip else 1, -1, *values.shape[1:]), (0,))
 
         def whole(variables, pixels, boxes):
             images = preprocess({'image': pixels, 'offset': boxes[:, 0]})
-            return mean_of_mirrors(quantity(scores(variables, images)))
+            return mean_of_mirrors(average.of(scores(variables, images)))
 
         def cropped(variables, canvas, boxes):
             size = protocol.size
@@ -203,13 +227,13 @@ class Scorer:
             views = jax.vmap(lambda image, places: jax.vmap(functools.partial(cut, image))(places))(canvas, boxes)
             views = views.reshape(-1, *views.shape[2:])
             images = preprocess({'image': views, 'offset': boxes.reshape(-1, 2)})
-            found = mean_of_mirrors(quantity(scores(variables, images)))
-            return jnp.mean(found.reshape(*boxes.shape[:2], -1), 1)
+            found = mean_of_mirrors(average.of(scores(variables, images)))
+            return average.mean(found.reshape(*boxes.shape[:2], -1), (1,))
 
         def dense(variables, pixels, boxes, scale):
             images = over_maps({'image': pixels, 'offset': boxes[:, 0]})
             maps = scores(variables, images, dense=scale.reading)
-            return mean_of_mirrors(REDUCTIONS[scale.reduce](maps, quantity)[0])
+            return mean_of_mirrors(REDUCTIONS[scale.reduce](maps, average)[0])
 
         def jitted(function):
             return jax.jit(function, compiler_options=layers.compiler_options())
@@ -245,17 +269,17 @@ class Scorer:
             return boxes * flips
         return flips * _windows(self, number, place, shape)
 
-    def probabilities(self, examples):
-        """The probabilities of the ensemble for each image.
+    def log_probabilities(self, examples):
+        """The logarithms of the ensemble's probabilities for each image.
 
         Args:
           examples: of `loader.map_images` with `self.items`.
 
         Yields:
-          (example, float32 [K]), in the order in which they are done; a broken image comes with None.
+          (example, float64 [K]), in the order in which they are done; a broken image comes with None.
         """
         groups, flying = collections.defaultdict(list), collections.deque()
-        waiting = {}  # index: [example, items left, sums by member, shares by member]
+        waiting = {}  # index: [example, items left, (share, mean) by member]
 
         def land():
             key, batch, result = flying.popleft()
@@ -264,11 +288,10 @@ class Scorer:
                 entry = waiting[index]
                 share = self.views(key) if item.share is None else item.share
                 entry[1] -= 1
-                entry[2][key[0]] = entry[2][key[0]] + share * value
-                entry[3][key[0]] += share
+                entry[2][key[0]].append((share, value.astype(np.float64)))
                 if entry[1] == 0:
                     del waiting[index]
-                    yield entry[0], self._joined(entry[2], entry[3])
+                    yield entry[0], self._joined(entry[2])
 
         def launch(key):
             batch = groups.pop(key)
@@ -281,7 +304,7 @@ class Scorer:
             if items is None:
                 yield example, None
                 continue
-            waiting[example['index']] = [example, len(items), [0.0] * len(self.members), [0.0] * len(self.members)]
+            waiting[example['index']] = [example, len(items), [[] for _ in self.members]]
             for item in items:
                 groups[item.key].append((example['index'], item))
                 if len(groups[item.key]) == self.capacity(item.key):
@@ -291,16 +314,24 @@ class Scorer:
         while flying:
             yield from land()
 
-    def _joined(self, sums, shares):
-        """Members' probabilities as one: their weighted mean."""
-        total = 0.0
-        for member, value, share in zip(self.members, sums, shares, strict=True):
-            mean = value / share
+    def _joined(self, parts):
+        """Members' parts [(share, mean)] as one: the weighted mean of their probabilities."""
+        means = []
+        for member, found in zip(self.members, parts, strict=True):
             if member.protocol.average == 'logits':
-                mean = np.exp(mean - mean.max())
-                mean = mean / mean.sum()
-            total = total + member.weight * mean
-        return np.asarray(total / sum(member.weight for member in self.members), np.float32)
+                shares, values = zip(*found, strict=True)
+                mean = np.average(values, 0, shares)
+                means.append((member.weight, mean - np.logaddexp.reduce(mean)))
+            else:
+                means.append((member.weight, _weighted_log_mean(found)))
+        return _weighted_log_mean(means)
+
+
+def _weighted_log_mean(found):
+    """Of [(weight, log x)], the logarithm of the weighted mean of x."""
+    weights, values = zip(*found, strict=True)
+    shares = np.log(np.array(weights) / sum(weights))
+    return np.logaddexp.reduce(np.stack(values) + shares[:, None])
 
 
 @functools.lru_cache(maxsize=4096)
@@ -313,7 +344,7 @@ def _windows(scorer, number, place, shape):
     counted = []
 
     def reduce(scores):
-        mean, count = REDUCTIONS[scale.reduce](scores, lambda x: x)
+        mean, count = REDUCTIONS[scale.reduce](scores, AVERAGES['logits'])
         counted.append(count)
         return mean
 

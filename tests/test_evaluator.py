@@ -11,7 +11,7 @@ import architectures
 from architectures import layers
 from configs import base, imagenet
 from errors import UserError
-from evaluation import label_sets, prediction, protocols, results, scoring, testing
+from evaluation import classes, label_sets, opening, prediction, protocols, results, scoring
 from input_pipeline import colour, geometry, loader
 from input_pipeline.example import Example
 
@@ -74,7 +74,7 @@ def scored(members, images=PHOTOGRAPHS, batch_size=64, dense_batch=1):
     """{example: probabilities} by the evaluator."""
     scorer = scoring.Scorer(members, 1, batch_size, jax.device_put, dense_batch)
     examples = loader.map_images(Photographs(images), scorer.items, threads=2)
-    return {example['index']: found for example, found in scorer.probabilities(examples)}
+    return {example['index']: np.exp(logs) for example, logs in scorer.log_probabilities(examples)}
 
 
 # Naive loops
@@ -242,7 +242,7 @@ def test_dense_batches_do_not_change_the_answer():
 def test_sizes_are_compiled_once_and_few_for_crops():
     images = photographs([(300 + 7 * number, 400 + 11 * number) for number in range(20)])
     scorer = scoring.Scorer([member_of('resnet20', 'ten_crop_full:32', 32)], 1, 64, jax.device_put)
-    list(scorer.probabilities(loader.map_images(Photographs(images), scorer.items)))
+    list(scorer.log_probabilities(loader.map_images(Photographs(images), scorer.items)))
     assert len(scorer.programs) <= 2
 
 
@@ -250,17 +250,17 @@ def test_sizes_are_compiled_once_and_few_for_crops():
 
 
 def test_ranks_and_ties():
-    probabilities = np.array([0.1, 0.4, 0.4, 0.05, 0.05], np.float32)
-    assert results.row(0, 'a', 1, probabilities).rank == 1  # a tie counts against the network
-    assert results.row(0, 'a', 0, probabilities).rank == 2
-    assert results.row(0, 'a', 1, probabilities).classes == (1, 2, 0, 3, 4)
-    assert results.row(0, 'a', 0, probabilities, accepted=(0, 1)).rank == 1
-    assert not results.row(0, 'a', 0, probabilities, accepted=()).counts
-    assert results.row(0, 'a', 1, np.array([np.nan, 0.5])).rank >= 1
+    logs = np.log(np.array([0.1, 0.4, 0.4, 0.05, 0.05]))
+    assert results.row(0, 'a', 1, logs).rank == 1  # a tie counts against the network
+    assert results.row(0, 'a', 0, logs).rank == 2
+    assert results.row(0, 'a', 1, logs).classes == (1, 2, 0, 3, 4)
+    assert results.row(0, 'a', 0, logs, accepted=(0, 1)).rank == 1
+    assert not results.row(0, 'a', 0, logs, accepted=()).counts
+    assert results.row(0, 'a', 1, np.array([np.nan, -0.5])).rank >= 1
 
 
 def test_what_rows_add_up_to():
-    vectors = [np.eye(10, dtype=np.float32)[k] for k in (0, 1, 5)]
+    vectors = [np.where(np.eye(10)[k], 0.0, -np.inf) for k in (0, 1, 5)]
     rows = [results.row(k, str(k), k, vector) for k, vector in enumerate(vectors)] + [results.row(3, '3', 3, None)]
     found = results.summary(rows)
     assert (found['num_examples'], found['wrong_top1'], found['bad_images']) == (4, 2, 1)
@@ -273,12 +273,12 @@ def test_what_rows_add_up_to():
 
 
 def test_predictions_and_submission(tmp_path):
-    rows = [results.row(k, f'{9 - k}.jpg', 0, np.arange(10, dtype=np.float32) / 45) for k in range(2)]
+    rows = [results.row(k, f'{9 - k}.jpg', 0, np.log(np.arange(1, 11) / 55)) for k in range(2)]
     names = tuple('abcdefghij')
     results.write_predictions(tmp_path / 'p.csv', rows, names)
     lines = (tmp_path / 'p.csv').read_text().splitlines()
     assert lines[0].startswith('file,label,class1,name1,probability1') and lines[1].startswith(
-        '9.jpg,0,9,j,0.200000,8,i,'
+        '9.jpg,0,9,j,0.181818,8,i,'
     )
     results.write_submission(tmp_path / 's.txt', rows, {k: 10 * k for k in range(10)})
     assert (tmp_path / 's.txt').read_text() == '90 80 70 60 50\n' * 2
@@ -308,9 +308,9 @@ def test_label_sets(tmp_path):
     chosen = label_sets.create('imagenet_v2', Named(names), 1000)
     assert chosen.label(names.index('10')) == 10
     some = label_sets.create('imagenet_a', Named(tuple(map(str, range(200)))), 1000)
-    picked = label_sets.chosen(np.arange(1000, dtype=np.float32), some.classes)
+    picked = np.exp(label_sets.chosen(np.log(np.arange(1, 1001)), some.classes))
     assert (
-        picked.shape == (200,) and picked.sum() == pytest.approx(1) and picked[0] / picked[1] == pytest.approx(6 / 11)
+        picked.shape == (200,) and picked.sum() == pytest.approx(1) and picked[0] / picked[1] == pytest.approx(7 / 12)
     )
     (tmp_path / 'real.json').write_text('[[1, 2], [], [3]]')
     real = label_sets.create(f'real={tmp_path}/real.json', Named(('x',) * 1000), 1000)
@@ -328,7 +328,7 @@ def test_label_sets(tmp_path):
 
 
 def test_an_interrupted_evaluation_goes_on(tmp_path):
-    path, rows = tmp_path / 'x.partial', [results.row(k, str(k), 0, np.full(10, 0.1)) for k in range(3)]
+    path, rows = tmp_path / 'x.partial', [results.row(k, str(k), 0, np.full(10, -2.3)) for k in range(3)]
     with pytest.raises(KeyboardInterrupt), results.Partial(path, {'data': 'a'}, False) as kept:
         for row in rows[:2]:
             kept.add(row)
@@ -343,7 +343,7 @@ def test_an_interrupted_evaluation_goes_on(tmp_path):
         assert kept.rows == rows[:2]
         kept.add(rows[2])
         assert kept.rows == rows
-    assert not path.exists()
+    assert path.exists()  # until the result is in a safe place
 
 
 # Broken images, wrong protocols
@@ -353,7 +353,7 @@ def test_a_broken_image_counts_as_wrong():
     member = member_of('resnet20', 'single_32', 32)
     scorer = scoring.Scorer([member], 1, 4, jax.device_put)
     examples = loader.map_images(Photographs([PHOTOGRAPHS[0], 'not an image']), scorer.items, on_bad_image='skip')
-    rows = [results.row(e['index'], e['name'], e['label'], found) for e, found in scorer.probabilities(examples)]
+    rows = [results.row(e['index'], e['name'], e['label'], found) for e, found in scorer.log_probabilities(examples)]
     assert sorted(row.rank for row in rows)[0] == -1 and results.summary(rows)['bad_images'] == 1
     with pytest.raises(UserError, match='1.jpg'):
         list(loader.map_images(Photographs([PHOTOGRAPHS[0], 'not an image']), scorer.items))
@@ -372,7 +372,7 @@ def test_a_protocol_that_does_not_fit_says_which_do(name, size, protocol, says):
     variables = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), 'float32'))
     member = scoring.Member(model, variables, config_of(name, size), protocols.create(protocol), {})
     with pytest.raises(UserError, match=says):
-        testing._check_fits(member)
+        opening._check_fits(member)
 
 
 # Predictions
@@ -387,6 +387,6 @@ def test_files(tmp_path):
 
 
 def test_class_names():
-    names = prediction.class_names(imagenet.get_config())
+    names = classes.of_network(imagenet.get_config())
     assert len(names) == 1000 and names[0].startswith('tench') and names[999].startswith('toilet tissue')
-    assert prediction.class_names(base.get_config())[9] == '9'
+    assert classes.of_network(base.get_config())[9] == '9'

@@ -1,0 +1,178 @@
+"""Checkpoints with their networks, their weights on the devices, and the protocol that each is tested by."""
+
+import dataclasses
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+import architectures
+from configs import checkpoint as checkpoint_config
+from errors import UserError
+from evaluation import protocols, scoring
+from input_pipeline import recipe
+from training import checkpoints, mesh
+from training.run import build_model, check
+from weights import passport
+
+DATA = ('dataset', 'data_dir', 'labels', 'test_split', 'on_bad_image', 'workers', 'test_batch_size')
+
+
+class Opened(NamedTuple):
+    """A checkpoint, ready to be tested.
+
+    Fields:
+      member: see `scoring.Member`.
+      where: the checkpoint's folder.
+      step: its number.
+      chosen: whether it was chosen from a workdir.
+      card: its passport, or None.
+    """
+
+    member: scoring.Member
+    where: Path
+    step: int
+    chosen: bool
+    card: dict | None
+
+
+def open_checkpoint(config, checkpoint, which='best', protocol='single', average='', trimmed=False, weight=1.0):
+    """A checkpoint with its network, its weights on the devices, and how it is to look at images.
+
+    Args:
+      config: an ml_collections config with the keys of `configs/base.py`.
+      checkpoint: a run's workdir, a converted checkpoint, or one checkpoint.
+      which: of a workdir's checkpoints, 'best' (smallest test error seen in training), 'latest', or a step.
+      protocol: see `protocols`.
+      average: 'softmax' or 'logits' in place of the protocol's; '' for the protocol's.
+      trimmed: see `protocols.create`.
+      weight: in an ensemble.
+
+    Returns:
+      An `Opened`.
+
+    Raises:
+      UserError: no such checkpoint, one that does not fit the config or the protocol, or converted weights that do not
+        answer their probe image as their passport says.
+    """
+    check(config)
+    protocols.create(protocol, trimmed)  # a wrong name is told before the weights are read
+    folder, given = checkpoints.locate(checkpoint)
+    model = build_model(config)
+    shape = (1, config.image_size, config.image_size, config.channels)
+    variables = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, 'float32'))
+    with checkpoints.Checkpoints(folder, read_only=True) as kept:
+        step = kept.choose(which) if given is None else given
+        where = Path(folder) / str(step)
+        _check_recipe(where, kept.info(step), config, model)
+        wanted = {'params': variables['params'], 'batch_stats': variables.get('batch_stats', {})}
+        restored = jax.device_put(kept.deployed_model(wanted, step), mesh.replicated(mesh.create(jax.device_count())))
+    measured = recipe.statistics_of(config, Path(folder).parent)
+    card = passport.read(Path(folder).parent)
+    if card:
+        own = checkpoint_config.get_config(str(Path(folder).parent))
+        passport.check(card, passport.answers(model, restored, own, measured), Path(folder).parent)
+    member = scoring.Member(model, restored, config, protocols.create('single'), measured, weight)
+    return under(Opened(member, where, step, given is None, card), protocol, average, trimmed)
+
+
+def under(opened, protocol, average='', trimmed=False):
+    """An opened checkpoint under another protocol; see `open_checkpoint`."""
+    member = opened.member._replace(protocol=_protocol(opened.member.config, protocol, average, trimmed))
+    _check_fits(member)
+    return opened._replace(member=member)
+
+
+def beside(config, checkpoint):
+    """The config that lies with a further member of an ensemble, its data those of the first."""
+    try:
+        own = checkpoint_config.get_config(str(checkpoint))
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if own.num_classes != config.num_classes:
+        raise UserError(f'{checkpoint} has {own.num_classes} classes, and the first checkpoint {config.num_classes}')
+    for key in DATA:
+        own[key] = config[key]
+    return own
+
+
+def fitting(member):
+    """The protocols that a member's network can be tested by."""
+    return [name for name in protocols.names() if not _misfit(member._replace(protocol=protocols.create(name)))]
+
+
+def _protocol(config, name, average, trimmed):
+    """The protocol of a name; 'single' under the name that it has for this config."""
+    made = protocols.create(name, trimmed)
+    if name == 'single':
+        made = made._replace(**_own_view(config))
+    if average not in ('', 'softmax', 'logits'):
+        raise UserError(f'--average is softmax or logits, not {average!r}')
+    if average and average != made.average:
+        made = made._replace(name=f'{made.name}+{average}', average=average)
+    return made
+
+
+def _own_view(config):
+    """What changes of the protocol 'single' for a config: a name that papers' tables know, where there is one."""
+    crop, size = config.test_crop, config.image_size
+    if crop.kind == 'none' and config.dataset in ('cifar10', 'mnist'):
+        return {'name': f'{config.dataset.removesuffix("10")}_single'}
+    if crop.kind != 'center' or crop.short_side[0] < size:
+        return {}
+    for kind in ('', '_square', '_warped', f'_of_{crop.short_side[0]}'):
+        name = f'single_{size}{kind}'
+        known = protocols.create(name)
+        (scale,) = known.scales
+        if (scale.short_side, scale.square, scale.warp) == (crop.short_side[0], crop.square, crop.warp):
+            return {'name': name, 'what': known.what}
+    return {}
+
+
+def _misfit(member):
+    """Why the member's network cannot be tested by its protocol, or ''."""
+    try:
+        scoring.check(member)
+    except (UserError, TypeError, ValueError, ZeroDivisionError) as error:  # what a network raises of a shape
+        return str(error).splitlines()[0]
+    return ''
+
+
+def _check_fits(member):
+    """Raises UserError where the network cannot look at images so; it says which protocols do."""
+    reason = _misfit(member)
+    if reason:
+        raise UserError(
+            f'{member.protocol.name} does not fit {member.config.architecture} ({reason}); these do: '
+            f'{", ".join(fitting(member))}'
+        )
+
+
+_TRAINING_ONLY = (  # options that change nothing of a trained network's answer
+    'initializer', 'init_power', 'hidden_bias', 'dropout', 'dropout_first', 'auxiliary_dropout', 'auxiliary_heads',
+    'auxiliary_window', 'group_size', 'frozen_norm', 'dtype', 'param_dtype', 'scan', 'remat', 'parent', 'name',
+)  # fmt: skip
+
+
+def _check_recipe(where, info, config, model):
+    """Raises UserError where a checkpoint is of another network, or of a recipe whose network has the same shapes."""
+    if info['architecture'] != config.architecture:
+        raise UserError(
+            f'{where} holds {info["architecture"]}, and the config names {config.architecture}; '
+            'pass the config that made it'
+        )
+    theirs = architectures.create(info['architecture'], num_classes=info['num_classes'], **info['architecture_options'])
+    for field in dataclasses.fields(model):
+        there, here = getattr(theirs, field.name), getattr(model, field.name)
+        if field.name not in _TRAINING_ONLY and there != here:
+            raise UserError(
+                f'{where} has {field.name}={there!r} and the config {here!r}: it is of another recipe; pass the config '
+                'that made it'
+            )
+    for key, there in info.get('input', {}).items():
+        here = getattr(config, key)
+        if there != (list(here) if isinstance(here, tuple) else here):
+            raise UserError(
+                f'{where} was trained on images of {key}={there!r}, and the config has {here!r}: it is of another '
+                'recipe; pass the config that made it'
+            )
