@@ -1,35 +1,38 @@
-"""Speed beside a named peer, in one run: `python benchmark.py lenet5`, `... architectures`, `... input`."""
+"""Speed beside a named peer, in one run: `python benchmark.py lenet5`, `architectures`, `input` or `evaluate`."""
 
 import argparse
 import json
 import sys
 from pathlib import Path
 
-from benchmarks import architectures, contest, input, lenet5, peers
+from benchmarks import architectures, contest, evaluate, input, lenet5, peers
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('benchmark', choices=['lenet5', 'architectures', 'input'])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('benchmark', choices=['lenet5', 'architectures', 'input', 'evaluate'])
     parser.add_argument('--output', help='also write the result as JSON to this file')
-    parser.add_argument('--rounds', type=int, default=5, help='of architectures and input')
+    parser.add_argument('--rounds', type=int, default=5, help='of all but lenet5')
     group = parser.add_argument_group('architectures')
     group.add_argument('--networks', default='', help='names, comma between; all: every one that has a peer')
     group.add_argument('--phases', default='train,forward', help='of train, forward, compile')
     group.add_argument('--batch', type=int, default=0, help='images a step; 0 is 8, and 16 for alexnet_owt')
     group.add_argument('--dtype', default='float32', choices=['float32', 'bfloat16'])
     group.add_argument('--huge_pages', action=argparse.BooleanOptionalAction, default=True, help='for all contestants')
-    group = parser.add_argument_group('input')
+    group = parser.add_argument_group('input and evaluate')
     group.add_argument('--data_dir', default='', help='a folder of photographs')
     parser.add_argument('--contestant', help=argparse.SUPPRESS)  # the process that runs one of them
     flags = parser.parse_args()
     if flags.contestant:
-        module = {'lenet5': lenet5, 'architectures': architectures, 'input': input}[flags.benchmark]
+        modules = {'lenet5': lenet5, 'architectures': architectures, 'input': input, 'evaluate': evaluate}
+        module = modules[flags.benchmark]
         return contest.take_turns(module.contestant(flags.contestant))
     if flags.benchmark == 'lenet5':
         rows, setting = lenet5.run(), {}
     elif flags.benchmark == 'input':
         rows, setting = input.run(flags.data_dir, flags.rounds), {'rounds': flags.rounds}
+    elif flags.benchmark == 'evaluate':
+        rows, setting = evaluate.run(flags.data_dir, flags.rounds), {'rounds': flags.rounds}
     else:
         networks = list(peers.PEERS) if flags.networks == 'all' else [n for n in flags.networks.split(',') if n]
         setting = {'dtype': flags.dtype, 'huge_pages': flags.huge_pages, 'rounds': flags.rounds}

@@ -25,14 +25,14 @@ class Opened(NamedTuple):
       member: see `scoring.Member`.
       where: the checkpoint's folder.
       step: its number.
-      chosen: whether it was chosen from a workdir.
+      chosen: 'best', 'latest' or its step, where it was chosen so from a workdir; ''.
       card: its passport, or None.
     """
 
     member: scoring.Member
     where: Path
     step: int
-    chosen: bool
+    chosen: str
     card: dict | None
 
 
@@ -73,7 +73,7 @@ def open_checkpoint(config, checkpoint, which='best', protocol='single', average
         own = checkpoint_config.get_config(str(Path(folder).parent))
         passport.check(card, passport.answers(model, restored, own, measured), Path(folder).parent)
     member = scoring.Member(model, restored, config, protocols.create('single'), measured, weight)
-    return under(Opened(member, where, step, given is None, card), protocol, average, trimmed)
+    return under(Opened(member, where, step, which if given is None else '', card), protocol, average, trimmed)
 
 
 def under(opened, protocol, average='', trimmed=False):

@@ -17,7 +17,7 @@ def lines(config, opened, result):
     used = list({entry.member.protocol.name: entry.member.protocol for entry in opened}.values())
     labels = f', labels of {result["labels"]}' if result['labels'] else ''
     found = [
-        f'{" + ".join(networks)} on {config.dataset}/{config.test_split}{labels}, {result["num_examples"]:,} images',
+        f'{" + ".join(networks)} on {config.dataset}/{config.test_split}{labels}, {_images(result["num_examples"])}',
         *(f'protocol {protocol.name}: {protocol.what}{_averaged(protocol)}' for protocol in used),
         *(line for entry in opened for line in _member(entry)),
     ]
@@ -34,6 +34,10 @@ def lines(config, opened, result):
     return [*found, *beside(config, opened, result), f'{rate}; {sizes}']
 
 
+def _images(count):
+    return f'{count:,} image{"" if count == 1 else "s"}'
+
+
 def _averaged(protocol):
     """Of what the mean is, where there is one."""
     if protocol.is_single or protocol.scales[0].boxes is views.centre:
@@ -43,7 +47,8 @@ def _averaged(protocol):
 
 def _member(entry):
     share = f', weight {entry.member.weight:g}' if entry.member.weight != 1 else ''
-    yield f'checkpoint: {entry.where}{", the best by test error" if entry.chosen else ""}{share}'
+    rule = {'best': ", the run's best by test error", 'latest': ", the run's last"}.get(entry.chosen, '')
+    yield f'checkpoint: {entry.where}{"" if entry.card else rule}{share}'
     if entry.card:
         source = entry.card['source']
         yield (
@@ -63,9 +68,9 @@ def beside(config, opened, result):
     (name,) = names
     rows = [row for row in published.rows(networks) if _is_of_data(row, config)]
     same = [row for row in rows if row.protocol == name and all(_is_of(row, entry) for entry in opened)]
-    if not same:
-        known = f'; by {", ".join(sorted({row.protocol for row in rows}))} there is' if rows else ''
-        return [f'published: nothing of {" + ".join(networks)} by {name}{known}']
+    if rows and not same:
+        known = ', '.join(sorted({row.protocol for row in rows}))
+        return [f'published: nothing of {" + ".join(networks)} by {name}; by {known} there is']
     return [f'published: {row.errors} (top-1/top-5; {", ".join(_origin(row))})' for row in same]
 
 
@@ -98,7 +103,7 @@ def worst(rows, names, count=WORST):
     """The classes with the largest errors and the pairs that are most often confused, in lines."""
     yield 'worst classes (top-1 error):'
     for _, name, images, error in results.by_class(rows, names)[:count]:
-        yield f'  {error:6.2f}%  {name} ({images:,} images)'
+        yield f'  {error:6.2f}%  {name} ({_images(images)})'
     yield 'most confused (true, predicted):'
     for true, said, times in results.confusions(rows, names)[:count]:
         yield f'  {times:6,}   {true} -> {said}'

@@ -16,6 +16,7 @@ import absl.flags
 import jax
 import pytest
 
+import weights
 from training import mesh
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
@@ -66,3 +67,19 @@ def test_data():
     if not folder or not Path(folder).is_dir():
         pytest.skip('DECADE_TEST_DATA names no folder with real data (CONTRIBUTING.md)')
     return Path(folder)
+
+
+@pytest.fixture(scope='session')
+def converted(tmp_path_factory, test_data):
+    """(file of `weights`, network) -> the folder of its checkpoint; skips the test where the file is missing."""
+    folder = tmp_path_factory.mktemp('converted')
+
+    def make(file, arch):
+        source, out = test_data / 'weights' / file, folder / file
+        if not source.is_file():
+            pytest.skip(f'{source} is not there')
+        if not out.exists():
+            weights.convert_file(source, arch, out)
+        return out
+
+    return make

@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import naive
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,11 +13,10 @@ from architectures import layers
 from configs import base, imagenet
 from errors import UserError
 from evaluation import classes, label_sets, opening, prediction, protocols, results, scoring
-from input_pipeline import colour, geometry, loader
+from input_pipeline import loader
 from input_pipeline.example import Example
 
 RNG = np.random.default_rng(0)
-MEAN = np.array(colour.MEANS['caffe'], np.float32)
 
 
 def photographs(sizes):
@@ -77,71 +77,7 @@ def scored(members, images=PHOTOGRAPHS, batch_size=64, dense_batch=1):
     return {example['index']: np.exp(logs) for example, logs in scorer.log_probabilities(examples)}
 
 
-# Naive loops
-
-
-def softmax(x):
-    e = np.exp(x - x.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
-
-
-@functools.cache
-def forward(model, dense):
-    return jax.jit(functools.partial(model.apply, dense=dense), compiler_options=layers.compiler_options())
-
-
-def logits(member, image, dense=False):
-    """Of one uint8 image."""
-    x = (image.astype(np.float32) - MEAN)[None]
-    return np.asarray(forward(member.model, dense)(member.variables, x))[0]
-
-
-def naive_crops(member, image):
-    """Mean of the soft-maxes (or of logits) of every crop and its mirror image, one by one."""
-    total = []
-    for scale in member.protocol.scales:
-        if scale.boxes is None:
-            continue
-        size = member.protocol.size
-        height, width = geometry.short_side_size(*image.shape[:2], scale.short_side)
-        resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-        if scale.square:
-            top, left = (height - scale.short_side) // 2, (width - scale.short_side) // 2
-            resized = resized[top : top + scale.short_side, left : left + scale.short_side]
-        for top, left, side in scale.boxes(*resized.shape[:2], size):
-            crop = resized[top : top + side, left : left + side]
-            if side != size:
-                crop = np.asarray(Image.fromarray(crop).resize((size, size), Image.Resampling.BILINEAR))
-            for view in (crop, crop[:, ::-1]) if member.protocol.flip else (crop,):
-                scores = logits(member, view)
-                total.append(softmax(scores) if member.protocol.average == 'softmax' else scores)
-    mean = np.mean(total, 0)
-    return mean if member.protocol.average == 'softmax' else softmax(mean)
-
-
-def naive_dense(member, image):
-    """Each scale and its mirror image by itself; a mean over them."""
-    total = []
-    for scale in member.protocol.scales:
-        if scale.boxes is not None:
-            continue
-        height, width = geometry.short_side_size(*image.shape[:2], scale.short_side)
-        resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-        if scale.fit:
-            tall, wide = scale.fit(height, width)
-            top, left = (height - tall) // 2, (width - wide) // 2
-            resized = resized[top : top + tall, left : left + wide]
-        for view in (resized, resized[:, ::-1]):
-            maps = logits(member, view, dense=scale.reading)
-            flat = maps.reshape(-1, maps.shape[-1])
-            total.append(
-                {
-                    'space_first': lambda m=flat: softmax(m.mean(0)),
-                    'softmax_first': lambda m=flat: softmax(m).mean(0),
-                    'max': lambda m=flat: softmax(m).max(0),
-                }[scale.reduce]()
-            )
-    return np.mean(total, 0)
+# Views, and naive loops over them
 
 
 @pytest.mark.parametrize(
@@ -158,14 +94,14 @@ def test_crops_are_those_of_a_loop_over_them(name, protocol):
     member = member_of(name, protocol, 32)
     found = scored([member])
     for number, image in enumerate(PHOTOGRAPHS):
-        np.testing.assert_allclose(found[number], naive_crops(member, image), atol=1e-5)
+        np.testing.assert_allclose(found[number], naive.crops(member, image), atol=1e-5)
 
 
 def test_the_144_views_of_googlenet():
     member = member_of('resnet20', 'googlenet_144:32', 32)
     found = scored([member], PHOTOGRAPHS[:2])
     for number in range(2):
-        np.testing.assert_allclose(found[number], naive_crops(member, PHOTOGRAPHS[number]), atol=1e-5)
+        np.testing.assert_allclose(found[number], naive.crops(member, PHOTOGRAPHS[number]), atol=1e-5)
 
 
 @pytest.mark.slow
@@ -174,7 +110,7 @@ def test_the_grids_dense_passes_and_their_mean():
     dense, crop, both = (member_of('alexnet_owt', f'vgg_{kind}:256') for kind in ('dense', 'multicrop', 'both'))
     found = [scored([member], images) for member in (dense, crop, both)]
     for number, image in enumerate(images):
-        expected = naive_dense(dense, image), naive_crops(crop, image)
+        expected = naive.dense(dense, image), naive.crops(crop, image)
         np.testing.assert_allclose(found[0][number], expected[0], atol=1e-5)
         np.testing.assert_allclose(found[1][number], expected[1], atol=1e-5)
         np.testing.assert_allclose(found[2][number], np.mean(expected, 0), atol=1e-5)
@@ -185,7 +121,7 @@ def test_residual_networks_as_fully_convolutional_ones():
     member = member_of('resnet18', 'resnet_fcn:224,256')
     found = scored([member], PHOTOGRAPHS[:2])
     for number in range(2):
-        np.testing.assert_allclose(found[number], naive_dense(member, PHOTOGRAPHS[number]), atol=1e-5)
+        np.testing.assert_allclose(found[number], naive.dense(member, PHOTOGRAPHS[number]), atol=1e-5)
 
 
 @pytest.mark.slow

@@ -7,27 +7,10 @@ of akamaster/pytorch_resnet_cifar10 and test images of CIFAR-10.
 import pytest
 
 import evaluation
-import weights
 from configs import checkpoint
 
 
-@pytest.fixture(scope='module')
-def converted(tmp_path_factory, test_data):
-    """(file, network) -> the folder of its checkpoint; skips the test where the file is missing."""
-    folder = tmp_path_factory.mktemp('converted')
-
-    def make(file, arch):
-        source, out = test_data / 'weights' / file, folder / file
-        if not source.is_file():
-            pytest.skip(f'{source} is not there')
-        if not out.exists():
-            weights.convert_file(source, arch, out)
-        return out
-
-    return make
-
-
-def wrong(folder, data, **changes):
+def wrong(folder, data, protocol='single', **changes):
     """(top-1, top-5) wrong answers of a converted checkpoint on the images of a folder; skips where there is none."""
     if not data.is_dir():
         pytest.skip(f'{data} is not there')
@@ -35,7 +18,7 @@ def wrong(folder, data, **changes):
     config.data_dir = str(data)
     config.test_batch_size = 25 if config.dataset == 'imagenet' else 250
     config.update_from_flattened_dict(changes)
-    result = evaluation.evaluate(config, folder)
+    result = evaluation.evaluate(config, folder, protocol=protocol)
     return result['wrong_top1'], result['wrong_top5']
 
 
@@ -53,6 +36,16 @@ def test_bvlc_googlenet(test_data, converted, one_device, folder, changes, expec
     """Of imagenet_val, 39 and 14 of the 100 photographs; 0.01 in a probability would change four of the answers."""
     checkpoint_folder = converted('bvlc_googlenet.caffemodel', 'googlenet')
     assert wrong(checkpoint_folder, test_data / 'imagenet' / folder, **changes) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'folder, expected',
+    [('imagenet_val', (36, 13)), ('imagenet_val227', (35, 12)), ('imagenet_photos', (13, 5)), ('foolbox', (5, 1))],
+)
+def test_ten_crops_of_bvlc_googlenet(test_data, converted, one_device, folder, expected):
+    checkpoint_folder = converted('bvlc_googlenet.caffemodel', 'googlenet')
+    assert wrong(checkpoint_folder, test_data / 'imagenet' / folder, 'ten_crop_square') == expected
 
 
 def test_lenet_of_caffe(test_data, converted, one_device):

@@ -1,5 +1,6 @@
 """The scripts as a user runs them: in processes of their own, killed, interrupted, given the wrong thing."""
 
+import csv
 import importlib.util
 import json
 import os
@@ -94,7 +95,66 @@ def test_evaluation_is_what_training_saw(trained, script, tmp_path):
         k: results[0][k] for k in ('wrong_top1', 'wrong_top5', 'num_examples')
     }
     one = script('evaluate.py', *DIGITS, '--checkpoint', workdir / 'checkpoints' / str(last['step']))
-    assert f'({last["test_wrong_top1"]} wrong)' in one.stdout
+    assert f'({last["test_wrong_top1"]} wrong;' in one.stdout
+
+
+def test_an_ensemble_of_a_checkpoint_with_itself_is_the_checkpoint(trained, script, tmp_path):
+    workdir, _ = trained
+    results = []
+    for members in (1, 2):
+        output = tmp_path / f'{members}.json'
+        done = script('evaluate.py', '--checkpoint', *[workdir] * members, '--output', output, '--worst')
+        assert done.returncode == 0, done.stderr
+        assert 'worst classes' in done.stdout and 'most confused' in done.stdout
+        results.append(json.loads(output.read_text()))
+    one, two = results
+    assert two['protocol'] == ['single'] * 2 and two['checkpoint'] == [one['checkpoint']] * 2
+    assert all(one[key] == two[key] for key in ('wrong_top1', 'wrong_top5', 'num_examples', 'top1_interval', 'classes'))
+    assert sum(entry['num_examples'] for entry in one['classes']) == 360
+    assert sum(entry['count'] for entry in one['confusions']) == one['wrong_top1']
+
+
+def test_what_an_evaluation_writes(trained, script, tmp_path):
+    workdir, _ = trained
+    done = script(
+        'evaluate.py', '--checkpoint', workdir, '--predictions', tmp_path / 'p.csv', '--output', tmp_path / 'o'
+    )
+    with open(tmp_path / 'p.csv', newline='') as file:
+        rows = list(csv.DictReader(file))
+    result = json.loads((tmp_path / 'o').read_text())
+    assert done.returncode == 0 and len(rows) == 360 and rows[7]['file'] == 'digits/test[7]'
+    assert sum(row['label'] != row['class1'] for row in rows) == result['wrong_top1']
+    assert not list(workdir.glob('*.partial'))
+
+
+def test_an_interrupted_evaluation_is_gone_on_with(trained, tmp_path):
+    workdir, _ = trained
+    config, partial = lenet5_digits.get_config(), str(tmp_path / 'rows.partial')
+    config.test_batch_size = 10
+    opened = evaluation.open_checkpoint(config, workdir)
+    whole, rows, _ = evaluation.test(config, opened)
+    seen = []
+
+    def interrupt(amount):
+        seen.append(amount)
+        if len(seen) > 100:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.test(config, opened, partial=partial, progress=interrupt)
+    with pytest.raises(UserError, match='holds an interrupted evaluation: pass --resume'):
+        evaluation.test(config, opened, partial=partial)
+    other = evaluation.open_checkpoint(config, workdir, average='logits')
+    with pytest.raises(UserError, match="is of another evaluation: protocol was .'single'. and is .'single.logits'."):
+        evaluation.test(config, other, partial=partial, resume=True)
+    config.test_split = 'train'
+    with pytest.raises(UserError, match='is of another evaluation: data was .digits/test: 360 images'):
+        evaluation.test(config, opened, partial=partial, resume=True)
+    config.test_split = 'test'
+    result, again, _ = evaluation.test(config, opened, partial=partial, resume=True)
+    assert 0 < result['evaluated'] < 360 and again == rows
+    same = ('wrong_top1', 'wrong_top5', 'num_examples', 'loss')
+    assert {key: result[key] for key in same} == {key: whole[key] for key in same}
 
 
 def start(env, *arguments):
@@ -226,6 +286,13 @@ def test_training_streams_a_folder(script, tmp_path):
         ('train.py', (*DIGITS, '--workdir', '/usr'), 'is no run of ours and not empty'),
         ('evaluate.py', DIGITS, 'no checkpoint: pass --checkpoint DIR'),
         ('evaluate.py', (*DIGITS, '--checkpoint', 'nowhere'), 'nowhere does not exist'),
+        ('evaluate.py', (*DIGITS, '--checkpoint', 'a', 'b', '--weights=2'), '1 weights for 2 checkpoints'),
+        ('evaluate.py', (*DIGITS, '--checkpoint', 'a', '--weights=-1'), "numbers above 0, as in 2,1, not '-1'"),
+        ('evaluate.py', (*DIGITS, '--checkpoint', 'a', '--protocol', 'single', 'single'), '2 protocols for 1 checkp'),
+        ('evaluate.py', (*DIGITS, '--checkpoint', 'a', '--protocol=vgg_dens'), 'did you mean vgg_dense?'),
+        ('evaluate.py', (*DIGITS, '--checkpoint', 'a', '--submission=x'), "pass --devkit, the ILSVRC2012 devkit's"),
+        ('evaluate.py', (*DIGITS, '--checkpoint', 'a', '--table=vgg3', '--average=logits'), 'leave --average out'),
+        ('evaluate.py', (*DIGITS, '--checkpoint', 'a', '--output=no/x.json'), 'no/x.json cannot be written'),
     ],
 )
 def test_what_a_user_gets_wrong_is_told_in_a_line(script, name, arguments, says):

@@ -1,0 +1,214 @@
+"""The evaluator beside the bare forward passes of its views, and beside a loop that takes one crop at a time.
+
+Weights are random: they change no time. Every contestant looks at the same photographs, of one size, by one protocol.
+The centre crop, whose network need not be the limit, is measured without one: beside the training pipeline.
+"""
+
+import itertools
+import statistics
+import sys
+
+import numpy as np
+
+from benchmarks import contest, input
+
+ROWS = {  # network and protocol: photographs a turn
+    ('googlenet', 'googlenet_144'): 2,
+    ('resnet18', 'ten_crop_full'): 16,
+    ('alexnet_owt', 'vgg_multicrop'): 8,
+    ('alexnet_owt', 'vgg_dense'): 16,
+    ('overfeat_fast', 'overfeat_fine'): 4,
+    ('resnet18', 'resnet_fcn'): 4,
+}
+KINDS = ('evaluator', 'forward passes alone', 'crop by crop')
+PATHS = ('centre crop', 'training pipeline')
+BATCH, IMAGES = 64, 512  # crops a forward pass; photographs a turn of the data path
+
+
+def contestant(name):
+    """One of them: a function that looks at its photographs once; `name` is 'KIND|NETWORK|PROTOCOL|FOLDER'."""
+    kind, network, protocol, data_dir = name.split('|')
+    paths = input.photographs(data_dir)
+    if kind in PATHS:
+        return {'centre crop': _centre_crop, 'training pipeline': _training}[kind](paths)
+    paths = _of_one_size(paths, ROWS[network, protocol])
+    member = _member(network, protocol)
+    return dict(zip(KINDS, (_evaluator, _forward, _loop), strict=True))[kind](member, paths)
+
+
+def _of_one_size(paths, count):
+    """So many of the photographs' most frequent size, again and again where there are fewer."""
+    import collections
+
+    from PIL import Image
+
+    sizes = {path: Image.open(path).size for path in paths}
+    common, _ = collections.Counter(sizes.values()).most_common(1)[0]
+    return list(itertools.islice(itertools.cycle(path for path in paths if sizes[path] == common), count))
+
+
+def _member(network, protocol):
+    import architectures
+    from configs import listing
+    from evaluation import protocols, scoring
+
+    config = listing.load(network)
+    model = architectures.create(network, **config.architecture_options)
+    variables = architectures.initialise(model, 0, (config.image_size, config.image_size, 3))
+    config.normalize = 'constant'
+    return scoring.Member(model, variables, config, protocols.create(protocol), {})
+
+
+def _scorer(member):
+    import jax
+
+    from evaluation import scoring
+
+    return scoring.Scorer([member], 1, BATCH, jax.device_put)
+
+
+def _evaluator(member, paths):
+    """As `evaluate.py`: files to probabilities."""
+    from input_pipeline import loader
+
+    scorer = _scorer(member)
+
+    def turn():
+        examples = loader.map_images(input._Files(paths), scorer.items)
+        assert len(list(scorer.log_probabilities(examples))) == len(paths)
+
+    return turn
+
+
+def _batches(member, paths):
+    """[(shape of a batch, the dense reading or None, how often)] of the protocol's views of these photographs."""
+    import collections
+
+    from input_pipeline import geometry
+
+    scorer, counts = _scorer(member), collections.Counter()
+    for path in paths:
+        for item in scorer.items(geometry.decode(path.read_bytes())):
+            counts[item.key] += 1
+    flips = 2 if member.protocol.flip else 1
+    for (_, place, kind, shape, boxes), count in counts.items():
+        if kind == 'dense':
+            yield (flips, *shape), member.protocol.scales[place].reading, count
+        else:
+            size, views = member.protocol.size, boxes * flips * count
+            batch = min(views, BATCH)
+            yield (batch, size, size, 3), None, views / batch
+
+
+def _forward(member, paths):
+    """The network alone on as many views of the same shapes, already floats on the device."""
+    import jax
+
+    from architectures import layers
+
+    batches = list(_batches(member, paths))
+    work = []
+    for shape, reading, count in batches:
+        options = {} if reading is None else {'dense': reading}
+        apply = jax.jit(
+            lambda v, x, o=options: member.model.apply(v, x, **o), compiler_options=layers.compiler_options()
+        )
+        work.append((apply, jax.random.normal(jax.random.key(0), shape), count))
+
+    def turn():
+        for apply, images, count in work:
+            for _ in range(round(count)):
+                jax.block_until_ready(apply(member.variables, images))
+
+    return turn
+
+
+def _loop(member, paths):
+    """What one writes first: for each view the file is read, resized and cut anew, and goes through alone."""
+    import jax
+    from PIL import Image
+
+    from architectures import layers
+    from evaluation import views
+    from input_pipeline import geometry
+
+    apply = jax.jit(member.model.apply, static_argnames='dense', compiler_options=layers.compiler_options())
+
+    def look(path, scale, box, mirror):
+        with Image.open(path) as file:
+            image = np.asarray(file.convert('RGB'))
+        image = geometry.resize_short_side(image, scale.short_side)
+        if scale.square:
+            ((top, left, side),) = views.centre(*image.shape[:2], scale.short_side)
+            image = image[top : top + side, left : left + side]
+        if box:
+            top, left, side = box
+            image = geometry.resize(image[top : top + side, left : left + side], *[member.protocol.size] * 2)
+        image = image[:, ::-1] if mirror else image
+        pixels = image[None].astype(np.float32) - 117.0
+        return np.asarray(jax.nn.softmax(apply(member.variables, pixels, dense=False if box else scale.reading)))
+
+    def turn():
+        for path in paths:
+            with Image.open(path) as file:
+                width, height = file.size
+            for scale in member.protocol.scales:
+                size = geometry.short_side_size(height, width, scale.short_side)
+                size = (scale.short_side, scale.short_side) if scale.square else size
+                boxes = scale.boxes(*size, member.protocol.size) if scale.boxes else [None]
+                for box, mirror in itertools.product(boxes, (False, True) if member.protocol.flip else (False,)):
+                    look(path, scale, box, mirror)
+
+    return turn
+
+
+def _centre_crop(paths):
+    """Files to the items that the evaluator puts on the device."""
+    from input_pipeline import loader
+
+    scorer = _scorer(_member('alexnet_owt', 'single_224'))
+    paths = list(itertools.islice(itertools.cycle(paths), IMAGES))
+
+    def turn():
+        assert sum(len(example['made']) for example in loader.map_images(input._Files(paths), scorer.items)) == IMAGES
+
+    return turn
+
+
+def _training(paths):
+    """The loader of `train.py` over the same photographs, a random crop of short side 256 to 480 (He et al. 2015)."""
+    import functools
+
+    from input_pipeline import crops, loader
+
+    paths = list(itertools.islice(itertools.cycle(paths), IMAGES))
+    form = loader.Form(224, 3, crop=functools.partial(crops.random_crop, size=224, short_side=(256, 480)))
+    order = functools.partial(loader.example_order, num_examples=IMAGES, seed=0)
+    turns = itertools.count()
+
+    def turn():
+        start = next(turns) * IMAGES
+        list(loader.stream(input._Files(paths), form, order, IMAGES // BATCH, BATCH, start=start))
+
+    return turn
+
+
+def run(data_dir, rounds=5):
+    """Yields a row for each network and protocol, and one for the data path: images a second, ratios to the others."""
+    if not input.photographs(data_dir):
+        sys.exit(f'benchmark.py: error: no photographs below {data_dir!r}')
+    for (network, protocol), count in ROWS.items():
+        names = {kind: f'{kind}|{network}|{protocol}|{data_dir}' for kind in KINDS}
+        yield _row(f'{network}, {protocol}', names, 'evaluator', count, rounds)
+    names = {kind: f'{kind}|||{data_dir}' for kind in PATHS}
+    yield _row('data path of the centre crop', names, 'centre crop', IMAGES, rounds)
+
+
+def _row(title, names, ours, count, rounds):
+    seconds, _ = contest.compete('evaluate', list(names.values()), rounds, huge_pages=True)
+    row = {'name': title, 'images_per_second': count / statistics.median(seconds[names[ours]])}
+    for kind, name in names.items():
+        if kind != ours:
+            ratios = [theirs / own for theirs, own in zip(seconds[name], seconds[names[ours]], strict=True)]
+            row[kind] = {'ratio': statistics.median(ratios), 'range': [min(ratios), max(ratios)]}
+    return row

@@ -1,0 +1,93 @@
+"""The papers' protocols on photographs of ImageNet's validation set, against the loops of `naive.py`, to 1e-4.
+
+BVLC's GoogLeNet where the protocol is its; for the others fixed random weights whose answers tell images apart. Fifty
+photographs of three sizes, and one of another shape.
+"""
+
+import jax
+import naive
+import numpy as np
+import pytest
+from PIL import Image
+
+import architectures
+from configs import checkpoint, imagenet
+from evaluation import open_checkpoint, protocols, scoring
+from input_pipeline import loader
+from input_pipeline.example import Example
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+SIZES = ((496, 368), (368, 496), (496, 328))
+
+
+@pytest.fixture(scope='module')
+def photographs(test_data):
+    folder = test_data / 'imagenet' / 'imagenet_val'
+    found = [Image.open(path).convert('RGB') for path in sorted(folder.glob('*.JPEG'))]
+    found = [np.asarray(image) for image in found if image.size in SIZES][:50]
+    if len(found) < 50:
+        pytest.skip(f'{folder} has {len(found)} photographs of the sizes that are wanted')
+    return found
+
+
+class Photographs(list):
+    """A source of images in memory."""
+
+    name, class_names, notes = 'photographs', ('any',), ()
+
+    def __getitem__(self, index):
+        return Example(super().__getitem__(index), 0, str(index))
+
+
+def random_member(name, protocol, size=224):
+    """A network of fixed random weights, its logits as far apart as a trained one's."""
+    config = imagenet.get_config()
+    config.architecture, config.image_size, config.num_classes = name, size, 100
+    config.normalize, config.mean = 'constant', 'caffe'
+    model = architectures.create(name, num_classes=100)
+    variables = jax.device_get(architectures.initialise(model, 0, (size, size, 3)))
+    image = np.random.default_rng(0).integers(0, 256, (1, size, size, 3))
+    member = scoring.Member(model, variables, config, protocols.create(protocol), {})
+    last = variables['params'][list(variables['params'])[-1]]
+    last['kernel'] = last['kernel'] * (3 / np.std(naive.logits(member, image)))
+    return member
+
+
+def scored(member, images):
+    scorer = scoring.Scorer([member], 1, 64, jax.device_put)
+    examples = loader.map_images(Photographs(images), scorer.items)
+    found = {example['index']: np.exp(logs) for example, logs in scorer.log_probabilities(examples)}
+    return [found[number] for number in range(len(images))]
+
+
+def agree(found, expected):
+    assert len(found) == len(expected) == 50
+    for here, there in zip(found, expected, strict=True):
+        np.testing.assert_allclose(here, there, atol=1e-4, rtol=0)
+    assert len({int(np.argmax(there)) for there in expected}) > 5  # it does tell the photographs apart
+
+
+def test_144_views_of_googlenet(converted, one_device, photographs):
+    folder = converted('bvlc_googlenet.caffemodel', 'googlenet')
+    config = checkpoint.get_config(str(folder))
+    assert config.test_crop.truncate
+    member = open_checkpoint(config, folder, protocol='googlenet_144').member
+    agree(scored(member, photographs), [naive.crops(member, image, int) for image in photographs])
+
+
+def test_grids_dense_passes_and_their_mean(photographs):
+    dense, crops, both = (random_member('alexnet_owt', f'vgg_{kind}') for kind in ('dense', 'multicrop', 'both'))
+    expected = [naive.dense(dense, image) for image in photographs], [naive.crops(crops, x) for x in photographs]
+    agree(scored(dense, photographs), expected[0])
+    agree(scored(crops, photographs), expected[1])
+    agree(scored(both, photographs), list(np.mean(expected, 0)))
+
+
+def test_overfeats_fine_stride(photographs):
+    member = random_member('overfeat_fast', 'overfeat_fine', 231)
+    agree(scored(member, photographs), [naive.overfeat_fast(member, image) for image in photographs])
+
+
+def test_residual_networks_as_fully_convolutional_ones(photographs):
+    member = random_member('resnet18', 'resnet_fcn')
+    agree(scored(member, photographs), [naive.dense(member, image) for image in photographs])
