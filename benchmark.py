@@ -23,10 +23,9 @@ def main():
     group.add_argument('--data_dir', default='', help='a folder of photographs')
     parser.add_argument('--contestant', help=argparse.SUPPRESS)  # the process that runs one of them
     flags = parser.parse_args()
+    modules = {'lenet5': lenet5, 'architectures': architectures, 'input': input, 'evaluate': evaluate}
     if flags.contestant:
-        modules = {'lenet5': lenet5, 'architectures': architectures, 'input': input, 'evaluate': evaluate}
-        module = modules[flags.benchmark]
-        return contest.take_turns(module.contestant(flags.contestant))
+        return contest.take_turns(modules[flags.benchmark].contestant(flags.contestant))
     if flags.benchmark == 'lenet5':
         rows, setting = lenet5.run(), {}
     elif flags.benchmark == 'input':
@@ -43,11 +42,11 @@ def main():
     for row in rows:
         print(describe(row), flush=True)
         done.append(row)
-    if flags.benchmark == 'input':
-        seen, peak = input.memory(flags.data_dir)
+    if flags.benchmark in ('input', 'evaluate'):
+        seen, peak = modules[flags.benchmark].memory(flags.data_dir)
         done.append({'name': 'memory', 'resident_mb': seen, 'peak_mb': peak})
         print(
-            f'memory of the loader over {seen[-1][0]:,} images: {seen[0][1]:,.0f} MB after {seen[0][0]:,}, '
+            f'memory over {seen[-1][0]:,} images: {seen[0][1]:,.0f} MB after {seen[0][0]:,}, '
             f'{seen[-1][1]:,.0f} MB at the end, peak {peak:,.0f} MB'
         )
     if flags.output:

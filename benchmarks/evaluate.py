@@ -6,7 +6,6 @@ The centre crop, whose network need not be the limit, is measured without one: b
 
 import itertools
 import statistics
-import sys
 
 import numpy as np
 
@@ -74,7 +73,7 @@ def _evaluator(member, paths):
     scorer = _scorer(member)
 
     def turn():
-        examples = loader.map_images(input._Files(paths), scorer.items)
+        examples = loader.map_images(input.Files(paths), scorer.items)
         assert len(list(scorer.log_probabilities(examples))) == len(paths)
 
     return turn
@@ -170,7 +169,7 @@ def _centre_crop(paths):
     paths = list(itertools.islice(itertools.cycle(paths), IMAGES))
 
     def turn():
-        assert sum(len(example['made']) for example in loader.map_images(input._Files(paths), scorer.items)) == IMAGES
+        assert sum(len(example['made']) for example in loader.map_images(input.Files(paths), scorer.items)) == IMAGES
 
     return turn
 
@@ -188,20 +187,41 @@ def _training(paths):
 
     def turn():
         start = next(turns) * IMAGES
-        list(loader.stream(input._Files(paths), form, order, IMAGES // BATCH, BATCH, start=start))
+        list(loader.stream(input.Files(paths), form, order, IMAGES // BATCH, BATCH, start=start))
 
     return turn
 
 
 def run(data_dir, rounds=5):
     """Yields a row for each network and protocol, and one for the data path: images a second, ratios to the others."""
-    if not input.photographs(data_dir):
-        sys.exit(f'benchmark.py: error: no photographs below {data_dir!r}')
     for (network, protocol), count in ROWS.items():
         names = {kind: f'{kind}|{network}|{protocol}|{data_dir}' for kind in KINDS}
         yield _row(f'{network}, {protocol}', names, 'evaluator', count, rounds)
     names = {kind: f'{kind}|||{data_dir}' for kind in PATHS}
     yield _row('data path of the centre crop', names, 'centre crop', IMAGES, rounds)
+
+
+def memory(data_dir, images=input.MEMORY):
+    """Peak memory of the evaluator over many images from JPEG: [(images, MB resident)], and the peak in MB.
+
+    A small network, five views and a dense pass: what grows, if anything, is what images leave behind.
+    """
+    import resource
+
+    from input_pipeline import loader
+
+    paths = list(itertools.islice(itertools.cycle(input.photographs(data_dir)), images))
+    crops, dense = _member('resnet20', 'ten_crop_full:32'), _member('resnet20', 'resnet_fcn:64')
+    import jax
+
+    from evaluation import scoring
+
+    scorer, seen = scoring.Scorer([crops, dense], 1, BATCH, jax.device_put), []
+    found = scorer.log_probabilities(loader.map_images(input.Files(paths), scorer.items))
+    for number, _ in enumerate(found, start=1):
+        if number % 5_000 == 0 or number == images:
+            seen.append((number, input.resident()))
+    return seen, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 def _row(title, names, ours, count, rounds):

@@ -43,7 +43,7 @@ def photographs(data_dir):
     return kept
 
 
-class _Files:
+class Files:
     """JPEG files as a source."""
 
     name, class_names, notes = 'photographs', ('any',), ()
@@ -95,7 +95,7 @@ def _ours(store, crop, paths, stores):
         rule = functools.partial(crops.random_crop, size=SIZE, short_side=(256, 256))
     else:
         rule = functools.partial(crops.area_crop, size=SIZE, filter=crop)
-    source = _Files(paths) if store == 'jpeg' else PackedSource(os.path.join(stores, store), 'train')
+    source = Files(paths) if store == 'jpeg' else PackedSource(os.path.join(stores, store), 'train')
     order = functools.partial(loader.example_order, num_examples=len(source), seed=0)
     return source, loader.Form(SIZE, 3, crop=rule), order
 
@@ -114,7 +114,7 @@ def torchvision_epoch(paths):
 
     pipeline = transforms.Compose([transforms.RandomResizedCrop(SIZE, antialias=True), transforms.PILToTensor()])
 
-    class Files(torch.utils.data.Dataset):
+    class Repeated(torch.utils.data.Dataset):
         def __len__(self):
             return IMAGES
 
@@ -123,7 +123,7 @@ def torchvision_epoch(paths):
                 return pipeline(image.convert('RGB')), 0
 
     batches = torch.utils.data.DataLoader(
-        Files(), BATCH, shuffle=True, num_workers=os.cpu_count(), persistent_workers=True, prefetch_factor=4
+        Repeated(), BATCH, shuffle=True, num_workers=os.cpu_count(), persistent_workers=True, prefetch_factor=4
     )
 
     def epoch():
@@ -195,7 +195,7 @@ def _pack(paths, stores):
     from input_pipeline import pack
 
     for kind in ('pack', 'raw'):
-        pack.pack({'train': _Files(paths)}, os.path.join(stores, kind), 256, raw=kind == 'raw')
+        pack.pack({'train': Files(paths)}, os.path.join(stores, kind), 256, raw=kind == 'raw')
 
 
 def memory(data_dir, images=MEMORY):
@@ -208,6 +208,10 @@ def memory(data_dir, images=MEMORY):
     seen = []
     for number, _ in enumerate(loader.stream(source, form, order, images // BATCH, BATCH)):
         if (number + 1) * BATCH % 5_000 < BATCH or number == images // BATCH - 1:
-            pages = int(Path('/proc/self/statm').read_text().split()[1])
-            seen.append(((number + 1) * BATCH, pages * os.sysconf('SC_PAGE_SIZE') / 1e6))
+            seen.append(((number + 1) * BATCH, resident()))
     return seen, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+def resident():
+    """MB of memory that this process has."""
+    return int(Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 1e6

@@ -26,6 +26,7 @@ from input_pipeline import crops, geometry, loader, recipe
 _CANVAS = 128  # pixels that the sides of a canvas are multiples of
 _MOST_PIXELS = 2**24  # of a photograph resized as a whole; of a larger one its boxes alone
 _IN_FLIGHT = 3  # batches that the device may have before it
+_WAITING_BYTES = 2**30  # of pixels that wait for more of their size
 
 
 class Member(NamedTuple):
@@ -280,6 +281,7 @@ class Scorer:
         """
         groups, flying = collections.defaultdict(list), collections.deque()
         waiting = {}  # index: [example, items left, (share, mean) by member]
+        held = 0  # bytes of pixels in `groups`
 
         def land():
             key, batch, result = flying.popleft()
@@ -294,7 +296,9 @@ class Scorer:
                     yield entry[0], self._joined(entry[2])
 
         def launch(key):
+            nonlocal held
             batch = groups.pop(key)
+            held -= sum(item.pixels.nbytes for _, item in batch)
             flying.append((key, batch, self.run(key, [item for _, item in batch])))
             while len(flying) > _IN_FLIGHT:
                 yield from land()
@@ -307,8 +311,11 @@ class Scorer:
             waiting[example['index']] = [example, len(items), [[] for _ in self.members]]
             for item in items:
                 groups[item.key].append((example['index'], item))
+                held += item.pixels.nbytes
                 if len(groups[item.key]) == self.capacity(item.key):
                     yield from launch(item.key)
+                while held > _WAITING_BYTES:
+                    yield from launch(next(iter(groups)))  # the one that waits longest
         for key in list(groups):
             yield from launch(key)
         while flying:

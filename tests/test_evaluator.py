@@ -175,6 +175,16 @@ def test_dense_batches_do_not_change_the_answer():
         np.testing.assert_allclose(found[number], expected[number], atol=1e-6)
 
 
+def test_what_waits_for_its_size_is_bounded(monkeypatch):
+    """With no memory to wait in, every image goes through alone: the same answers."""
+    member = member_of('resnet20', 'resnet_fcn:40,64', 32)
+    expected = scored([member], dense_batch=8)
+    monkeypatch.setattr(scoring, '_WAITING_BYTES', 0)
+    found = scored([member], dense_batch=8)
+    for number in expected:
+        np.testing.assert_allclose(found[number], expected[number], atol=1e-6)
+
+
 def test_sizes_are_compiled_once_and_few_for_crops():
     images = photographs([(300 + 7 * number, 400 + 11 * number) for number in range(20)])
     scorer = scoring.Scorer([member_of('resnet20', 'ten_crop_full:32', 32)], 1, 64, jax.device_put)
