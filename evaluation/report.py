@@ -30,8 +30,8 @@ def lines(config, opened, result):
     if result['left_out']:
         found.append(f'left out: {result["left_out"]:,} images without a label of {result["labels"]}')
     rate = f'{result["evaluated"]:,} images in {result["seconds"]:.1f} s, {result["images_per_second"]:.1f} a second'
-    sizes = f'{result["compiled"]} sizes of images compiled' if result['compiled'] > 1 else '1 size compiled'
-    return [*found, *beside(config, opened, result), f'{rate}; {sizes}']
+    compiled = f'{result["compiled"]} program{"" if result["compiled"] == 1 else "s"} compiled'
+    return [*found, *beside(config, opened, result), f'{rate}; {compiled}']
 
 
 def _images(count):

@@ -29,7 +29,7 @@ def test(config, *opened, labels='', partial='', resume=False, progress=lambda a
     Returns:
       (result, rows, the names of the classes). The result has the keys of `results.summary` and 'protocol', 'average',
       'checkpoint', 'step', 'chosen', 'passport' (lists in an ensemble), 'labels', 'seconds', 'images_per_second',
-      'compiled' (how many sizes of images), 'evaluated' (images this time).
+      'compiled' (how many programs: one for each size of images and member), 'evaluated' (images this time).
 
     Raises:
       UserError: an image that cannot be read, unless `config.on_bad_image` is 'skip': then it counts as wrong; what

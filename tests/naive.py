@@ -1,6 +1,6 @@
 """The evaluator's protocols again, as one would write them first: one image, one scale, one view after the other.
 
-Pixels are RGB less Caffe's mean; photographs are resized by Pillow.
+Pixels are RGB less a mean; photographs are resized by Pillow.
 """
 
 import functools
@@ -12,7 +12,6 @@ from PIL import Image
 from architectures import layers
 from input_pipeline import colour
 
-MEAN = np.array(colour.MEANS['caffe'], np.float32)
 CHUNK = 25  # crops that go through a network together, to spare time
 
 
@@ -27,9 +26,14 @@ def forward(model, dense, mutable=False):
     return jax.jit(apply, compiler_options=layers.compiler_options())
 
 
+def pixels(member, images):
+    """The network's, of uint8 [B, H, W, 3]."""
+    return np.float32(images) - np.float32(colour.MEANS[member.config.mean])
+
+
 def logits(member, images, dense=False):
     """Of uint8 [B, H, W, 3]."""
-    return np.asarray(forward(member.model, dense)(member.variables, np.float32(images) - MEAN))
+    return np.asarray(forward(member.model, dense)(member.variables, pixels(member, images)))
 
 
 def resize(image, height, width):
@@ -93,7 +97,7 @@ def overfeat_fast(member, image, rounds=half_up):
         resized = middle(resized, *((scale.short_side, kept) if resized.shape[1] == long else (kept, scale.short_side)))
         for view in (resized, resized[:, ::-1]):
             run = forward(member.model, True, ('activations',))
-            _, state = run(member.variables, np.float32(view[None]) - MEAN)
+            _, state = run(member.variables, pixels(member, view[None]))
             unpooled = np.asarray(state['activations']['layer5_conv'])[0]
             windows = []
             for down in range(2):
