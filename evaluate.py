@@ -37,34 +37,32 @@ def main():
         raise UserError("no checkpoint: pass --checkpoint DIR, a run's workdir or one checkpoint")
     _check_flags()
     config, _ = command_line.load_config()
-    from evaluation import classes, report, results
+    import evaluation
+    from evaluation import classes, report, results, tables
 
     ids = classes.ilsvrc_ids(DEVKIT.value) if SUBMISSION.value else None
-    opened = _opened(config)
+    trim = TRIM.value and not TABLE.value
+    opened = evaluation.open_members(
+        config, CHECKPOINT.value, STEP.value, PROTOCOL.value, AVERAGE.value, trim, WEIGHTS.value
+    )
+    partials = []
     if TABLE.value:
-        return _table(config, opened)
-    partial = _partial(opened)
-    try:
-        result, rows, names = _tested(config, opened, partial)
-    except KeyboardInterrupt:
-        print('interrupted: the same command with --resume goes on', flush=True)
-        raise
-    print('\n'.join(report.lines(config, opened, result)))
-    if WORST.value:
-        print('\n'.join(report.worst(rows, names)))
-    if PREDICTIONS.value:
-        results.write_predictions(PREDICTIONS.value, rows, names)
-    if SUBMISSION.value:
-        results.write_submission(SUBMISSION.value, rows, ids)
-    result['classes'] = [
-        {'class': label, 'name': name, 'num_examples': count, 'top1_error': error}
-        for label, name, count, error in results.by_class(rows, names)
-    ]
-    result['confusions'] = [
-        {'true': true, 'predicted': said, 'count': count} for true, said, count in results.confusions(rows, names)
-    ]
-    _write_json(result)
-    _remove([partial])
+        rows = tables.plan(TABLE.value, opened)
+        done = tables.run(rows, lambda number, members: _tested(config, members, partials, f'_{number}')[0], TRIM.value)
+        print('\n'.join(tables.lines(TABLE.value, done)))
+        _write_json([row._asdict() | {'here': result} for row, result in done])
+    else:
+        result, rows, names = _tested(config, opened, partials)
+        print('\n'.join(report.lines(config, opened, result)))
+        if WORST.value:
+            print('\n'.join(report.worst(rows, names)))
+        if PREDICTIONS.value:
+            results.write_predictions(PREDICTIONS.value, rows, names)
+        if SUBMISSION.value:
+            results.write_submission(SUBMISSION.value, rows, ids)
+        _write_json(result | results.details(rows, names))
+    for partial in partials:  # all is in a safe place
+        Path(partial).unlink(missing_ok=True)
     return 0
 
 
@@ -75,45 +73,31 @@ def _check_flags():
             raise UserError(f'{path} cannot be written: its folder is not there or not writable')
     if SUBMISSION.value and not DEVKIT.value:
         raise UserError("--submission needs ILSVRC's ids: pass --devkit, the ILSVRC2012 devkit's folder")
-    members = len(CHECKPOINT.value)
-    if len(PROTOCOL.value) not in (0, 1, members):
-        raise UserError(f'{len(PROTOCOL.value)} protocols for {members} checkpoints: pass one, or one a checkpoint')
-    if WEIGHTS.value and len(WEIGHTS.value) != members:
-        raise UserError(f'{len(WEIGHTS.value)} weights for {members} checkpoints: pass one a checkpoint')
-    alone = {'--protocol': PROTOCOL.value, '--average': AVERAGE.value, '--weights': WEIGHTS.value,
-             '--predictions': PREDICTIONS.value, '--submission': SUBMISSION.value, '--worst': WORST.value}  # fmt: skip
-    for flag, value in alone.items():
-        if TABLE.value and value:
-            raise UserError(f'--table runs the protocols of its rows: leave {flag} out')
+    for flag in (PROTOCOL, AVERAGE, WEIGHTS, PREDICTIONS, SUBMISSION, WORST):
+        if TABLE.value and flag.value:
+            raise UserError(f'--table runs the protocols of its rows: leave --{flag.name} out')
 
 
-def _weight(text):
-    try:
-        weight = float(text)
-    except ValueError:
-        weight = 0.0
-    if not 0 < weight < float('inf'):
-        raise UserError(f'--weights are numbers above 0, as in 2,1, not {text!r}')
-    return weight
-
-
-def _opened(config):
-    """The members, each with its own config: the first one's is `config`."""
+def _tested(config, opened, partials, suffix=''):
+    """The result of `evaluation.test`, with a bar; where its rows are kept meanwhile is added to `partials`."""
     import evaluation
+    from input_pipeline import recipe
+    from input_pipeline.progress import bar
 
-    members = len(CHECKPOINT.value)
-    wanted = PROTOCOL.value or ['single']
-    wanted = wanted * members if len(wanted) == 1 else wanted
-    weights = list(map(_weight, WEIGHTS.value)) or [1.0] * members
-    opened = []
-    for checkpoint, protocol, weight in zip(CHECKPOINT.value, wanted, weights, strict=True):
-        own = evaluation.beside(config, checkpoint) if opened else config
-        trim = TRIM.value and not TABLE.value
-        opened.append(evaluation.open_checkpoint(own, checkpoint, STEP.value, protocol, AVERAGE.value, trim, weight))
-    return opened
+    partial = _partial(opened, suffix)
+    partials += [partial] if partial else []
+    total = len(recipe.open_split(config, config.test_split, any_classes=True))
+    try:
+        with bar(opened[0].member.config.architecture, total) as progress:
+            return evaluation.test(
+                config, *opened, labels=LABELS.value, partial=partial, resume=RESUME.value, progress=progress
+            )
+    except KeyboardInterrupt:
+        print('interrupted' + ('; the same command with --resume goes on' if partial else ''), flush=True)
+        raise
 
 
-def _partial(opened, suffix=''):
+def _partial(opened, suffix):
     """Where the rows of an evaluation are kept until it is done: in the first member's workdir."""
     names = '+'.join(dict.fromkeys(entry.member.protocol.name for entry in opened)) + suffix
     place = opened[0].where.parent.parent / f'evaluation_{re.sub(r"[^0-9A-Za-z,]+", "_", names)}.partial'
@@ -124,44 +108,6 @@ def _partial(opened, suffix=''):
     return ''
 
 
-def _tested(config, opened, partial):
-    import evaluation
-    from input_pipeline import recipe
-    from input_pipeline.progress import bar
-
-    total = len(recipe.open_split(config, config.test_split, any_classes=True))
-    with bar(opened[0].member.config.architecture, total) as done:
-        return evaluation.test(
-            config, *opened, labels=LABELS.value, partial=partial, resume=RESUME.value, progress=done
-        )
-
-
-def _table(config, opened):
-    import evaluation
-    from evaluation import tables
-
-    rows = tables.plan(TABLE.value, opened)
-    done, partials = [], []
-    for number, (row, members) in enumerate(rows):
-        result = None
-        if members:
-            members = [evaluation.under(entry, row.protocol, trimmed=_trimmed(row.protocol)) for entry in members]
-            partials.append(_partial(members, f'_{TABLE.value}_{number}'))
-            result, _, _ = _tested(config, members, partials[-1])
-        done.append((row, result))
-    print('\n'.join(tables.lines(TABLE.value, done)))
-    _write_json([row._asdict() | {'here': result} for row, result in done])
-    _remove(partials)
-    return 0
-
-
-def _trimmed(protocol):
-    """Whether --trim is of this protocol."""
-    from evaluation import protocols
-
-    return TRIM.value and any(scale.boxes is None for scale in protocols.create(protocol).scales)
-
-
 def _write_json(value):
     if OUTPUT.value:
         from evaluation import results
@@ -169,12 +115,6 @@ def _write_json(value):
         with results.whole_file(OUTPUT.value) as file:
             json.dump(value, file, indent=2)
             file.write('\n')
-
-
-def _remove(partials):
-    for partial in partials:
-        if partial:
-            Path(partial).unlink(missing_ok=True)
 
 
 if __name__ == '__main__':

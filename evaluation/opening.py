@@ -83,7 +83,41 @@ def under(opened, protocol, average='', trimmed=False):
     return opened._replace(member=member)
 
 
-def beside(config, checkpoint):
+def open_members(config, checkpoints, which='best', names=(), average='', trimmed=False, weights=()):
+    """The members of an ensemble, or the only one; see `open_checkpoint`.
+
+    Args:
+      config: of the first checkpoint, and the data of all; the others have the config that lies with them.
+      checkpoints, which: of each.
+      names: of protocols: none ('single'), one for all, or one a checkpoint.
+      average, trimmed: of all.
+      weights: none (all weigh the same), or texts of numbers above 0, one a checkpoint.
+    """
+    members = len(checkpoints)
+    if len(names) not in (0, 1, members):
+        raise UserError(f'{len(names)} protocols for {members} checkpoints: pass one, or one a checkpoint')
+    if weights and len(weights) != members:
+        raise UserError(f'{len(weights)} weights for {members} checkpoints: pass one a checkpoint')
+    names = names if len(names) == members else [*(names or ['single'])] * members
+    weights = [_weight(text) for text in weights or ['1'] * members]
+    opened = []
+    for checkpoint, name, weight in zip(checkpoints, names, weights, strict=True):
+        own = _beside(config, checkpoint) if opened else config
+        opened.append(open_checkpoint(own, checkpoint, which, name, average, trimmed, weight))
+    return opened
+
+
+def _weight(text):
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = 0.0
+    if not 0 < weight < float('inf'):
+        raise UserError(f'--weights are numbers above 0, as in 2,1, not {text!r}')
+    return weight
+
+
+def _beside(config, checkpoint):
     """The config that lies with a further member of an ensemble, its data those of the first."""
     try:
         own = checkpoint_config.get_config(str(checkpoint))

@@ -82,6 +82,11 @@ class Protocol(NamedTuple):
         """Whether it is the config's own view of each image, once."""
         return self.scales[0].short_side == 0
 
+    @property
+    def is_dense(self):
+        """Whether a whole photograph goes through the network."""
+        return not self.is_single and any(scale.boxes is None for scale in self.scales)
+
 
 # Scales
 
@@ -292,7 +297,7 @@ def _single(name):
 
 
 def _trimmed(protocol):
-    if not any(scale.boxes is None for scale in protocol.scales) or protocol.is_single:
+    if not protocol.is_dense:
         raise UserError(f'{protocol.name} has no dense pass to trim')
     scales = tuple(
         scale if scale.boxes or scale.fit else scale._replace(fit=multiple_of_32) for scale in protocol.scales

@@ -108,6 +108,19 @@ def confusions(rows, names):
     return [(names[true], names[said], count) for (true, said), count in pairs.most_common()]
 
 
+def details(rows, names):
+    """{'classes': the error of each, worst first; 'confusions': the confused pairs, most often first}."""
+    return {
+        'classes': [
+            {'class': label, 'name': name, 'num_examples': count, 'top1_error': error}
+            for label, name, count, error in by_class(rows, names)
+        ],
+        'confusions': [
+            {'true': true, 'predicted': said, 'count': count} for true, said, count in confusions(rows, names)
+        ],
+    }
+
+
 def write_predictions(path, rows, names):
     """A CSV file, a row an image: file, label, and the best five classes with their names and probabilities."""
     columns = [f'{what}{k}' for k in range(1, TOP + 1) for what in ('class', 'name', 'probability')]

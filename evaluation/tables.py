@@ -1,7 +1,7 @@
 """A paper's table, its rows run on the checkpoints that are given."""
 
 from errors import UserError, nearest
-from evaluation import published, report
+from evaluation import opening, protocols, published, report
 
 
 def plan(name, opened):
@@ -42,8 +42,27 @@ def _takes(row, opened):
     return tuple(found)
 
 
+def run(rows, tested, trim=False):
+    """Runs the rows of a table whose checkpoints are there.
+
+    Args:
+      rows: of `plan`.
+      tested: (number of the row, its checkpoints under its protocol) -> the result of `testing.test`.
+      trim: whether dense passes are trimmed.
+
+    Returns:
+      [(row, result or None)].
+    """
+    done = []
+    for number, (row, members) in enumerate(rows):
+        trimmed = trim and protocols.create(row.protocol).is_dense
+        members = [opening.under(entry, row.protocol, trimmed=trimmed) for entry in members]
+        done.append((row, tested(number, members) if members else None))
+    return done
+
+
 def lines(name, done):
-    """The table as text: [(row, result or None)] of `plan`'s rows."""
+    """The table as text, of what `run` returns."""
     yield f'| {published.TABLES[name][0].table} | protocol | published | here | images |'
     yield '| --- | --- | ---: | ---: | ---: |'
     for row, result in done:
