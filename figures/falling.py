@@ -19,10 +19,12 @@ def draw(rows, path):
     axes.plot(places, [row['test_top1_error'] for row in rows], 'o-', color='C0', label='test, top-1')
     for place, row in zip(places, rows, strict=True):
         error = row['test_top1_error']
-        axes.annotate(f'{error:.1f}', (place, error), xytext=(0, 7), textcoords='offset points', ha='center')
+        options = {'xytext': (0, 7), 'textcoords': 'offset points', 'ha': 'center'}
+        white = {'facecolor': 'white', 'edgecolor': 'none', 'alpha': 0.8, 'pad': 1}  # over the other curve
+        axes.annotate(f'{error:.1f}', (place, error), bbox=white, **options)
     axes.set_xticks(places, [f'{row["name"]}\n{row["year"]}' for row in rows], rotation=30, ha='right')
     axes.set_ylabel('error, %')
     axes.set_ylim(0, 1.12 * max(max(row['train_error'], row['test_top1_error']) for row in rows))
     axes.grid(axis='y', alpha=0.3)
-    axes.legend()
+    axes.legend(loc='lower left')
     figure.savefig(path, dpi=150)
