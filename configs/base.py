@@ -109,6 +109,8 @@ def get_config():
     config.reference_batch_size = 128  # the recipe's, for which its rates hold
     config.scale_lr = False  # multiplies the rates by batch_size / reference_batch_size
     config.accumulate = 1  # parts of the batch that go through the network one after another
+    config.mesh = ConfigDict()
+    config.mesh.model = 1  # devices that large parameters are cut over (training/mesh.py); the others cut the batch
     config.num_epochs = 1.0
     config.steps = 0  # the run's length where it is not num_epochs
     config.seed = 0  # of the weights and of dropout

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from errors import UserError
-from input_pipeline import recipe
-from training import checkpoints, console, controllers, stall, transfer
+from input_pipeline import loader, recipe
+from training import checkpoints, console, controllers, distributed, mesh, stall, transfer
 from training.clock import Clock
 from training.log import RunLog, read
 from training.metrics import count_split
@@ -48,12 +48,16 @@ def train(config, workdir, started=None):
     check(config)
     workdir, splits = Path(workdir), recipe.open_splits(config)
     run = Run(config, _start(workdir), splits)
-    with claimed(workdir, config), contextlib.ExitStack() as stack:
-        run.statistics = recipe.statistics_of(config, workdir, run.source)
+    with contextlib.ExitStack() as stack:
+        with distributed.Together() as first:
+            if first:
+                stack.enter_context(claimed(workdir, config))
+                recipe.statistics_of(config, workdir, run.source)
+        run.statistics = recipe.statistics_of(config, workdir)
         kept = stack.enter_context(checkpoints.Checkpoints(workdir / checkpoints.FOLDER))
         current, log = _begin(run, workdir, kept, clock)
         stack.callback(log.close)
-        display = stack.enter_context(console.Display(run.total_steps))
+        display = stack.enter_context(console.Display(run.total_steps, quiet=not distributed.is_first()))
         stop = stack.enter_context(_Signals())
         at, controller = int(current.step), jax.device_get(current.controller)
         run.describe(display, workdir, at, controller)
@@ -85,10 +89,11 @@ def _start(workdir):
 
 def _begin(run, workdir, kept, clock):
     """The state and the log to go on from."""
-    latest, rows = kept.latest(), read(workdir)
+    latest, rows, writes = kept.latest(), read(workdir), distributed.is_first()
+    distributed.largest(0)  # the first process writes on when all have read
     if latest is None:
         with clock.time('compile'):
-            current = jax.jit(run.initial_state, out_shardings=run.whole)()
+            current = jax.jit(run.initial_state, out_shardings=run.lies)()
             saved = {'clock': {}, 'epoch_is_closed': False}
         if run.inherited:
             current = current.replace(**transfer.apply(run.inherited, current.variables))
@@ -98,9 +103,9 @@ def _begin(run, workdir, kept, clock):
             current = kept.restore(run.abstract_state(), latest)
     if rows:
         clock.resume(saved['clock'], max(row['time']['total'] for row in rows))
-        log = RunLog(workdir, latest or 0, {'total': clock.total()}, saved['epoch_is_closed'])
+        log = RunLog(workdir, rows, latest or 0, {'total': clock.total()}, saved['epoch_is_closed'], writes)
     else:
-        log = RunLog(workdir)
+        log = RunLog(workdir, writes=writes)
     if latest is None and run.inherited:
         notes = {'from': run.config.init_from, 'copied': run.inherited.copied, 'left': run.inherited.left}
         log.write('inherited', 0, {'total': clock.total()}, **notes)
@@ -126,7 +131,7 @@ def _epochs(run, current, kept, log, display, clock, stop, stack):
             with clock.time('step'):
                 samples, _ = run.order(at, at + -(-config.sdlm_samples // config.batch_size))
                 samples = samples[: config.sdlm_samples]
-                current = refresh_curvature(current, *run.data, jax.device_put(samples, run.whole))
+                current = refresh_curvature(current, *run.data, mesh.put(samples, run.whole))
         until = min(
             [at + run.per_dispatch, run.total_steps, _next(at, config.log_every_steps)]
             + [end for end in epoch_ends if end > at][:1]
@@ -137,7 +142,7 @@ def _epochs(run, current, kept, log, display, clock, stop, stack):
                 order = np.zeros((2, run.per_dispatch * config.batch_size), np.int32)
                 order[:, : (until - at) * config.batch_size] = run.order(at, until)
             with clock.time('step'):
-                current = advance(current, *run.data, jax.device_put(order, run.whole), until - at)
+                current = advance(current, *run.data, mesh.put(order, run.whole), until - at)
         else:
             with clock.time('input'):
                 if batches is None:
@@ -149,6 +154,7 @@ def _epochs(run, current, kept, log, display, clock, stop, stack):
         at = until
         with clock.time('step'):
             window, before, controller = jax.device_get((current.window, controller, current.controller))
+            stop.agree()
         if nonfinite_step(window) is not None:
             raise _diverged(run, kept, nonfinite_step(window), before)
         if _warm(before) != _warm(controller):
@@ -172,21 +178,21 @@ def _epochs(run, current, kept, log, display, clock, stop, stack):
             current = _close_window(current)
             _look_for_stall(run, current, log, display, clock)
             window_began, window_step, waited = time.perf_counter(), at, clock.seconds()['input']
-        if at in epoch_ends and not stop.number:
+        if at in epoch_ends and not stop.agreed:
             current, over = _end_epoch(run, current, epoch_ends[at], kept, log, display, clock, stop)
             window_began, controller = time.perf_counter(), jax.device_get(current.controller)
         elif (
-            stop.number
+            stop.agreed
             or at == run.total_steps
             or (config.checkpoint_every_steps and at % config.checkpoint_every_steps == 0)
         ):
             _save(run, current, kept, log, clock)
-        if stop.number:
+        if stop.agreed:
             with clock.time('checkpoint'):
                 kept.wait()
-            name = signal.Signals(stop.number).name
+            name = signal.Signals(stop.agreed).name
             display.say(f'stopped by {name}; saved at step {int(current.step):,}. The same command resumes.')
-            raise Interrupted(stop.number)
+            raise Interrupted(stop.agreed)
     return current
 
 
@@ -261,9 +267,7 @@ def _end_epoch(run, current, epoch, kept, log, display, clock, stop):
         stopped = f'{rule.metric} has gained less than {rule.threshold:g} in {rule.patience} epochs'
         what = f'drop {number} of {rule.drops}' if number <= rule.drops else 'the run ends'
         _decide(log, display, clock, at, f'{stopped}: {what}', float(run.rate(at, controller)))
-    current = current.replace(
-        epoch=jax.device_put(zero_totals(), run.whole), controller=jax.device_put(controller, run.whole)
-    )
+    current = current.replace(epoch=mesh.put(zero_totals(), run.whole), controller=mesh.put(controller, run.whole))
     _save(run, current, kept, log, clock, result['top1_error'], epoch_is_closed=True)
     return current, over
 
@@ -272,7 +276,7 @@ def _test(run, variables, clock, stop):
     """Errors of the test split, or None where a signal came."""
     with clock.time('evaluate'):
         batches = test_batches(run.config, run.test_source, run.mesh.size)
-        return count_split(run.count, variables, batches, run.cut, lambda: stop.number)
+        return count_split(run.count, variables, batches, run.cut, stop.agree)
 
 
 def _warm(controller):
@@ -296,9 +300,8 @@ def _look_for_stall(run, current, log, display, clock):
         return
     with clock.time('evaluate'):
         with contextlib.closing(test_batches(run.config, run.test_source, run.mesh.size)) as batches:
-            batch = next(batches)
-        batch.pop('bad', None)
-        dead = stall.dead_layers(run.active(current.variables, jax.device_put(batch, run.cut)))
+            batch = loader.to_device(run.cut)(next(batches))
+        dead = stall.dead_layers(run.active(current.variables, batch))
     if symptom or dead:
         warning = stall.warning(symptom, dead, run.config.architecture)
         log.write('warning', int(current.step), {'total': clock.total()}, warning=warning)
@@ -354,19 +357,34 @@ def _summary(run, workdir, log, display, clock, at, controller):
     display.say(f'results: {workdir}')
 
 
+_SAME_SIGNAL_SECONDS = 2  # a launcher may send a signal to a process and to the one that waits for it
+
+
 class _Signals:
-    """Catches the first SIGTERM or Ctrl-C inside the `with`, into `number`; a second one acts as ever."""
+    """Catches the first SIGTERM or Ctrl-C inside the `with`, into `number`; a second one acts as ever.
+
+    `agreed` is that of all processes together, as of the last `agree`, which all of them call at the same places.
+    """
 
     def __init__(self):
-        self.number = 0
+        self.number = self.agreed = 0
+        self._came = None
+
+    def agree(self):
+        """The signal that any of the processes has caught, or 0."""
+        self.agreed = distributed.largest(self.number)
+        return self.agreed
 
     def __enter__(self):
         self._before = {n: signal.signal(n, self._catch) for n in (signal.SIGTERM, signal.SIGINT)}
         return self
 
     def _catch(self, number, _):
-        self.number = number
-        self._restore()
+        if not self.number:
+            self.number, self._came = number, time.monotonic()
+        elif time.monotonic() - self._came > _SAME_SIGNAL_SECONDS:
+            self._restore()
+            signal.raise_signal(number)
 
     def _restore(self):
         for number, handler in self._before.items():

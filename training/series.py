@@ -8,7 +8,7 @@ import jax
 
 from architectures import catalogue
 from errors import UserError, nearest
-from training import loop, workdir
+from training import distributed, loop, workdir
 from training.log import read
 
 TABLE = 'table.json'
@@ -33,7 +33,8 @@ def train(config, folder, started=None, say=print):
     Raises:
       UserError, loop.Interrupted: see `loop.train`.
     """
-    folder, rows = Path(folder), []
+    folder, rows, first = Path(folder), [], distributed.is_first()
+    say = say if first else lambda line: None
     members = [(name, _member(config, name, folder)) for name in config.order]
     for number, (name, member) in enumerate(members, start=1):
         here = folder / name
@@ -44,8 +45,10 @@ def train(config, folder, started=None, say=print):
             loop.train(member, here, started)
             jax.clear_caches()
         started = None
+        distributed.largest(0)  # the first process has written the log's last line
         rows.append(_row(name, member, here))
-        _write(folder, rows)
+        if first:
+            _write(folder, rows)
     return rows
 
 
