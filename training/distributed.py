@@ -100,6 +100,13 @@ def is_first():
     return jax.process_index() == 0
 
 
+def part():
+    """'_1of4' of the second of four processes, '' of one alone."""
+    import jax
+
+    return f'_{jax.process_index()}of{jax.process_count()}' if jax.process_count() > 1 else ''
+
+
 def largest(number):
     """The largest of the processes' numbers, known to all: each must ask at the same place."""
     import jax

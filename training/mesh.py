@@ -41,6 +41,12 @@ def create(batch_size, devices=None, model=1):
     return Mesh(devices, ('data', 'model'), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
+def of_this_process():
+    """The mesh of this process's own devices: each works by itself, as in an evaluation."""
+    devices = np.array(jax.local_devices()).reshape(-1, 1)
+    return Mesh(devices, ('data', 'model'), axis_types=(AxisType.Auto, AxisType.Auto))
+
+
 def replicated(mesh):
     """Whole on every device."""
     return NamedSharding(mesh, PartitionSpec())
