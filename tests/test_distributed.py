@@ -48,7 +48,7 @@ class Processes:
         several = [f'--coordinator=127.0.0.1:{free_port()}', f'--num_processes={count}'] if count > 1 else []
         self.each = [
             subprocess.Popen(
-                [sys.executable, name, *map(str, arguments), *several, *([f'--process_id={number}'] if several else [])],
+                [sys.executable, name, *map(str, arguments), *several, *[f'--process_id={number}'][: len(several)]],
                 cwd=ROOT, env=environment(script, devices), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             )
             for number in range(count)

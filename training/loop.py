@@ -4,7 +4,6 @@ import contextlib
 import functools
 import signal
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,7 @@ from training.log import RunLog, read
 from training.metrics import count_split
 from training.run import Run, check, test_batches
 from training.state import add_totals, nonfinite_step, zero_totals
-from training.workdir import claimed
+from training.workdir import claimed, open_place, send
 
 
 class Interrupted(Exception):
@@ -46,15 +45,18 @@ def train(config, workdir, started=None):
     """
     clock = Clock(started or time.time())
     check(config)
-    workdir, splits = Path(workdir), recipe.open_splits(config)
-    run = Run(config, _start(workdir), splits)
+    workdir, place = open_place(workdir)
+    splits = recipe.open_splits(config)
+    run = Run(config, _start(place), splits)
     with contextlib.ExitStack() as stack:
         with distributed.Together() as first:
             if first:
                 stack.enter_context(claimed(workdir, config))
                 recipe.statistics_of(config, workdir, run.source)
         run.statistics = recipe.statistics_of(config, workdir)
-        kept = stack.enter_context(checkpoints.Checkpoints(workdir / checkpoints.FOLDER))
+        kept = stack.enter_context(checkpoints.Checkpoints(place / checkpoints.FOLDER))
+        if distributed.is_first():
+            kept.beside = functools.partial(send, workdir, place)
         current, log = _begin(run, workdir, kept, clock)
         stack.callback(log.close)
         display = stack.enter_context(console.Display(run.total_steps, quiet=not distributed.is_first()))
@@ -69,6 +71,7 @@ def train(config, workdir, started=None):
         at, controller = int(current.step), jax.device_get(current.controller)
         if run.finished(at, controller) and not is_finished(workdir):
             log.write('finished', at, {'total': clock.total()})
+        kept.beside()
         _summary(run, workdir, log, display, clock, at, controller)
         return log.last_epoch()
 
@@ -78,11 +81,11 @@ def is_finished(workdir):
     return any(row['kind'] == 'finished' for row in read(workdir))
 
 
-def _start(workdir):
+def _start(place):
     """(step, examples seen until then) of the last checkpoint; (0, 0) where there is none."""
-    if not (workdir / checkpoints.FOLDER).is_dir():
+    if not (place / checkpoints.FOLDER).is_dir():
         return 0, 0
-    with checkpoints.Checkpoints(workdir / checkpoints.FOLDER, read_only=True) as kept:
+    with checkpoints.Checkpoints(place / checkpoints.FOLDER, read_only=True) as kept:
         latest = kept.latest()
         return (0, 0) if latest is None else (latest, kept.info(latest)['examples_seen'])
 
@@ -319,6 +322,7 @@ def _save(run, current, kept, log, clock, top1_error=None, epoch_is_closed=False
             'epoch_is_closed': epoch_is_closed,
         }
         kept.save(current, info, top1_error)
+        kept.beside()
 
 
 def _diverged(run, kept, at, controller):
