@@ -12,8 +12,8 @@ computation, and then a sum of the gradients over all chips:
 
 The all-reduce goes along all dimensions of a torus at once, on links that carry both ways. Beyond a slice, each chip
 sums its part of the gradient with its counterparts in the other slices, over their network. Left out: memory-bound
-layers (a lower fraction says it), the fall of the fraction with few images a chip, small slices of a pod whose torus
-does not close, batch norm's own sums, and the input.
+layers (a lower fraction says it), the fall of the fraction with few images a chip, whether so many fit its memory,
+small slices of a pod whose torus does not close, batch norm's own sums, auxiliary heads, and the input.
 """
 
 import argparse
@@ -307,11 +307,12 @@ def _show_costs(flags):
 
 
 def _assumed(flags):
-    between = f', {flags.network_bandwidth:g} between' if flags.network_bandwidth else ''
+    between = f', {flags.network_bandwidth:g} GB/s between' if flags.network_bandwidth else ''
     print(
         f'computed, not measured: {flags.chip}, {flags.fraction:g} of {flags.peak:g} TFLOP/s, '
-        f'{flags.dimensions}D slices of {flags.slice:,} at {flags.bandwidth:g} GB/s{between}, '
-        f'{flags.latency:g} us a hop, {flags.gradient_bytes:g} B an element, overlap {flags.overlap:g}\n'
+        f'{flags.gradient_bytes:g} bytes a gradient, overlap {flags.overlap:g};\n'
+        f'{flags.dimensions}D slices of up to {flags.slice:,} chips at {flags.bandwidth:g} GB/s{between}, '
+        f'{flags.latency:g} us a hop\n'
     )
 
 

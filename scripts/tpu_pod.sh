@@ -108,7 +108,8 @@ while (($#)); do
             printf -v "${1#--}" '%s' "$2"
             shift
             ;;
-        --name=* | --zone=* | --project=* | --accelerator=* | --runtime=* | --bucket=* | --config=* | --data_dir=* | --workdir=*)
+        --name=* | --zone=* | --project=* | --accelerator=* | --runtime=* | --bucket=* | --config=* | --data_dir=* | \
+            --workdir=*)
             flag=${1%%=*}
             printf -v "${flag#--}" '%s' "${1#*=}"
             ;;
@@ -145,7 +146,8 @@ if [[ $command == launch || $command == resume ]]; then
     [[ -f ${config%%:*} ]] || fail "no config file ${config%%:*}"
     [[ $bucket || ($data_dir && $workdir) ]] || fail 'no bucket: pass --bucket, or both --data_dir and --workdir'
     run_name=$(basename "${config%%:*}" .py)
-    [[ $config != *:* ]] || run_name+=_$(printf '%s' "${config#*:}" | tr -c 'A-Za-z0-9_.-' _) # as train.py names runs
+    [[ $config != *:* ]] || run_name+=_${config#*:}
+    run_name=$(printf '%s\n' "$run_name" | sed -E 's/[^A-Za-z0-9_.-]+/_/g; s/^_+|_+$//g') # as train.py names runs
     data_dir=${data_dir:-gs://$bucket/imagenet}
     workdir=${workdir:-gs://$bucket/runs/$run_name}
 fi
