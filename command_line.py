@@ -1,6 +1,7 @@
 """What the scripts share: flags, the process's set-up, and how an error ends.
 
-Exit codes: 0 done, 2 something the user can mend, 130 and 143 interrupted by Ctrl-C and SIGTERM.
+Exit codes: 0 done, 2 something the user can mend, 75 another process of the run was lost, 130 and 143 interrupted by
+Ctrl-C and SIGTERM.
 """
 
 import os
@@ -200,7 +201,8 @@ def _leave(script, error):
     from training import distributed
 
     if isinstance(error, jax.errors.JaxRuntimeError):
-        error = UserError(distributed.LOST)
+        print(f'{script}: error: {distributed.LOST} ({first_line(error)})', file=sys.stderr, flush=True)
+        os._exit(distributed.LOST_CODE)
     if isinstance(error, (UserError, OSError)):
         print(f'{script}: error: {_one_line(error)}', file=sys.stderr, flush=True)
         os._exit(2)

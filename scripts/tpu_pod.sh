@@ -27,7 +27,7 @@ flags, each also an environment variable POD_FLAG (POD_NAME, POD_DATA_DIR, ...):
   --runtime VERSION    of the TPU's software (the one for the accelerator)
   --bucket BUCKET      without gs://; for the two defaults below
   --config CONFIG      needed to launch: configs/resnet50.py, with its variants
-  --data_dir DIR       (gs://BUCKET/imagenet)
+  --data_dir DIR       as a worker sees it (the bucket's imagenet, mounted by gcsfuse)
   --workdir DIR        the run's folder (gs://BUCKET/runs/CONFIG)
   --spot               cheaper, and may be taken away (POD_SPOT=1)
   --queued             wait in the queue for capacity (POD_QUEUED=1); give it to delete and resume, too
@@ -148,7 +148,9 @@ if [[ $command == launch || $command == resume ]]; then
     run_name=$(basename "${config%%:*}" .py)
     [[ $config != *:* ]] || run_name+=_${config#*:}
     run_name=$(printf '%s\n' "$run_name" | sed -E 's/[^A-Za-z0-9_.-]+/_/g; s/^_+|_+$//g') # as train.py names runs
-    data_dir=${data_dir:-gs://$bucket/imagenet}
+    mounted=''
+    [[ $data_dir ]] || mounted=1
+    data_dir=${data_dir:-../bucket/imagenet}
     workdir=${workdir:-gs://$bucket/runs/$run_name}
 fi
 
@@ -190,7 +192,7 @@ setup() {
     local archive=${TMPDIR:-/tmp}/decade-$name.tar.gz
     run git archive --format=tar.gz "--output=$archive" HEAD
     run "${tpu[@]}" tpu-vm scp "$archive" "$name:decade.tar.gz" "${where[@]}" --worker=all
-    # uv brings a Python of its own: that of the TPU's software is 3.10. gcsfs opens gs://.
+    # uv brings a Python of its own: that of the TPU's software is 3.10. gcsfs is for a workdir in a bucket.
     local steps=(
         'set -e; mkdir -p decade; tar -xzf decade.tar.gz -C decade; cd decade'
         'python3 -m pip install --quiet --user uv'
@@ -203,8 +205,13 @@ setup() {
 launch() {
     # No flag tells a worker its place: on Cloud TPU, JAX finds the others by itself. A worker that runs already is left
     # alone; the log goes on where the one before it ended.
-    local steps=(
-        'set -e; cd decade'
+    local steps=('set -e; cd decade')
+    # Here, not in setup: a worker may have been started again since.
+    [[ ! $mounted ]] || steps+=(
+        'mkdir -p ../bucket'
+        "mountpoint -q ../bucket || gcsfuse --implicit-dirs $(quoted "$bucket") ../bucket"
+    )
+    steps+=(
         'if test -f train.pid && kill -0 $(cat train.pid) 2>/dev/null; then echo train.py runs already >&2; exit 1; fi'
         "nohup $(line .venv/bin/python train.py --config "$config" "--config.data_dir=$data_dir" --workdir "$workdir" \
             ${training[@]+"${training[@]}"}) >> train.log 2>&1 < /dev/null & echo \$! > train.pid"

@@ -186,7 +186,7 @@ def test_a_killed_process_ends_the_other_with_a_line(script, tmp_path, killed):
     began = time.monotonic()
     other = processes.each[1 - killed]
     out, _ = other.communicate(timeout=120)
-    assert time.monotonic() - began < 60 and other.returncode == 2, out
+    assert time.monotonic() - began < 60 and other.returncode == 75, out
     assert out.strip().splitlines()[-1].startswith('train.py: error: another process of this run was lost')
     again = run(script, 1, 2, *RUN, '--config.num_epochs=200', '--config.learning_rates=((200,0.02),)',
                 '--workdir', workdir, '--config.stop_at_step=130')  # fmt: skip
@@ -245,3 +245,23 @@ def test_large_parameters_are_cut_over_the_model_axis():
     assert lies['fc6'].shard_shape(shapes['fc6']) == (7, 7, 512, 2048)
     with pytest.raises(UserError, match='mesh.model=3 does not divide the 8 devices'):
         mesh.create(16, model=3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_parameters_cut_over_devices_train_as_whole_ones(script, tmp_path):
+    """AlexNet's fully connected layers, 1 x 4 devices whole against 2 x 2 cut; so do two processes of 2 x 1."""
+    arguments = (
+        '--config', 'configs/alexnet.py:cifar10', '--config.dataset=synthetic', '--config.batch_size=8',
+        '--config.num_epochs=1', '--config.steps=4', '--config.stop_at_step=4', '--config.log_every_steps=1',
+        '--config.architecture_options.dropout=0.0', '--config.normalize=range',
+    )  # fmt: skip
+    run(script, 1, 4, *arguments, '--workdir', tmp_path / 'whole')
+    cut = run(script, 1, 4, *arguments, '--workdir', tmp_path / 'cut', '--config.mesh.model=2')
+    assert 'large parameters are cut over 2 devices' in cut[0]
+    run(script, 2, 2, *arguments, '--workdir', tmp_path / 'two', '--config.mesh.model=2')
+    for name in ('cut', 'two'):
+        for a, b in zip(lines(tmp_path / 'whole', 'train'), lines(tmp_path / name, 'train'), strict=True):
+            assert a['loss'] == pytest.approx(b['loss'], rel=1e-4)
+        whole, other = parameters(tmp_path / 'whole'), parameters(tmp_path / name)
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-4 * np.abs(x).max()), whole, other)

@@ -183,7 +183,7 @@ def test_a_dry_run_prints_the_commands_and_runs_none(stand_ins):
     (launch,) = printed['launch']
     assert launch[:-1] == [*tpu, 'ssh', 'pod', '--zone=us-central2-b', '--worker=all']
     assert (
-        f'train.py --config {CONFIG} --config.data_dir=gs://b/imagenet --workdir gs://b/runs/alexnet_lecture_epochs_3 '
+        f'train.py --config {CONFIG} --config.data_dir=../bucket/imagenet --workdir gs://b/runs/alexnet_lecture_epochs_3 '
         in launch[-1]
     )
     assert printed['resume'][-1] == launch  # the same command resumes
@@ -227,7 +227,7 @@ def test_a_run_in_a_bucket_has_the_name_that_train_py_gives(config):
 def test_a_worker_trains_in_the_background_once(stand_ins, tmp_path):
     """The command line that a worker gets, run here, on a stand-in for Python."""
     make, _ = stand_ins
-    env = make(gcloud='') | {'HOME': str(tmp_path)}
+    env = make(gcloud='', gcsfuse='', mountpoint='exit 1') | {'HOME': str(tmp_path)}
     python = tmp_path / 'decade/.venv/bin/python'
     python.parent.mkdir(parents=True)
     python.write_text('#!/bin/sh\necho "$@"\nexec sleep 30\n')

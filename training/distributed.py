@@ -12,6 +12,7 @@ import sys
 
 from errors import UserError
 
+LOST_CODE = 75  # of the exit: try again (sysexits' EX_TEMPFAIL), unlike 2, what a user must mend
 HEARTBEAT_SECONDS = 30  # of silence; then a process counts as lost, and the others end
 LOST = (
     'another process of this run was lost; its own output, or its machine, says why. The same command on all of them '
@@ -89,7 +90,7 @@ def watched(script):
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGABRT:
         print(f'{script}: error: {LOST}', file=sys.stderr, flush=True)
-        code = 2
+        code = LOST_CODE
     os._exit(code if code >= 0 else 128 - code)
 
 
