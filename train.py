@@ -14,6 +14,9 @@ WORKDIR = flags.DEFINE_string('workdir', None, "The run's folder (default: runs/
 VERIFY_RESUME = flags.DEFINE_bool(
     'verify_resume', False, 'Run a short training twice, once straight and once killed and resumed, and compare.'
 )
+CHECK = flags.DEFINE_bool(
+    'check', False, 'Say whether the run can go, how long it will take and what will be the limit; train nothing.'
+)
 
 
 def main():
@@ -25,6 +28,11 @@ def main():
     from training import loop
 
     workdir = WORKDIR.value or f'runs/{name}'
+    if CHECK.value:
+        from training import preflight
+
+        preflight.look(config, workdir)
+        return 0
     try:
         if 'members' in config:
             return train_series(config, workdir)
