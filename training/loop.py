@@ -12,7 +12,7 @@ import numpy as np
 
 from errors import UserError
 from input_pipeline import recipe
-from training import checkpoints, console, controllers, stall, transfer
+from training import checkpoints, console, controllers, memory, stall, transfer
 from training.clock import Clock
 from training.log import RunLog, read
 from training.metrics import count_split
@@ -351,6 +351,8 @@ def _summary(run, workdir, log, display, clock, at, controller):
         images = run.position(at)
         display.say(f'throughput: {images / seconds["step"]:,.0f} images/s in the training step')
     display.say(f'seconds, restarts included: {clock.total():.1f} = {console.seconds_table(seconds)}')
+    held, whose = memory.peak()
+    display.say(f'peak memory: {memory.text(held)} of the {whose}')
     display.say(f'results: {workdir}')
 
 
