@@ -12,7 +12,7 @@ import numpy as np
 
 from errors import UserError
 from input_pipeline import recipe
-from training import checkpoints, console, controllers, memory, stall, transfer
+from training import checkpoints, console, controllers, memory, profile, stall, transfer
 from training.clock import Clock
 from training.log import RunLog, read
 from training.metrics import count_split
@@ -55,11 +55,12 @@ def train(config, workdir, started=None):
         stack.callback(log.close)
         display = stack.enter_context(console.Display(run.total_steps))
         stop = stack.enter_context(_Signals())
+        trace = stack.enter_context(profile.Trace(config.profile_steps, workdir, display.say))
         at, controller = int(current.step), jax.device_get(current.controller)
         run.describe(display, workdir, at, controller)
         clock.start_up_ends()
         if at < run.total_steps and not run.finished(at, controller):
-            current = _epochs(run, current, kept, log, display, clock, stop, stack)
+            current = _epochs(run, current, kept, log, display, clock, stop, trace, stack)
         with clock.time('checkpoint'):
             kept.wait()
         at, controller = int(current.step), jax.device_get(current.controller)
@@ -107,7 +108,7 @@ def _begin(run, workdir, kept, clock):
     return current, log
 
 
-def _epochs(run, current, kept, log, display, clock, stop, stack):
+def _epochs(run, current, kept, log, display, clock, stop, trace, stack):
     """Trains from the state's step to the last; returns the last state."""
     config = run.config
     at = int(current.step)
@@ -122,13 +123,14 @@ def _epochs(run, current, kept, log, display, clock, stop, stack):
     if at in epoch_ends and at not in evaluated:  # the run was stopped between the two
         current, over = _end_epoch(run, current, epoch_ends[at], kept, log, display, clock, stop)
     while at < run.total_steps and not over:
+        trace.reached(at)
         if config.optimizer == 'sdlm' and (at == 0 or at in epoch_ends):  # before each pass
             with clock.time('step'):
                 samples, _ = run.order(at, at + -(-config.sdlm_samples // config.batch_size))
                 samples = samples[: config.sdlm_samples]
                 current = refresh_curvature(current, *run.data, jax.device_put(samples, run.whole))
         until = min(
-            [at + run.per_dispatch, run.total_steps, _next(at, config.log_every_steps)]
+            [at + run.per_dispatch, run.total_steps, _next(at, config.log_every_steps), *trace.bounds(at)]
             + [end for end in epoch_ends if end > at][:1]
             + ([_next(at, config.checkpoint_every_steps)] if config.checkpoint_every_steps else [])
         )

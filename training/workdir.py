@@ -12,7 +12,7 @@ from input_pipeline.statistics import NAME as STATISTICS  # may lie there before
 # examples a step takes: the next step goes on at the next example.
 _FREE = (
     'accumulate', 'batch_size', 'data_dir', 'labels', 'statistics', 'log_every_steps', 'checkpoint_every_steps',
-    'steps_per_dispatch', 'stall_steps', 'stop_at_step', 'workers',
+    'profile_steps', 'steps_per_dispatch', 'stall_steps', 'stop_at_step', 'workers',
 )  # fmt: skip
 
 
