@@ -15,6 +15,9 @@ command_line.define_processes()
 VERIFY_RESUME = flags.DEFINE_bool(
     'verify_resume', False, 'Run a short training twice, once straight and once killed and resumed, and compare.'
 )
+CHECK = flags.DEFINE_bool(
+    'check', False, 'Say whether the run can go, how long it will take and what will be the limit; train nothing.'
+)
 
 
 def main():
@@ -26,6 +29,11 @@ def main():
     from training import distributed, loop
 
     workdir = WORKDIR.value or f'runs/{name}'
+    if CHECK.value:
+        from training import preflight
+
+        preflight.look(config, workdir)
+        return 0
     try:
         if 'members' in config:
             return train_series(config, workdir)

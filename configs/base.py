@@ -129,4 +129,5 @@ def get_config():
     config.steps_per_dispatch = 100  # of data that is held on the device; 0: 100, on CPU 1 (its loops are slow)
     config.stop_at_step = 0  # 0: run to num_epochs
     config.stall_steps = 1000  # after so many steps without progress one warning says what to do; 0: never
+    config.profile_steps = ''  # FIRST:LAST, as 10:15: a trace of these steps, for TensorBoard, into workdir/profile
     return config

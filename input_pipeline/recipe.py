@@ -55,6 +55,11 @@ def seed(config):
     return config.seed if config.data_seed == -1 else config.data_seed
 
 
+def needs_statistics(config):
+    """Whether anything of the config is measured on its images."""
+    return config.normalize in MEASURED or config.colour.lighting == 'measured'
+
+
 def statistics_of(config, workdir, source=None):
     """What the config needs of `input_pipeline.statistics`: {} , the file it names, or that of the run.
 
@@ -66,7 +71,7 @@ def statistics_of(config, workdir, source=None):
     Raises:
       UserError: a file that is not there, or that is none.
     """
-    if config.normalize not in MEASURED and config.colour.lighting != 'measured':
+    if not needs_statistics(config):
         return {}
     path = Path(config.statistics or workdir / statistics.NAME)
     if not path.exists() and not config.statistics and source is not None:

@@ -183,8 +183,8 @@ def test_a_dry_run_prints_the_commands_and_runs_none(stand_ins):
     (launch,) = printed['launch']
     assert launch[:-1] == [*tpu, 'ssh', 'pod', '--zone=us-central2-b', '--worker=all']
     assert (
-        f'train.py --config {CONFIG} --config.data_dir=../bucket/imagenet --workdir gs://b/runs/alexnet_lecture_epochs_3 '
-        in launch[-1]
+        f'train.py --config {CONFIG} --config.data_dir=../bucket/imagenet '
+        '--workdir gs://b/runs/alexnet_lecture_epochs_3 ' in launch[-1]
     )
     assert printed['resume'][-1] == launch  # the same command resumes
     assert '--worker=0' in printed['follow'][0] and 'tail' in printed['follow'][0][-1]

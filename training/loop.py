@@ -11,7 +11,7 @@ import numpy as np
 
 from errors import UserError
 from input_pipeline import loader, recipe
-from training import checkpoints, console, controllers, distributed, mesh, stall, transfer
+from training import checkpoints, console, controllers, distributed, memory, mesh, profile, stall, transfer
 from training.clock import Clock
 from training.log import RunLog, read
 from training.metrics import count_split
@@ -61,11 +61,12 @@ def train(config, workdir, started=None):
         stack.callback(log.close)
         display = stack.enter_context(console.Display(run.total_steps, quiet=not distributed.is_first()))
         stop = stack.enter_context(_Signals())
+        trace = stack.enter_context(profile.Trace(config.profile_steps, workdir, display.say))
         at, controller = int(current.step), jax.device_get(current.controller)
         run.describe(display, workdir, at, controller)
         clock.start_up_ends()
         if at < run.total_steps and not run.finished(at, controller):
-            current = _epochs(run, current, kept, log, display, clock, stop, stack)
+            current = _epochs(run, current, kept, log, display, clock, stop, trace, stack)
         with clock.time('checkpoint'):
             kept.wait()
         at, controller = int(current.step), jax.device_get(current.controller)
@@ -115,7 +116,7 @@ def _begin(run, workdir, kept, clock):
     return current, log
 
 
-def _epochs(run, current, kept, log, display, clock, stop, stack):
+def _epochs(run, current, kept, log, display, clock, stop, trace, stack):
     """Trains from the state's step to the last; returns the last state."""
     config = run.config
     at = int(current.step)
@@ -130,13 +131,14 @@ def _epochs(run, current, kept, log, display, clock, stop, stack):
     if at in epoch_ends and at not in evaluated:  # the run was stopped between the two
         current, over = _end_epoch(run, current, epoch_ends[at], kept, log, display, clock, stop)
     while at < run.total_steps and not over:
+        trace.reached(at)
         if config.optimizer == 'sdlm' and (at == 0 or at in epoch_ends):  # before each pass
             with clock.time('step'):
                 samples, _ = run.order(at, at + -(-config.sdlm_samples // config.batch_size))
                 samples = samples[: config.sdlm_samples]
                 current = refresh_curvature(current, *run.data, mesh.put(samples, run.whole))
         until = min(
-            [at + run.per_dispatch, run.total_steps, _next(at, config.log_every_steps)]
+            [at + run.per_dispatch, run.total_steps, _next(at, config.log_every_steps), *trace.bounds(at)]
             + [end for end in epoch_ends if end > at][:1]
             + ([_next(at, config.checkpoint_every_steps)] if config.checkpoint_every_steps else [])
         )
@@ -358,6 +360,8 @@ def _summary(run, workdir, log, display, clock, at, controller):
         images = run.position(at)
         display.say(f'throughput: {images / seconds["step"]:,.0f} images/s in the training step')
     display.say(f'seconds, restarts included: {clock.total():.1f} = {console.seconds_table(seconds)}')
+    held, whose = memory.peak()
+    display.say(f'peak memory: {memory.text(held)} of the {whose}')
     display.say(f'results: {workdir}')
 
 

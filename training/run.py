@@ -10,7 +10,7 @@ import architectures
 from architectures import layers
 from errors import UserError, first_line
 from input_pipeline import colour, loader, recipe
-from training import checkpoints, controllers, losses, mesh, optimizers, schedules, state, step, transfer
+from training import checkpoints, controllers, losses, mesh, optimizers, profile, schedules, state, step, transfer
 
 PLATEAU_METRICS = ('test_top1_error', 'test_top5_error', 'test_loss', 'train_loss', 'train_error')
 
@@ -44,6 +44,7 @@ def check(config):
     ):
         if config[key] < 0:
             raise UserError(f'{key} must be at least 0, not {config[key]}')
+    profile.steps(config.profile_steps)
     if config.distortion.versions < 1:
         raise UserError(f'distortion.versions must be at least 1 (no distortions), not {config.distortion.versions}')
     if len(config.pixel_range) != 2:

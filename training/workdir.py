@@ -19,7 +19,7 @@ _MIRRORED = ('config.json', log.NAME, STATISTICS)
 # examples a step takes: the next step goes on at the next example.
 _FREE = (
     'accumulate', 'batch_size', 'data_dir', 'labels', 'statistics', 'log_every_steps', 'checkpoint_every_steps',
-    'steps_per_dispatch', 'stall_steps', 'stop_at_step', 'workers', 'mesh.model',
+    'profile_steps', 'steps_per_dispatch', 'stall_steps', 'stop_at_step', 'workers', 'mesh.model',
 )  # fmt: skip
 
 
