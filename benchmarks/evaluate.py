@@ -55,7 +55,7 @@ def _member(network, protocol):
     model = architectures.create(network, **config.architecture_options)
     variables = architectures.initialise(model, 0, (config.image_size, config.image_size, 3))
     config.normalize = 'constant'
-    return scoring.Member(model, variables, config, protocols.create(protocol), {})
+    return scoring.Member(model, variables, config, protocols.create(protocol, network=network), {})
 
 
 def _scorer(member):

@@ -8,7 +8,8 @@ the rate's changes at the same parts of the run. Nothing is published of it.
 
 Variants: `folder=DIR`, the photographs of DIR/train/CLASS/IMAGE and DIR/test/CLASS/IMAGE; `epochs=N`; `smallest`, for
 each network as many epochs as it takes to leave chance behind. Those without normalisation that start from small random
-weights stand still for their first 200 steps or so.
+weights stand still for their first 200 steps or so; those of 50 layers and more, whose loss first jumps, take batches
+of 32 at a rate in proportion, for more steps.
 
 Measured: not yet run here.
 """
@@ -58,11 +59,12 @@ SMALLEST = {  # epochs of CIFAR-10
     'prelu_net_a': 1.5,
     'bn_inception': 0.25,
     'resnet18': 0.5,
-    'wide_resnet50_2': 0.5,
-    'resnext50_32x4d': 0.5,
-    'densenet121': 0.5,
-    'se_resnet50': 0.5,
+    'wide_resnet50_2': 0.3,
+    'resnext50_32x4d': 0.3,
+    'densenet121': 0.3,
+    'se_resnet50': 0.3,
 }
+SMALLER_BATCHES = ('wide_resnet50_2', 'resnext50_32x4d', 'densenet121', 'se_resnet50')  # of the smallest form
 
 
 def get_config(variant=''):
@@ -75,4 +77,15 @@ def get_config(variant=''):
         epochs = SMALLEST[name] if 'smallest' in chosen else chosen.get('epochs=')
         return data if epochs is None else f'{data},epochs={epochs}'
 
-    return series.create(**{name: network.get_config(form(name)) for name, network in NETWORKS.items()})
+    configs = {name: network.get_config(form(name)) for name, network in NETWORKS.items()}
+    for name in SMALLER_BATCHES if 'smallest' in chosen else ():
+        _set_batch_size(configs[name], 32)
+    return series.create(**configs)
+
+
+def _set_batch_size(config, size):
+    """Another batch, at a rate in proportion."""
+    scale = size / config.reference_batch_size
+    config.learning_rate *= scale
+    config.learning_rates = tuple((length, rate * scale) for length, rate in config.learning_rates)
+    config.batch_size = config.reference_batch_size = size

@@ -132,12 +132,17 @@ def _beside(config, checkpoint):
 
 def fitting(member):
     """The protocols that a member's network can be tested by."""
-    return [name for name in protocols.names() if not _misfit(member._replace(protocol=protocols.create(name)))]
+    network = member.config.architecture
+    return [
+        name
+        for name in protocols.names()
+        if not _misfit(member._replace(protocol=protocols.create(name, network=network)))
+    ]
 
 
 def _protocol(config, name, average, trimmed):
     """The protocol of a name; 'single' under the name that it has for this config."""
-    made = protocols.create(name, trimmed)
+    made = protocols.create(name, trimmed, config.architecture)
     if name == 'single':
         made = made._replace(**_own_view(config))
     if average not in ('', 'softmax', 'logits'):

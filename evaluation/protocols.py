@@ -99,14 +99,19 @@ def _dense(reduce, *short_sides, **options):
     return tuple(Scale(side, reduce=reduce, weight=1.0, **options) for side in short_sides)
 
 
-# Of the accurate network's input, 65 + 36 k pixels: its six scales' short sides.
-OVERFEAT_SIDES = (245, 281, 317, 389, 425, 461)
+# Short sides of OverFeat's six scales. Table 5 has the accurate network's, 65 + 36 k pixels: then each of its 3x3
+# offsets pools as many windows. For the fast one, of 2x2 offsets, those are 23 + 32 k; the paper gives none, these lie
+# nearest.
+OVERFEAT = {
+    'overfeat_accurate': ((245, 281, 317, 389, 425, 461), 65, 36),
+    'overfeat_fast': ((247, 279, 311, 375, 439, 471), 23, 32),
+}
 
 
-def overfeat_fit(height, width):
-    """The largest middle part whose long side is 65 + 36 k: then each of OverFeat's offsets pools as many windows."""
+def overfeat_fit(height, width, first=65, step=36):
+    """The largest middle part whose long side is first + step k: see `OVERFEAT`."""
     long = max(height, width)
-    kept = 65 + (long - 65) // 36 * 36
+    kept = first + (long - first) // step * step
     return (height, kept) if width >= height else (kept, width)
 
 
@@ -125,14 +130,15 @@ def _ten(name, boxes, size, what, average='softmax', **kept):
     return _named(_sized(name, size), _crops(boxes, 256, **kept), size, average=average, what=what)
 
 
-def _overfeat(kind, scales, reading):
+def _overfeat(kind, scales, reading, network='overfeat_accurate'):
     numbers = [number for number in scales if not 1 <= number <= 6]
     if numbers:
         raise UserError(f"OverFeat's scales are 1 to 6, not {numbers[0]}")
-    sides = [OVERFEAT_SIDES[number - 1] for number in scales]
+    sides, first, step = OVERFEAT[network]
     name = f'overfeat_{kind}:{",".join(map(str, scales))}'
     what = f'dense, {kind} stride, the largest softmax over space'
-    return _named(name, _dense('max', *sides, reading=reading, fit=overfeat_fit), what=what)
+    fit = functools.partial(overfeat_fit, first=first, step=step)
+    return _named(name, _dense('max', *(sides[n - 1] for n in scales), reading=reading, fit=fit), what=what)
 
 
 def _joined(name, numbers):
@@ -206,8 +212,8 @@ PROTOCOLS = {  # name: numbers after the colon -> protocol; the default numbers
         ),
         (256, 384, 512),
     ),
-    'overfeat_coarse': (lambda n: _overfeat('coarse', n, True), (1,)),
-    'overfeat_fine': (lambda n: _overfeat('fine', n, 'fine'), (1, 2, 4, 6)),
+    'overfeat_coarse': (lambda n, **network: _overfeat('coarse', n, True, **network), (1,)),
+    'overfeat_fine': (lambda n, **network: _overfeat('fine', n, 'fine', **network), (1, 2, 4, 6)),
     'spp_96': (lambda n: _spp('spp_96'), ()),
     'spp_98': (lambda n: _spp('spp_98', (Scale(256, reading='whole', reduce='softmax_first'),)), ()),
     'prelu_dense': (
@@ -248,12 +254,13 @@ def names():
     )
 
 
-def create(text, trimmed=False):
+def create(text, trimmed=False, network=''):
     """The protocol of a name.
 
     Args:
       text: see the module's table.
       trimmed: of dense passes, keep the middle of the long side, a multiple of 32: fewer sizes, another protocol.
+      network: that is tested; OverFeat's two have sizes of their own.
 
     Raises:
       UserError: no such protocol, or numbers that it does not take.
@@ -273,7 +280,8 @@ def create(text, trimmed=False):
         function, default = PROTOCOLS[name]
         if numbers and not default:
             raise UserError(f'protocol {name} takes no numbers')
-        made = function(numbers or default)
+        options = {'network': network} if name.startswith('overfeat_') and network in OVERFEAT else {}
+        made = function(numbers or default, **options)
         numbers = ()
     if made is None:
         raise UserError(f'no protocol {text!r}{nearest(name, (*names(), *ALIASES))} There are: {", ".join(names())}.')

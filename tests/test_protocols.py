@@ -46,7 +46,7 @@ def random_member(photographs, name, protocol, size=224):
     config.normalize, config.mean = 'constant', 'caffe'
     model = architectures.create(name, num_classes=100)
     variables = jax.device_get(architectures.initialise(model, 0, (size, size, 3)))
-    member = scoring.Member(model, variables, config, protocols.create(protocol), {})
+    member = scoring.Member(model, variables, config, protocols.create(protocol, network=name), {})
     (last,) = (layer for layer in variables['params'].values() if layer.get('bias', np.zeros(0)).shape == (100,))
     scores = naive.logits(member, np.stack([naive.middle(image, size, size) for image in photographs[:10]]))
     scale = 3 / np.mean(np.std(scores, 0))

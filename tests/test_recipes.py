@@ -38,8 +38,9 @@ RECIPES = [
 ]
 
 
-def tiny(config, split):
-    """Eight images of the config's size, in place of its data set."""
+def tiny(config, split, any_classes=False):
+    """Eight images of the config's size, in place of its data set, whose classes are the config's: any are right."""
+    del any_classes
     rng = np.random.default_rng(split == config.test_split)
     shape = (8, config.image_size, config.image_size, config.channels)
     names = [str(number) for number in range(config.num_classes)]

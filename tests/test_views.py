@@ -142,3 +142,25 @@ def test_every_published_row_has_a_protocol_and_networks_of_ours():
         assert row.top1 is None or row.top5 is None or row.top5 < row.top1
     (both,) = published.rows(['vgg_e', 'vgg_d'], 'vgg_both:256,384,512')
     assert both.errors == '23.7/6.8'
+
+
+@pytest.mark.parametrize('network, divisor', [('overfeat_accurate', 3), ('overfeat_fast', 2)])
+def test_overfeats_offsets_pool_as_many_windows_each(network, divisor):
+    """At every scale, for photographs of every shape; and the accurate network's maps are table 5's."""
+    first, step = {'overfeat_accurate': (65, 36), 'overfeat_fast': (23, 32)}[network]
+
+    def unpooled(x):
+        if network == 'overfeat_accurate':
+            return (((x - 7) // 2 + 1) // 3 - 6) // 2
+        return (((x - 11) // 4 + 1) // 2 - 4) // 2
+
+    protocol = protocols.create('overfeat_fine:1,2,3,4,5,6', network=network)
+    for scale in protocol.scales:
+        for long in range(scale.short_side, 3 * scale.short_side, 7):
+            kept = scale.fit(scale.short_side, long)
+            assert kept[0] == scale.short_side and long - step < kept[1] <= long
+            assert all((x - first) % step == 0 for x in kept)
+            for x in kept:
+                assert len({(unpooled(x) - offset) // divisor for offset in range(divisor)}) == 1
+    if network == 'overfeat_accurate':
+        assert [unpooled(scale.short_side) for scale in protocol.scales] == [17, 20, 23, 29, 32, 35]
