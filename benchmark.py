@@ -80,7 +80,7 @@ def measure_training(parser, flags):
     else:
         rows = train.run(
             flags.arch, flags.against, batch, flags.size, flags.dtype, flags.data_dir, flags.rounds, flags.peak,
-            flags.best_batch,
+            flags.best_batch, flags.huge_pages,
         )  # fmt: skip
     for row in rows:
         line = json.dumps({**row, 'load_before': load, **contest.machine()})

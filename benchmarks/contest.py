@@ -83,7 +83,7 @@ def compete(benchmark, names, rounds, huge_pages=False, facts=None):
         )
         for name in names
     }
-    seconds, first = {name: [] for name in names}, {}
+    seconds, first, last = {name: [] for name in names}, {}, {}
     try:
         for number in range(rounds + 1):
             for name, process in processes.items():
@@ -103,11 +103,11 @@ def compete(benchmark, names, rounds, huge_pages=False, facts=None):
             process.send_signal(signal.SIGCONT)
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()
-            last = process.stdout.read()
+            last[name] = process.stdout.read()
             process.stdout.close()
             process.wait()
-            if last and facts is not None:
-                facts[name] = json.loads(last)
+    if facts is not None:
+        facts |= {name: json.loads(text) for name, text in last.items()}
     return seconds, first
 
 

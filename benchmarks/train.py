@@ -5,6 +5,7 @@ the loader. The peer is the same network in PyTorch under torch.compile, channel
 device: it flips, shifts and normalises nothing.
 """
 
+import functools
 import statistics
 import sys
 import tempfile
@@ -30,7 +31,7 @@ PEAKS = {
 }
 
 
-def run(arch, against, batch, size, dtype, data_dir, rounds, peak, best_batch):
+def run(arch, against, batch, size, dtype, data_dir, rounds, peak, best_batch, huge_pages=False):
     """Rows: on a batch that lies on the devices, and with `data_dir` on its photographs through the loader.
 
     Args:
@@ -43,17 +44,20 @@ def run(arch, against, batch, size, dtype, data_dir, rounds, peak, best_batch):
       rounds: timed.
       peak: FLOP/s of a device; None looks it up in `PEAKS`.
       best_batch: whether each side doubles its batch as long as that makes it faster.
+      huge_pages: for all contestants.
     """
 
     def name(kind, batch, data=''):
         return '|'.join((kind, arch, str(batch), str(size), dtype, data))
 
     kinds = ['jax', *(['torch-compile'] if against else [])]
-    batches = {kind: _best_batch(lambda n, kind=kind: name(kind, n), batch) if best_batch else batch for kind in kinds}
+    batches = dict.fromkeys(kinds, batch)
+    if best_batch:
+        batches = {kind: _best_batch(functools.partial(name, kind), batch, huge_pages) for kind in kinds}
     for data in ('', data_dir) if data_dir else ('',):
         names = {kind: name(kind, batches[kind], data) for kind in kinds if kind == 'jax' or not data}
         facts = {}
-        seconds, first = contest.compete('train', list(names.values()), rounds, facts=facts)
+        seconds, first = contest.compete('train', list(names.values()), rounds, huge_pages, facts)
         rates = {
             kind: [batches[kind] * facts[names[kind]]['steps'] / turn for turn in seconds[names[kind]]]
             for kind in names
@@ -84,13 +88,13 @@ def utilisation(images_per_second, facts, dtype, peak=None):
     return peak and images_per_second * 2 * 3 * facts['multiply_adds'] / (peak * facts['devices'])
 
 
-def _best_batch(name, batch):
+def _best_batch(name, batch, huge_pages):
     """The batch of the most images a second, doubled from `batch` on until that gains nothing or does not fit."""
     best, rate = batch, 0.0
     while batch <= LARGEST:
         facts = {}
         try:
-            seconds, _ = contest.compete('train', [name(batch)], 2, facts=facts)
+            seconds, _ = contest.compete('train', [name(batch)], 2, huge_pages, facts)
         except contest.Ended:  # it said why
             if not rate:
                 raise
@@ -230,6 +234,7 @@ def loop_overhead(arch, batch, size, dtype, steps):
         config = config_of(arch, batch, size, dtype)
         if not streamed:
             config.crop.kind = config.test_crop.kind = 'none'
+        # A dispatch of one step is where the loop weighs most.
         config.update({'stop_at_step': steps, 'log_every_steps': 10, 'steps_per_dispatch': 1})
         assert steps < 1024 // batch, 'the steps must lie in one epoch of the 1,024 images'
         spans, ours = [], loop.Run
