@@ -4,6 +4,7 @@ import functools
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from errors import UserError
 from input_pipeline import colour, crops, loader, sources, statistics
@@ -79,6 +80,12 @@ def statistics_of(config, workdir, source=None):
         found = statistics.measure(source, size, config.channels, rule, config.on_bad_image, config.fit)
         statistics.save(path, found)
     return statistics.load(path)
+
+
+def blank_statistics(config):
+    """Statistics of the right shapes that were never measured: to compile and to time with."""
+    size, _ = statistics_view(config)
+    return statistics.of_mean_image(np.zeros((size, size, config.channels)))
 
 
 def statistics_view(config):

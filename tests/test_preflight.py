@@ -74,8 +74,8 @@ def test_what_does_not_fit_is_refused_before_it_runs(quick, monkeypatch, tmp_pat
     monkeypatch.setattr(preflight, '_network_rates', lambda *_: pytest.fail('it ran'))
     # The data set alone, 1,437 images of 32x32, is 1.5 MB; a test of 500 images is larger than a step of 32.
     for there, what in (
-        (1e6, 'a training step needs .*smaller --config.batch_size=32, or'),
-        (2e7, 'a test needs .*500$'),
+        (1e6, 'a training step needs .*--config.batch_size below 32, or'),
+        (2e7, 'a test needs .*test_batch_size below 500$'),
     ):
         monkeypatch.setattr(memory, 'available', lambda there=there: there)
         with pytest.raises(UserError, match=f'does not fit in memory: {what}'):

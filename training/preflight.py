@@ -112,8 +112,7 @@ def _statistics(run, workdir):
     config = run.config
     if not _must_measure(run, workdir):
         return recipe.statistics_of(config, workdir)
-    size, _ = recipe.statistics_view(config)
-    return statistics.of_mean_image(np.zeros((size, size, config.channels)))
+    return recipe.blank_statistics(config)
 
 
 def _must_measure(run, workdir):
@@ -170,7 +169,7 @@ def _look_at_memory(run, train, test, there, say):
             parts = ', or --config.accumulate=PARTS' if key == 'batch_size' else ''
             raise UserError(
                 f'does not fit in memory: a {what} needs {memory.text(needed)} on each device, and there are '
-                f'{memory.text(there)}; take a smaller --config.{key}={run.config[key]}{parts}'
+                f'{memory.text(there)}; take a --config.{key} below {run.config[key]}{parts}'
             )
 
 
