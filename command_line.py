@@ -200,7 +200,7 @@ def _leave(script, error):
 
     from training import distributed
 
-    if isinstance(error, jax.errors.JaxRuntimeError):
+    if any(isinstance(cause, jax.errors.JaxRuntimeError) for cause in _chain(error)):  # in a collective, or in a save
         print(f'{script}: error: {distributed.LOST} ({first_line(error)})', file=sys.stderr, flush=True)
         os._exit(distributed.LOST_CODE)
     if isinstance(error, (UserError, OSError)):
@@ -208,6 +208,12 @@ def _leave(script, error):
         os._exit(2)
     traceback.print_exc()
     os._exit(1)
+
+
+def _chain(error):
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _one_line(error):

@@ -19,11 +19,11 @@ from training import checkpoints, distributed, mesh
 
 RUN = (
     '--config', 'configs/lenet5_digits.py', '--config.optimizer=momentum', '--config.batch_size=32',
-    '--config.num_epochs=2', '--config.learning_rates=((2,0.02),)', '--config.log_every_steps=10',
+    '--config.num_epochs=2', '--config.learning_rates=((2,0.002),)', '--config.log_every_steps=10',
 )  # fmt: skip
 STREAMED = (
     '--config', 'configs/resnet20.py:cifar10', '--config.image_size=32', '--config.batch_size=16',
-    '--config.architecture_options.group_size=4', '--config.num_epochs=1', '--config.learning_rates=((1,0.02),)',
+    '--config.architecture_options.group_size=4', '--config.num_epochs=1', '--config.learning_rates=((1,0.0005),)',
     '--config.log_every_steps=1', '--config.test_batch_size=16',
 )  # fmt: skip
 
@@ -42,7 +42,7 @@ def free_port():
 
 
 class Processes:
-    """`train.py` as so many processes; `wait` gives their exit codes and outputs."""
+    """`train.py` as so many processes; `wait` gives their exit codes and outputs. In a `with` none is left over."""
 
     def __init__(self, script, count, devices, *arguments, name='train.py'):
         several = [f'--coordinator=127.0.0.1:{free_port()}', f'--num_processes={count}'] if count > 1 else []
@@ -55,16 +55,21 @@ class Processes:
         ]  # fmt: skip
 
     def wait(self, timeout=280):
-        try:
-            outputs = [process.communicate(timeout=timeout)[0] for process in self.each]
-        finally:
-            for process in self.each:
-                process.kill()
+        outputs = [process.communicate(timeout=timeout)[0] for process in self.each]
         return [process.returncode for process in self.each], outputs
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in self.each:
+            process.kill()
+            process.communicate()
 
 
 def run(script, count, devices, *arguments):
-    codes, outputs = Processes(script, count, devices, *arguments).wait()
+    with Processes(script, count, devices, *arguments) as processes:
+        codes, outputs = processes.wait()
     assert codes == [0] * count, '\n'.join(outputs)
     return outputs
 
@@ -147,10 +152,9 @@ def test_streamed_batch_normalised_and_evaluated(script, tmp_path, photographs):
     results = []
     for name, count in (('two', 2), ('one', 1)):
         output = tmp_path / f'{name}.json'
-        codes, outputs = Processes(
-            script, count, 1, '--checkpoint', tmp_path / 'one', '--output', output, '--step', 'latest',
-            name='evaluate.py',
-        ).wait()  # fmt: skip
+        arguments = ('--checkpoint', tmp_path / 'one', '--output', output, '--step', 'latest')
+        with Processes(script, count, 1, *arguments, name='evaluate.py') as processes:
+            codes, outputs = processes.wait()
         assert codes == [0] * count, '\n'.join(outputs)
         results.append(json.loads(output.read_text()))
     two, one = results
@@ -161,11 +165,11 @@ def test_streamed_batch_normalised_and_evaluated(script, tmp_path, photographs):
 @pytest.mark.timeout(600)
 def test_sigterm_to_one_saves_all_and_another_number_of_devices_goes_on(script, tmp_path):
     whole, workdir = tmp_path / 'whole', tmp_path / 'run'
-    processes = Processes(script, 2, 2, *RUN, '--workdir', workdir)
-    wait_for(workdir / 'metrics.jsonl', '"step": 20', processes)
-    processes.each[1].send_signal(signal.SIGTERM)  # not the one that writes
-    asked = time.monotonic()
-    codes, outputs = processes.wait()
+    with Processes(script, 2, 2, *RUN, '--workdir', workdir) as processes:
+        wait_for(workdir / 'metrics.jsonl', '"step": 20', processes)
+        processes.each[1].send_signal(signal.SIGTERM)  # not the one that writes
+        asked = time.monotonic()
+        codes, outputs = processes.wait()
     assert codes == [143, 143] and time.monotonic() - asked < 30, '\n'.join(outputs)
     step = int(re.search(r'stopped by SIGTERM; saved at step (\d+)\. The same command resumes', outputs[0])[1])
     again = run(script, 1, 4, *RUN, '--workdir', workdir)
@@ -179,17 +183,16 @@ def test_sigterm_to_one_saves_all_and_another_number_of_devices_goes_on(script, 
 @pytest.mark.parametrize('killed', [0, 1])
 def test_a_killed_process_ends_the_other_with_a_line(script, tmp_path, killed):
     workdir = tmp_path / 'run'
-    processes = Processes(script, 2, 2, *RUN, '--config.num_epochs=200', '--workdir', workdir,
-                          '--config.learning_rates=((200,0.02),)', '--config.checkpoint_every_steps=10')  # fmt: skip
-    wait_for(workdir / 'metrics.jsonl', '"step": 60', processes)
-    processes.each[killed].kill()
-    began = time.monotonic()
-    other = processes.each[1 - killed]
-    out, _ = other.communicate(timeout=120)
+    long = (*RUN, '--config.num_epochs=200', '--config.learning_rates=((200,0.002),)', '--workdir', workdir)
+    with Processes(script, 2, 2, *long, '--config.checkpoint_every_steps=10') as processes:
+        wait_for(workdir / 'metrics.jsonl', '"step": 60', processes)
+        processes.each[killed].kill()
+        began = time.monotonic()
+        other = processes.each[1 - killed]
+        out, _ = other.communicate(timeout=120)
     assert time.monotonic() - began < 60 and other.returncode == 75, out
     assert out.strip().splitlines()[-1].startswith('train.py: error: another process of this run was lost')
-    again = run(script, 1, 2, *RUN, '--config.num_epochs=200', '--config.learning_rates=((200,0.02),)',
-                '--workdir', workdir, '--config.stop_at_step=130')  # fmt: skip
+    again = run(script, 1, 2, *long, '--config.stop_at_step=130')
     assert re.search(r'resuming at step \d+0: example', again[0])
 
 
@@ -230,7 +233,7 @@ def test_what_names_the_processes(monkeypatch):
     for given, says in (
         (('host:1', 2, None), 'are given together'),
         (('host', 2, 0), 'is HOST:PORT of process 0'),
-        (('host:1', 2, 2), '--process_id is 0 to 1 of 2 processes, not 2'),
+        (('host:1', 2, 2), '--process_id is 0 to 1 of .*, not 2'),
     ):
         with pytest.raises(UserError, match=says):
             distributed.check(*given)
@@ -252,9 +255,9 @@ def test_large_parameters_are_cut_over_the_model_axis():
 def test_parameters_cut_over_devices_train_as_whole_ones(script, tmp_path):
     """AlexNet's fully connected layers, 1 x 4 devices whole against 2 x 2 cut; so do two processes of 2 x 1."""
     arguments = (
-        '--config', 'configs/alexnet.py:cifar10', '--config.dataset=synthetic', '--config.batch_size=8',
+        '--config', 'configs/alexnet.py:cifar10,option.dropout=0.0', '--config.dataset=synthetic', '--config.batch_size=8',
         '--config.num_epochs=1', '--config.steps=4', '--config.stop_at_step=4', '--config.log_every_steps=1',
-        '--config.architecture_options.dropout=0.0', '--config.normalize=range',
+        '--config.normalize=range',
     )  # fmt: skip
     run(script, 1, 4, *arguments, '--workdir', tmp_path / 'whole')
     cut = run(script, 1, 4, *arguments, '--workdir', tmp_path / 'cut', '--config.mesh.model=2')
