@@ -19,11 +19,11 @@ from training import checkpoints, distributed, mesh
 
 RUN = (
     '--config', 'configs/lenet5_digits.py', '--config.optimizer=momentum', '--config.batch_size=32',
-    '--config.num_epochs=2', '--config.learning_rates=((2,0.002),)', '--config.log_every_steps=10',
+    '--config.num_epochs=1', '--config.learning_rates=((1,0.0002),)', '--config.log_every_steps=10',
 )  # fmt: skip
 STREAMED = (
     '--config', 'configs/resnet20.py:cifar10', '--config.image_size=32', '--config.batch_size=16',
-    '--config.architecture_options.group_size=4', '--config.num_epochs=1', '--config.learning_rates=((1,0.0005),)',
+    '--config.architecture_options.group_size=4', '--config.num_epochs=1', '--config.learning_rates=((1,1e-6),)',
     '--config.log_every_steps=1', '--config.test_batch_size=16',
 )  # fmt: skip
 
@@ -255,9 +255,8 @@ def test_large_parameters_are_cut_over_the_model_axis():
 def test_parameters_cut_over_devices_train_as_whole_ones(script, tmp_path):
     """AlexNet's fully connected layers, 1 x 4 devices whole against 2 x 2 cut; so do two processes of 2 x 1."""
     arguments = (
-        '--config', 'configs/alexnet.py:cifar10,option.dropout=0.0', '--config.dataset=synthetic', '--config.batch_size=8',
-        '--config.num_epochs=1', '--config.steps=4', '--config.stop_at_step=4', '--config.log_every_steps=1',
-        '--config.normalize=range',
+        '--config', 'configs/alexnet.py:cifar10,option.dropout=0.0,epochs=1', '--config.dataset=synthetic',
+        '--config.batch_size=8', '--config.stop_at_step=4', '--config.log_every_steps=1', '--config.normalize=range',
     )  # fmt: skip
     run(script, 1, 4, *arguments, '--workdir', tmp_path / 'whole')
     cut = run(script, 1, 4, *arguments, '--workdir', tmp_path / 'cut', '--config.mesh.model=2')
