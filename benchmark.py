@@ -5,13 +5,14 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import architectures, contest, evaluate, input, lenet5, peers
+from benchmarks import architectures, contest, evaluate, input, lenet5, peers, train
+from configs import listing
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('benchmark', choices=['lenet5', 'architectures', 'input', 'evaluate'])
-    parser.add_argument('--output', help='also write the result as JSON to this file')
+    parser.add_argument('benchmark', choices=['lenet5', 'architectures', 'train', 'input', 'evaluate'])
+    parser.add_argument('--output', help='also write the result as JSON to this file; train appends a line a row')
     parser.add_argument('--rounds', type=int, default=5, help='of all but lenet5')
     group = parser.add_argument_group('architectures')
     group.add_argument('--networks', default='', help='names, comma between; all: every one that has a peer')
@@ -19,13 +20,23 @@ def main():
     group.add_argument('--batch', type=int, default=0, help='images a step; 0 is 8, and 16 for alexnet_owt')
     group.add_argument('--dtype', default='float32', choices=['float32', 'bfloat16'])
     group.add_argument('--huge_pages', action=argparse.BooleanOptionalAction, default=True, help='for all contestants')
-    group = parser.add_argument_group('input and evaluate')
+    group = parser.add_argument_group('train, and --batch and --dtype')
+    group.add_argument('--arch', default='resnet50', help='the recipe')
+    group.add_argument('--against', default='', choices=['', 'torch'], help='the same network under torch.compile')
+    group.add_argument('--size', type=int, default=224, help='side of the images')
+    group.add_argument('--peak', type=float, help='FLOP/s of a device, for the utilisation')
+    group.add_argument('--best_batch', action='store_true', help='double the batch from --batch on, each side its own')
+    group.add_argument('--loop_overhead', type=int, default=0, metavar='STEPS', help='what the loop adds to its steps')
+    group = parser.add_argument_group('input, evaluate and train')
     group.add_argument('--data_dir', default='', help='a folder of photographs')
     parser.add_argument('--contestant', help=argparse.SUPPRESS)  # the process that runs one of them
     flags = parser.parse_args()
-    modules = {'lenet5': lenet5, 'architectures': architectures, 'input': input, 'evaluate': evaluate}
+    modules = {'lenet5': lenet5, 'architectures': architectures, 'train': train, 'input': input, 'evaluate': evaluate}
     if flags.contestant:
-        return contest.take_turns(modules[flags.benchmark].contestant(flags.contestant))
+        found = modules[flags.benchmark].contestant(flags.contestant)
+        return contest.take_turns(*found) if isinstance(found, tuple) else contest.take_turns(found)
+    if flags.benchmark == 'train':
+        return measure_training(parser, flags)
     if flags.benchmark == 'lenet5':
         rows, setting = lenet5.run(), {}
     elif flags.benchmark == 'input':
@@ -55,6 +66,31 @@ def main():
     return 0
 
 
+def measure_training(parser, flags):
+    """Prints a line of text and one of JSON for each row, and appends the latter to --output."""
+    if flags.arch not in listing.names():
+        parser.error(f'no recipe {flags.arch!r}: `python -m configs` lists them')
+    if flags.against and (flags.arch not in peers.PEERS or not contest.version('torch')):
+        parser.error(f'{flags.arch} has no peer here: PyTorch is missing (requirements-reference.txt), or has none')
+    batch, load = flags.batch or 16, contest.load()
+    if load > 0.5:
+        print(f'other processes are running ({load:.1f} a core): the figures are not to be trusted', file=sys.stderr)
+    if flags.loop_overhead:
+        rows = train.loop_overhead(flags.arch, batch, flags.size, flags.dtype, flags.loop_overhead)
+    else:
+        rows = train.run(
+            flags.arch, flags.against, batch, flags.size, flags.dtype, flags.data_dir, flags.rounds, flags.peak,
+            flags.best_batch, flags.huge_pages,
+        )  # fmt: skip
+    for row in rows:
+        line = json.dumps({**row, 'load_before': load, **contest.machine()})
+        print(f'{describe(row)}\n{line}', flush=True)
+        if flags.output:
+            with open(flags.output, 'a') as file:
+                file.write(f'{line}\n')
+    return 0
+
+
 def describe(row):
     """A row as a line of text."""
     if 'images_per_second' in row:
@@ -71,6 +107,10 @@ def describe(row):
         low, high = row['range']
         beside = f', {row["peer_name"]} {row["peer"]:,.1f}: ratio {row["ratio"]:.2f} [{low:.2f} to {high:.2f}]'
     first = f'; first call {row["first_call_seconds"]:.0f} s' if 'first_call_seconds' in row else ''
+    if 'compile_seconds' in row:
+        first = f'; batch {row["batch"]}, compiled in {row["compile_seconds"]:.0f} s, '
+        first += f'peak memory of the {row["peak_of"]} {row["peak_bytes"] / 1e9:.2f} GB'
+        first += f', {100 * row["utilisation"]:.1f}% of the peak FLOP/s' if row['utilisation'] else ''
     return f'{row["name"]}: {row["ours"]:,.1f} {row["unit"]}{beside}{first}'
 
 

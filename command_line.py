@@ -1,6 +1,7 @@
 """What the scripts share: flags, the process's set-up, and how an error ends.
 
-Exit codes: 0 done, 2 something the user can mend, 130 and 143 interrupted by Ctrl-C and SIGTERM.
+Exit codes: 0 done, 2 something the user can mend, 75 another process of the run was lost, 130 and 143 interrupted by
+Ctrl-C and SIGTERM.
 """
 
 import os
@@ -8,6 +9,7 @@ import re
 import runpy
 import sys
 import time
+import traceback
 from pathlib import Path
 
 START = time.time()  # before the slow imports: start-up counts as time, too
@@ -21,6 +23,13 @@ from errors import UserError, first_line, nearest  # noqa: E402
 CONFIG = config_flags.DEFINE_config_file(
     'config', lock_config=True, help_string='The experiment, a file of configs/; --config.KEY=VALUE overrides a key.'
 )
+
+
+def define_processes():
+    """The flags of a script that can run as several processes."""
+    flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0, where Slurm, Open MPI or a TPU pod do not tell.')
+    flags.DEFINE_integer('num_processes', None, 'How many processes work together.')
+    flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.')
 
 
 def load_config():
@@ -151,8 +160,14 @@ def run(main, positional=False):
             raise UserError(f'what is {argv[1]!r}? Every argument is a flag: --flag=value')
         if not flags.FLAGS['verbosity'].present:
             logging.set_verbosity(logging.FATAL)  # Orbax logs every save, and what we raise anyway
+        several = 'coordinator' in flags.FLAGS and _join(script)
         set_up_jax()
-        return main(argv[1:]) if positional else main()
+        try:
+            return main(argv[1:]) if positional else main()
+        except Exception as error:
+            if several:
+                _leave(script, error)
+            raise
 
     script = Path(sys.argv[0]).name
     try:
@@ -165,6 +180,40 @@ def run(main, positional=False):
     except KeyboardInterrupt:
         print(f'{script}: interrupted', file=sys.stderr, flush=True)
         sys.exit(130)
+
+
+def _join(script):
+    """Joins the other processes of this run, where the flags or the environment name some."""
+    from training import distributed
+
+    told = flags.FLAGS.coordinator, flags.FLAGS.num_processes, flags.FLAGS.process_id
+    if not distributed.check(*told):
+        return False
+    distributed.watched(script)
+    distributed.begin(*told)
+    return True
+
+
+def _leave(script, error):
+    """Ends one of several processes, at once: its peers would wait for it at the end, and it for them."""
+    import jax
+
+    from training import distributed
+
+    if any(isinstance(cause, jax.errors.JaxRuntimeError) for cause in _chain(error)):  # in a collective, or in a save
+        print(f'{script}: error: {distributed.LOST} ({first_line(error)})', file=sys.stderr, flush=True)
+        os._exit(distributed.LOST_CODE)
+    if isinstance(error, (UserError, OSError)):
+        print(f'{script}: error: {_one_line(error)}', file=sys.stderr, flush=True)
+        os._exit(2)
+    traceback.print_exc()
+    os._exit(1)
+
+
+def _chain(error):
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _one_line(error):

@@ -29,6 +29,7 @@ OUTPUT = flags.DEFINE_string('output', None, 'Also write the result as JSON to t
 PREDICTIONS = flags.DEFINE_string('predictions', None, "Also write each image's best five classes, as CSV.")
 SUBMISSION = flags.DEFINE_string('submission', None, 'Also write ILSVRC ids, best five first, a line an image.')
 DEVKIT = flags.DEFINE_string('devkit', None, "The ILSVRC2012 devkit's folder, or its meta.mat, for --submission.")
+command_line.define_processes()
 RESUME = flags.DEFINE_bool('resume', False, 'Go on with an evaluation that was interrupted.')
 
 
@@ -39,6 +40,7 @@ def main():
     config, _ = command_line.load_config()
     import evaluation
     from evaluation import classes, report, results, tables
+    from training import distributed
 
     ids = classes.ilsvrc_ids(DEVKIT.value) if SUBMISSION.value else None
     trim = TRIM.value and not TABLE.value
@@ -49,10 +51,15 @@ def main():
     if TABLE.value:
         rows = tables.plan(TABLE.value, opened)
         done = tables.run(rows, lambda number, members: _tested(config, members, partials, f'_{number}')[0], TRIM.value)
+    else:
+        result, rows, names = _tested(config, opened, partials)
+    if not distributed.is_first():
+        _remove(partials)
+        return 0
+    if TABLE.value:
         print('\n'.join(tables.lines(TABLE.value, done)))
         _write_json([row._asdict() | {'here': result} for row, result in done])
     else:
-        result, rows, names = _tested(config, opened, partials)
         print('\n'.join(report.lines(config, opened, result)))
         if WORST.value:
             print('\n'.join(report.worst(rows, names)))
@@ -61,9 +68,13 @@ def main():
         if SUBMISSION.value:
             results.write_submission(SUBMISSION.value, rows, ids)
         _write_json(result | results.details(rows, names))
-    for partial in partials:  # all is in a safe place
-        Path(partial).unlink(missing_ok=True)
+    _remove(partials)  # all is in a safe place
     return 0
+
+
+def _remove(partials):
+    for partial in partials:
+        Path(partial).unlink(missing_ok=True)
 
 
 def _check_flags():
@@ -99,6 +110,9 @@ def _tested(config, opened, partials, suffix=''):
 
 def _partial(opened, suffix):
     """Where the rows of an evaluation are kept until it is done: in the first member's workdir."""
+    from training import distributed
+
+    suffix += distributed.part()
     names = '+'.join(dict.fromkeys(entry.member.protocol.name for entry in opened)) + suffix
     place = opened[0].where.parent.parent / f'evaluation_{re.sub(r"[^0-9A-Za-z,]+", "_", names)}.partial'
     if os.access(place.parent, os.W_OK):

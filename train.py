@@ -11,8 +11,12 @@ import sys
 from absl import flags
 
 WORKDIR = flags.DEFINE_string('workdir', None, "The run's folder (default: runs/CONFIG).")
+command_line.define_processes()
 VERIFY_RESUME = flags.DEFINE_bool(
     'verify_resume', False, 'Run a short training twice, once straight and once killed and resumed, and compare.'
+)
+CHECK = flags.DEFINE_bool(
+    'check', False, 'Say whether the run can go, how long it will take and what will be the limit; train nothing.'
 )
 
 
@@ -22,27 +26,34 @@ def main():
         from training import verify
 
         return 0 if verify.verify_resume(sys.argv, config) else 1
-    from training import loop
+    from training import distributed, loop
 
     workdir = WORKDIR.value or f'runs/{name}'
+    if CHECK.value:
+        from training import preflight
+
+        preflight.look(config, workdir)
+        return 0
     try:
         if 'members' in config:
             return train_series(config, workdir)
         loop.train(config, workdir, command_line.START)
     except loop.Interrupted as interrupted:
         return 128 + interrupted.signal
-    print(
-        'evaluate:', shlex.join(['python', 'evaluate.py', *command_line.config_flags_given(), '--checkpoint', workdir])
-    )
+    evaluate = ['python', 'evaluate.py', *command_line.config_flags_given(), '--checkpoint', workdir]
+    if distributed.is_first():
+        print('evaluate:', shlex.join(evaluate))
     return 0
 
 
 def train_series(config, workdir):
     """Trains the members of a series, and draws their errors."""
     from figures import falling
-    from training import series
+    from training import distributed, series
 
     rows = series.train(config, workdir, command_line.START)
+    if not distributed.is_first():
+        return 0
     print('\n' + series.table(rows))
     path = f'{workdir}/errors.png'
     falling.draw(rows, path)

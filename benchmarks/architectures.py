@@ -117,7 +117,7 @@ def our_step(kind, phase, name, batch, dtype):
     return advance_once
 
 
-def torch_step(kind, phase, name, batch, dtype):
+def torch_step(kind, phase, name, batch, dtype, size=224):
     """The same in PyTorch, on its GPU where there is one."""
     import contextlib
 
@@ -126,7 +126,6 @@ def torch_step(kind, phase, name, batch, dtype):
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     layout = {} if kind == 'torch-NCHW' else {'memory_format': torch.channels_last}
     model = peers.torch_model(name).to(device, **layout)
-    size = 224
     images = torch.randn(batch, 3, size, size, device=device).to(**layout)
     labels = torch.arange(batch, device=device)
     mixed = dtype == 'bfloat16'

@@ -1,7 +1,9 @@
 """Contestants take turns: each is a process of its own, the others stopped, and ratios are taken round by round."""
 
+import contextlib
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 import signal
@@ -12,6 +14,10 @@ import time
 from pathlib import Path
 
 HUGE_PAGES = 'glibc.malloc.hugetlb=1'
+
+
+class Ended(SystemExit):
+    """A contestant's process ended by itself; what it said is on stderr."""
 
 
 def version(name):
@@ -34,7 +40,16 @@ def machine():
     }
 
 
-def compete(benchmark, names, rounds, huge_pages=False):
+def load():
+    """What else the machine is doing: the processes that wanted a core in the last minute, over the cores.
+
+    Threads that wait for each other by spinning, PyTorch's among them, lose a factor of ten and more where there is
+    anything: a ratio taken then is none.
+    """
+    return os.getloadavg()[0] / os.cpu_count()
+
+
+def compete(benchmark, names, rounds, huge_pages=False, facts=None):
     """Runs the contestants in turn, after a round that warms up.
 
     Args:
@@ -42,12 +57,21 @@ def compete(benchmark, names, rounds, huge_pages=False):
       names: of the contestants, each a command line's `--contestant`.
       rounds: timed.
       huge_pages: whether their memory is backed by huge pages (glibc on Linux).
+      facts: a dict that gets what each contestant says at its end, by name; see `take_turns`.
 
     Returns:
       {name: [seconds of each round]}, {name: seconds of its first round, compilation included}.
+
+    Raises:
+      Ended: a contestant ended by itself.
     """
     root = Path(__file__).parents[1]
-    env = dict(os.environ) | ({'GLIBC_TUNABLES': HUGE_PAGES} if huge_pages else {})
+    # JAX takes most of a GPU's memory at its start, and the others would have none.
+    env = (
+        {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'}
+        | dict(os.environ)
+        | ({'GLIBC_TUNABLES': HUGE_PAGES} if huge_pages else {})
+    )
     processes = {
         name: subprocess.Popen(
             [sys.executable, 'benchmark.py', benchmark, '--contestant', name],
@@ -59,33 +83,39 @@ def compete(benchmark, names, rounds, huge_pages=False):
         )
         for name in names
     }
-    seconds, first = {name: [] for name in names}, {}
+    seconds, first, last = {name: [] for name in names}, {}, {}
     try:
         for number in range(rounds + 1):
             for name, process in processes.items():
                 process.send_signal(signal.SIGCONT)
-                process.stdin.write('go\n')
-                process.stdin.flush()
+                with contextlib.suppress(BrokenPipeError):  # it ended: there is no answer, either
+                    process.stdin.write('go\n')
+                    process.stdin.flush()
                 answer = process.stdout.readline()
                 if not answer:
-                    sys.exit(f'benchmark.py: error: {name} ended by itself')
+                    raise Ended(f'benchmark.py: error: {name} ended by itself')
                 first.setdefault(name, float(answer))
                 if number:
                     seconds[name].append(float(answer))
                 process.send_signal(signal.SIGSTOP)  # its idle threads would wait for work by spinning
     finally:
-        for process in processes.values():
+        for name, process in processes.items():
             process.send_signal(signal.SIGCONT)
-            process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+            last[name] = process.stdout.read()
+            process.stdout.close()
             process.wait()
+    if facts is not None:
+        facts |= {name: json.loads(text) for name, text in last.items()}
     return seconds, first
 
 
-def take_turns(step):
+def take_turns(step, facts=None):
     """A contestant's process: a turn at each line that comes in, and out the seconds of a step, the mean of two.
 
     A step before them is not timed: it brings back what the machine took from a process that stood still, memory above
-    all.
+    all. After the last turn it says `facts()`, what JSON holds, where there are any.
     """
     answers = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)  # what a library prints is no answer
@@ -97,6 +127,8 @@ def take_turns(step):
             step()
             step()
         print((time.perf_counter() - begin) / (2 if turn else 1), file=answers, flush=True)
+    if facts:
+        print(json.dumps(facts()), file=answers, flush=True)
 
 
 def faster(seconds, ours):

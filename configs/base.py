@@ -109,6 +109,8 @@ def get_config():
     config.reference_batch_size = 128  # the recipe's, for which its rates hold
     config.scale_lr = False  # multiplies the rates by batch_size / reference_batch_size
     config.accumulate = 1  # parts of the batch that go through the network one after another
+    config.mesh = ConfigDict()
+    config.mesh.model = 1  # devices that large parameters are cut over (training/mesh.py); the others cut the batch
     config.num_epochs = 1.0
     config.steps = 0  # the run's length where it is not num_epochs
     config.seed = 0  # of the weights and of dropout
@@ -127,4 +129,5 @@ def get_config():
     config.steps_per_dispatch = 100  # of data that is held on the device; 0: 100, on CPU 1 (its loops are slow)
     config.stop_at_step = 0  # 0: run to num_epochs
     config.stall_steps = 1000  # after so many steps without progress one warning says what to do; 0: never
+    config.profile_steps = ''  # FIRST:LAST, as 10:15: a trace of these steps, for TensorBoard, into workdir/profile
     return config

@@ -66,7 +66,7 @@ def open_checkpoint(config, checkpoint, which='best', protocol='single', average
         where = Path(folder) / str(step)
         _check_recipe(where, kept.info(step), config, model)
         wanted = {'params': variables['params'], 'batch_stats': variables.get('batch_stats', {})}
-        restored = jax.device_put(kept.deployed_model(wanted, step), mesh.replicated(mesh.create(jax.device_count())))
+        restored = jax.device_put(kept.deployed_model(wanted, step), mesh.replicated(mesh.of_this_process()))
     measured = recipe.statistics_of(config, Path(folder).parent)
     card = passport.read(Path(folder).parent)
     if card:

@@ -191,7 +191,7 @@ class Partial:
         if len(whole) < len(lines) - 1 or not lines[0].endswith('\n'):  # the last one was cut off
             with open(self.path, 'r+') as file:
                 file.truncate(sum(len(line.encode()) for line in lines if line.endswith('\n')))
-        return [_row_of(json.loads(line)) for line in whole]
+        return [row_of(json.loads(line)) for line in whole]
 
     def _write(self, value):
         self.file.write(json.dumps(value) + '\n')
@@ -211,5 +211,6 @@ class Partial:
             os.unlink(self.path)
 
 
-def _row_of(values):
+def row_of(values):
+    """The row whose values, as JSON has them, these are."""
     return Row(*values[:5], tuple(values[5]), tuple(values[6]), values[7])

@@ -1,4 +1,7 @@
-"""A test split through one checkpoint, or through several as an ensemble: `test`."""
+"""A test split through one checkpoint, or through several as an ensemble: `test`.
+
+Of several processes each tests images of its own, and all have the whole result.
+"""
 
 import contextlib
 import hashlib
@@ -10,7 +13,7 @@ import numpy as np
 
 from evaluation import label_sets, results, scoring
 from input_pipeline import loader, recipe
-from training import mesh
+from training import distributed, mesh
 from weights import passport
 
 
@@ -22,7 +25,7 @@ def test(config, *opened, labels='', partial='', resume=False, progress=lambda a
       *opened: of `opening.open_checkpoint`.
       labels: see `label_sets.create`.
       partial: a file for the rows that are done, so that an interrupted evaluation can go on; '' for none. It is left
-        there: who has put the result in a safe place removes it.
+        there: who has put the result in a safe place removes it. Each process has its own.
       resume: whether it may go on from that file.
       progress: called with the number of images that are done since its last call.
 
@@ -38,7 +41,7 @@ def test(config, *opened, labels='', partial='', resume=False, progress=lambda a
     source = recipe.open_split(config, config.test_split, any_classes=True)
     chosen = label_sets.create(labels, source, config.num_classes)
     members = [entry.member for entry in opened]
-    grid = mesh.create(jax.device_count())
+    grid, (part, parts) = mesh.of_this_process(), (jax.process_index(), jax.process_count())
     dense_batch = 1 if jax.default_backend() == 'cpu' else 8
     scorer = scoring.Scorer(
         members, grid.size, config.test_batch_size, lambda batch: jax.device_put(batch, mesh.batched(grid)), dense_batch
@@ -60,11 +63,14 @@ def test(config, *opened, labels='', partial='', resume=False, progress=lambda a
         rows = list(kept.rows) if kept else []
         progress(len(rows))
         had = {row.index for row in rows}
-        numbers = [number for number in range(len(source)) if number not in had]
+        numbers = [number for number in range(part, len(source), parts) if number not in had]
         for row in rows_of(numbers):
             rows.append(row)
             if kept:
                 kept.add(row)
+    if parts > 1:
+        rows = [results.row_of(row) for text in distributed.gathered(json.dumps(rows)) for row in json.loads(text)]
+    evaluated = len(numbers) if parts == 1 else sum(map(int, distributed.gathered(str(len(numbers)))))
     seconds = time.perf_counter() - began
 
     def each(values):
@@ -80,8 +86,8 @@ def test(config, *opened, labels='', partial='', resume=False, progress=lambda a
         'checkpoint': each(str(entry.where) for entry in opened),
         'passport': each(entry.card for entry in opened),
         'seconds': seconds,
-        'evaluated': len(numbers),
-        'images_per_second': len(numbers) / seconds,
+        'evaluated': evaluated,
+        'images_per_second': evaluated / seconds,
         'compiled': len(scorer.programs),
     }
     return result, sorted(rows), chosen.names
@@ -96,6 +102,7 @@ def _what(opened, source, labels):
         'share': [entry.member.weight for entry in opened],
         'pixels': [json.dumps(passport.pixels_of(entry.member.config), sort_keys=True) for entry in opened],
         'data': f'{source.name}: {len(source):,} images, {_sample(source)}',
+        'part': f'{jax.process_index()} of {jax.process_count()}',
         'labels': labels,
     }
 

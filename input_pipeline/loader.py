@@ -355,16 +355,22 @@ def to_device(sharding):
     return put
 
 
-def test_batches(source, form, batch_size, on_bad_image='stop', workers=0):
-    """A whole split in its order, as batches of `stream`: every example once, the last batch padded and masked."""
+def test_batches(source, form, batch_size, on_bad_image='stop', workers=0, part=(0, 1)):
+    """A whole split in its order, as batches of `stream`: every example once, the last batch padded and masked.
+
+    Of several hosts each makes its `part` of every batch.
+    """
     total = len(source)
     num_batches, order = -(-total // batch_size), functools.partial(in_order, num_examples=total)
     if not fits_in_memory(source) or form.crop:
         yield from stream(
-            source, form, order, num_batches, batch_size, on_bad_image=on_bad_image, replace=False, workers=workers
-        )
+            source, form, order, num_batches, batch_size, on_bad_image=on_bad_image, replace=False, workers=workers,
+            part=part,
+        )  # fmt: skip
         return
     images, labels = in_memory(source, form)
-    for start in range(0, total, batch_size):
-        numbers, epochs = order(start, start + batch_size)
+    host, hosts = part
+    rows = batch_size // hosts
+    for start in range(host * rows, num_batches * batch_size, batch_size):
+        numbers, epochs = order(start, start + rows)
         yield gather(images, labels, np.maximum(numbers, 0), epochs) | {'mask': numbers >= 0}

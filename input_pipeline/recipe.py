@@ -4,6 +4,7 @@ import functools
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from errors import UserError
 from input_pipeline import colour, crops, loader, sources, statistics
@@ -55,6 +56,11 @@ def seed(config):
     return config.seed if config.data_seed == -1 else config.data_seed
 
 
+def needs_statistics(config):
+    """Whether anything of the config is measured on its images."""
+    return config.normalize in MEASURED or config.colour.lighting == 'measured'
+
+
 def statistics_of(config, workdir, source=None):
     """What the config needs of `input_pipeline.statistics`: {} , the file it names, or that of the run.
 
@@ -66,7 +72,7 @@ def statistics_of(config, workdir, source=None):
     Raises:
       UserError: a file that is not there, or that is none.
     """
-    if config.normalize not in MEASURED and config.colour.lighting != 'measured':
+    if not needs_statistics(config):
         return {}
     path = Path(config.statistics or workdir / statistics.NAME)
     if not path.exists() and not config.statistics and source is not None:
@@ -74,6 +80,12 @@ def statistics_of(config, workdir, source=None):
         found = statistics.measure(source, size, config.channels, rule, config.on_bad_image, config.fit)
         statistics.save(path, found)
     return statistics.load(path)
+
+
+def blank_statistics(config):
+    """Statistics of the right shapes that were never measured: to compile and to time with."""
+    size, _ = statistics_view(config)
+    return statistics.of_mean_image(np.zeros((size, size, config.channels)))
 
 
 def statistics_view(config):

@@ -107,7 +107,7 @@ def test_the_log_forgets_what_was_lost(tmp_path):
     first.close()
     path = tmp_path / log.NAME
     path.write_text(path.read_text() + '{"kind": "train", "st')  # killed while it wrote
-    second = log.RunLog(tmp_path, resume_step=20, time={'total': 5.0})
+    second = log.RunLog(tmp_path, log.read(tmp_path), resume_step=20, time={'total': 5.0})
     second.write('epoch', 30, {'total': 6.0}, test_top1_error=3.0)
     second.write('epoch', 40, {'total': 7.0}, test_top1_error=3.0)
     second.close()

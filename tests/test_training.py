@@ -336,9 +336,12 @@ def test_errors_are_counted_against_ties_and_nans():
         def apply(self, *_, **__):
             return jnp.asarray(logits)
 
-    batch = {'image': 0, 'index': 0, 'label': np.full(5, 3, np.int32), 'mask': np.arange(5) < 4}
+    mask = np.arange(5) < 4
+    batch = {'image': 0, 'index': 0, 'label': np.full(5, 3, np.int32), 'mask': mask, 'bad': ~mask}
     counts = step.count_errors({}, batch, model=Fixed(), loss=losses.cross_entropy, preprocess=lambda _: None)
-    assert {k: int(v) for k, v in counts.items() if k != 'loss'} == {'count': 4, 'wrong_top1': 3, 'wrong_top5': 2}
+    assert {k: int(v) for k, v in counts.items() if k != 'loss'} == {
+        'count': 4, 'wrong_top1': 3, 'wrong_top5': 2, 'bad': 1,
+    }  # fmt: skip
 
 
 def test_meshes():

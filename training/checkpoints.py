@@ -14,6 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
 from errors import UserError, first_line
 
@@ -45,7 +46,8 @@ class Checkpoints:
     def __init__(self, folder, read_only=False):
         keep = ocp.checkpoint_managers
         best = keep.BestN(get_metric_fn=_error, reverse=True, n=1, keep_checkpoints_without_metrics=False)
-        self.folder = Path(folder).absolute()
+        self.folder = folder if isinstance(folder, epath.Path) and '://' in str(folder) else Path(folder).absolute()
+        self.beside = lambda: None  # called with every save
         self._manager = ocp.CheckpointManager(
             self.folder,
             item_handlers={

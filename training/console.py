@@ -18,10 +18,10 @@ _PLAIN_SECONDS = 10  # between plain lines of progress
 
 
 class Display:
-    """Progress of a run of `total_steps`; use it in a `with`."""
+    """Progress of a run of `total_steps`; use it in a `with`. Of several processes all but one are `quiet`."""
 
-    def __init__(self, total_steps):
-        self.console = Console(highlight=False, soft_wrap=True)
+    def __init__(self, total_steps, quiet=False):
+        self.console = Console(highlight=False, soft_wrap=True, quiet=quiet)
         self._live = self.console.is_terminal
         self._progress = Progress(
             TextColumn('step {task.completed:,.0f}/{task.total:,.0f}'),

@@ -15,15 +15,16 @@ NAME = 'metrics.jsonl'
 
 
 class RunLog:
-    """The log of a run in `workdir`.
+    """The log of a run in `workdir`; `rows` are what it held, of `read`.
 
     Opened at step `resume_step` it drops the lines of the work that was lost; those of an epoch's end at that step,
-    too, unless `epoch_is_closed`: the checkpoint was made after it.
+    too, unless `epoch_is_closed`: the checkpoint was made after it. Of several processes one `writes`; the others have
+    the same lines in memory.
     """
 
-    def __init__(self, workdir, resume_step=None, time=None, epoch_is_closed=True):
-        self._path = Path(workdir) / NAME
-        self.rows = read(workdir)
+    def __init__(self, workdir, rows=(), resume_step=None, time=None, epoch_is_closed=True, writes=True):
+        self._path, self._file = Path(workdir) / NAME, None
+        self.rows = list(rows)
         if resume_step is not None:
 
             def stays(row):
@@ -32,6 +33,9 @@ class RunLog:
 
             self.rows = [row for row in self.rows if stays(row)]
             self.rows.append({'kind': 'resume', 'step': resume_step, 'time': time})
+        if not writes:
+            return
+        if resume_step is not None:
             temporary = self._path.with_suffix('.tmp')
             temporary.write_text(''.join(json.dumps(row) + '\n' for row in self.rows))
             os.replace(temporary, self._path)
@@ -42,6 +46,8 @@ class RunLog:
         """Appends a line; it is in the file when this returns."""
         row = {'kind': kind, 'step': step, **values, 'time': time}
         self.rows.append(row)
+        if not self._file:
+            return
         self._file.write(json.dumps(row) + '\n')
         self._file.flush()
         for name, value in {**values, **time}.items():
@@ -59,8 +65,9 @@ class RunLog:
 
     def close(self):
         """Flushes both files."""
-        self._file.close()
-        self._board.close()
+        if self._file:
+            self._file.close()
+            self._board.close()
 
 
 def read(workdir):

@@ -4,21 +4,20 @@ import contextlib
 import functools
 import signal
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from errors import UserError
-from input_pipeline import recipe
-from training import checkpoints, console, controllers, stall, transfer
+from input_pipeline import loader, recipe
+from training import checkpoints, console, controllers, distributed, memory, mesh, profile, stall, transfer
 from training.clock import Clock
 from training.log import RunLog, read
 from training.metrics import count_split
 from training.run import Run, check, test_batches
 from training.state import add_totals, nonfinite_step, zero_totals
-from training.workdir import claimed
+from training.workdir import claimed, open_place, send
 
 
 class Interrupted(Exception):
@@ -46,25 +45,34 @@ def train(config, workdir, started=None):
     """
     clock = Clock(started or time.time())
     check(config)
-    workdir, splits = Path(workdir), recipe.open_splits(config)
-    run = Run(config, _start(workdir), splits)
-    with claimed(workdir, config), contextlib.ExitStack() as stack:
-        run.statistics = recipe.statistics_of(config, workdir, run.source)
-        kept = stack.enter_context(checkpoints.Checkpoints(workdir / checkpoints.FOLDER))
+    workdir, place = open_place(workdir)
+    splits = recipe.open_splits(config)
+    run = Run(config, _start(place), splits)
+    with contextlib.ExitStack() as stack:
+        with distributed.Together() as first:
+            if first:
+                stack.enter_context(claimed(workdir, config))
+                recipe.statistics_of(config, workdir, run.source)
+        run.statistics = recipe.statistics_of(config, workdir)
+        kept = stack.enter_context(checkpoints.Checkpoints(place / checkpoints.FOLDER))
+        if distributed.is_first():
+            kept.beside = functools.partial(send, workdir, place)
         current, log = _begin(run, workdir, kept, clock)
         stack.callback(log.close)
-        display = stack.enter_context(console.Display(run.total_steps))
+        display = stack.enter_context(console.Display(run.total_steps, quiet=not distributed.is_first()))
         stop = stack.enter_context(_Signals())
+        trace = stack.enter_context(profile.Trace(config.profile_steps, workdir, display.say))
         at, controller = int(current.step), jax.device_get(current.controller)
         run.describe(display, workdir, at, controller)
         clock.start_up_ends()
         if at < run.total_steps and not run.finished(at, controller):
-            current = _epochs(run, current, kept, log, display, clock, stop, stack)
+            current = _epochs(run, current, kept, log, display, clock, stop, trace, stack)
         with clock.time('checkpoint'):
             kept.wait()
         at, controller = int(current.step), jax.device_get(current.controller)
         if run.finished(at, controller) and not is_finished(workdir):
             log.write('finished', at, {'total': clock.total()})
+        kept.beside()
         _summary(run, workdir, log, display, clock, at, controller)
         return log.last_epoch()
 
@@ -74,21 +82,22 @@ def is_finished(workdir):
     return any(row['kind'] == 'finished' for row in read(workdir))
 
 
-def _start(workdir):
+def _start(place):
     """(step, examples seen until then) of the last checkpoint; (0, 0) where there is none."""
-    if not (workdir / checkpoints.FOLDER).is_dir():
+    if not (place / checkpoints.FOLDER).is_dir():
         return 0, 0
-    with checkpoints.Checkpoints(workdir / checkpoints.FOLDER, read_only=True) as kept:
+    with checkpoints.Checkpoints(place / checkpoints.FOLDER, read_only=True) as kept:
         latest = kept.latest()
         return (0, 0) if latest is None else (latest, kept.info(latest)['examples_seen'])
 
 
 def _begin(run, workdir, kept, clock):
     """The state and the log to go on from."""
-    latest, rows = kept.latest(), read(workdir)
+    latest, rows, writes = kept.latest(), read(workdir), distributed.is_first()
+    distributed.largest(0)  # the first process writes on when all have read
     if latest is None:
         with clock.time('compile'):
-            current = jax.jit(run.initial_state, out_shardings=run.whole)()
+            current = jax.jit(run.initial_state, out_shardings=run.lies)()
             saved = {'clock': {}, 'epoch_is_closed': False}
         if run.inherited:
             current = current.replace(**transfer.apply(run.inherited, current.variables))
@@ -98,16 +107,16 @@ def _begin(run, workdir, kept, clock):
             current = kept.restore(run.abstract_state(), latest)
     if rows:
         clock.resume(saved['clock'], max(row['time']['total'] for row in rows))
-        log = RunLog(workdir, latest or 0, {'total': clock.total()}, saved['epoch_is_closed'])
+        log = RunLog(workdir, rows, latest or 0, {'total': clock.total()}, saved['epoch_is_closed'], writes)
     else:
-        log = RunLog(workdir)
+        log = RunLog(workdir, writes=writes)
     if latest is None and run.inherited:
         notes = {'from': run.config.init_from, 'copied': run.inherited.copied, 'left': run.inherited.left}
         log.write('inherited', 0, {'total': clock.total()}, **notes)
     return current, log
 
 
-def _epochs(run, current, kept, log, display, clock, stop, stack):
+def _epochs(run, current, kept, log, display, clock, stop, trace, stack):
     """Trains from the state's step to the last; returns the last state."""
     config = run.config
     at = int(current.step)
@@ -122,13 +131,14 @@ def _epochs(run, current, kept, log, display, clock, stop, stack):
     if at in epoch_ends and at not in evaluated:  # the run was stopped between the two
         current, over = _end_epoch(run, current, epoch_ends[at], kept, log, display, clock, stop)
     while at < run.total_steps and not over:
+        trace.reached(at)
         if config.optimizer == 'sdlm' and (at == 0 or at in epoch_ends):  # before each pass
             with clock.time('step'):
                 samples, _ = run.order(at, at + -(-config.sdlm_samples // config.batch_size))
                 samples = samples[: config.sdlm_samples]
-                current = refresh_curvature(current, *run.data, jax.device_put(samples, run.whole))
+                current = refresh_curvature(current, *run.data, mesh.put(samples, run.whole))
         until = min(
-            [at + run.per_dispatch, run.total_steps, _next(at, config.log_every_steps)]
+            [at + run.per_dispatch, run.total_steps, _next(at, config.log_every_steps), *trace.bounds(at)]
             + [end for end in epoch_ends if end > at][:1]
             + ([_next(at, config.checkpoint_every_steps)] if config.checkpoint_every_steps else [])
         )
@@ -137,7 +147,7 @@ def _epochs(run, current, kept, log, display, clock, stop, stack):
                 order = np.zeros((2, run.per_dispatch * config.batch_size), np.int32)
                 order[:, : (until - at) * config.batch_size] = run.order(at, until)
             with clock.time('step'):
-                current = advance(current, *run.data, jax.device_put(order, run.whole), until - at)
+                current = advance(current, *run.data, mesh.put(order, run.whole), until - at)
         else:
             with clock.time('input'):
                 if batches is None:
@@ -149,6 +159,7 @@ def _epochs(run, current, kept, log, display, clock, stop, stack):
         at = until
         with clock.time('step'):
             window, before, controller = jax.device_get((current.window, controller, current.controller))
+            stop.agree()
         if nonfinite_step(window) is not None:
             raise _diverged(run, kept, nonfinite_step(window), before)
         if _warm(before) != _warm(controller):
@@ -172,21 +183,21 @@ def _epochs(run, current, kept, log, display, clock, stop, stack):
             current = _close_window(current)
             _look_for_stall(run, current, log, display, clock)
             window_began, window_step, waited = time.perf_counter(), at, clock.seconds()['input']
-        if at in epoch_ends and not stop.number:
+        if at in epoch_ends and not stop.agreed:
             current, over = _end_epoch(run, current, epoch_ends[at], kept, log, display, clock, stop)
             window_began, controller = time.perf_counter(), jax.device_get(current.controller)
         elif (
-            stop.number
+            stop.agreed
             or at == run.total_steps
             or (config.checkpoint_every_steps and at % config.checkpoint_every_steps == 0)
         ):
             _save(run, current, kept, log, clock)
-        if stop.number:
+        if stop.agreed:
             with clock.time('checkpoint'):
                 kept.wait()
-            name = signal.Signals(stop.number).name
+            name = signal.Signals(stop.agreed).name
             display.say(f'stopped by {name}; saved at step {int(current.step):,}. The same command resumes.')
-            raise Interrupted(stop.number)
+            raise Interrupted(stop.agreed)
     return current
 
 
@@ -261,9 +272,7 @@ def _end_epoch(run, current, epoch, kept, log, display, clock, stop):
         stopped = f'{rule.metric} has gained less than {rule.threshold:g} in {rule.patience} epochs'
         what = f'drop {number} of {rule.drops}' if number <= rule.drops else 'the run ends'
         _decide(log, display, clock, at, f'{stopped}: {what}', float(run.rate(at, controller)))
-    current = current.replace(
-        epoch=jax.device_put(zero_totals(), run.whole), controller=jax.device_put(controller, run.whole)
-    )
+    current = current.replace(epoch=mesh.put(zero_totals(), run.whole), controller=mesh.put(controller, run.whole))
     _save(run, current, kept, log, clock, result['top1_error'], epoch_is_closed=True)
     return current, over
 
@@ -272,7 +281,7 @@ def _test(run, variables, clock, stop):
     """Errors of the test split, or None where a signal came."""
     with clock.time('evaluate'):
         batches = test_batches(run.config, run.test_source, run.mesh.size)
-        return count_split(run.count, variables, batches, run.cut, lambda: stop.number)
+        return count_split(run.count, variables, batches, run.cut, stop.agree)
 
 
 def _warm(controller):
@@ -296,9 +305,8 @@ def _look_for_stall(run, current, log, display, clock):
         return
     with clock.time('evaluate'):
         with contextlib.closing(test_batches(run.config, run.test_source, run.mesh.size)) as batches:
-            batch = next(batches)
-        batch.pop('bad', None)
-        dead = stall.dead_layers(run.active(current.variables, jax.device_put(batch, run.cut)))
+            batch = loader.to_device(run.cut)(next(batches))
+        dead = stall.dead_layers(run.active(current.variables, batch))
     if symptom or dead:
         warning = stall.warning(symptom, dead, run.config.architecture)
         log.write('warning', int(current.step), {'total': clock.total()}, warning=warning)
@@ -316,6 +324,7 @@ def _save(run, current, kept, log, clock, top1_error=None, epoch_is_closed=False
             'epoch_is_closed': epoch_is_closed,
         }
         kept.save(current, info, top1_error)
+        kept.beside()
 
 
 def _diverged(run, kept, at, controller):
@@ -351,22 +360,39 @@ def _summary(run, workdir, log, display, clock, at, controller):
         images = run.position(at)
         display.say(f'throughput: {images / seconds["step"]:,.0f} images/s in the training step')
     display.say(f'seconds, restarts included: {clock.total():.1f} = {console.seconds_table(seconds)}')
+    held, whose = memory.peak()
+    display.say(f'peak memory: {memory.text(held)} of the {whose}')
     display.say(f'results: {workdir}')
 
 
+_SAME_SIGNAL_SECONDS = 2  # a launcher may send a signal to a process and to the one that waits for it
+
+
 class _Signals:
-    """Catches the first SIGTERM or Ctrl-C inside the `with`, into `number`; a second one acts as ever."""
+    """Catches the first SIGTERM or Ctrl-C inside the `with`, into `number`; a second one acts as ever.
+
+    `agreed` is that of all processes together, as of the last `agree`, which all of them call at the same places.
+    """
 
     def __init__(self):
-        self.number = 0
+        self.number = self.agreed = 0
+        self._came = None
+
+    def agree(self):
+        """The signal that any of the processes has caught, or 0."""
+        self.agreed = distributed.largest(self.number)
+        return self.agreed
 
     def __enter__(self):
         self._before = {n: signal.signal(n, self._catch) for n in (signal.SIGTERM, signal.SIGINT)}
         return self
 
     def _catch(self, number, _):
-        self.number = number
-        self._restore()
+        if not self.number:
+            self.number, self._came = number, time.monotonic()
+        elif time.monotonic() - self._came > _SAME_SIGNAL_SECONDS:
+            self._restore()
+            signal.raise_signal(number)
 
     def _restore(self):
         for number, handler in self._before.items():

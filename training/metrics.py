@@ -1,9 +1,7 @@
 """Errors of a whole split, every example counted once."""
 
-import jax
-import numpy as np
-
 from errors import UserError
+from input_pipeline import loader
 
 
 def count_split(count, variables, batches, cut, stop=lambda: False):
@@ -16,14 +14,13 @@ def count_split(count, variables, batches, cut, stop=lambda: False):
       cut: the sharding of a batch.
       stop: asked between batches; once True, the answer is None.
     """
-    sums, bad = [], 0
+    sums, put = [], loader.to_device(cut)
     for batch in batches:
         if stop():
             return None
-        bad += int(np.sum(batch.pop('bad', 0)))
-        sums.append(count(variables, jax.device_put(batch, cut)))
+        sums.append(count(variables, put(batch)))
     sums = {key: sum(float(s[key]) for s in sums) for key in sums[0]}
-    examples = int(sums['count'])
+    examples, bad = int(sums['count']), int(sums['bad'])
     if not examples:
         raise UserError('no image of the test split could be read')
     result = {

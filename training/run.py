@@ -10,7 +10,7 @@ import architectures
 from architectures import layers
 from errors import UserError, first_line
 from input_pipeline import colour, loader, recipe
-from training import checkpoints, controllers, losses, mesh, optimizers, schedules, state, step, transfer
+from training import checkpoints, controllers, losses, mesh, optimizers, profile, schedules, state, step, transfer
 
 PLATEAU_METRICS = ('test_top1_error', 'test_top5_error', 'test_loss', 'train_loss', 'train_error')
 
@@ -44,6 +44,7 @@ def check(config):
     ):
         if config[key] < 0:
             raise UserError(f'{key} must be at least 0, not {config[key]}')
+    profile.steps(config.profile_steps)
     if config.distortion.versions < 1:
         raise UserError(f'distortion.versions must be at least 1 (no distortions), not {config.distortion.versions}')
     if len(config.pixel_range) != 2:
@@ -106,7 +107,8 @@ def counter(config, model, loss, statistics=dict):
 def test_batches(config, source, mesh_size):
     """A test split's batches for the devices of a mesh: padded to whole batches and masked, every example once."""
     size = -(-config.test_batch_size // mesh_size) * mesh_size
-    return loader.test_batches(source, recipe.form(config, train=False), size, config.on_bad_image, config.workers)
+    part = (jax.process_index(), jax.process_count())
+    return loader.test_batches(source, recipe.form(config, False), size, config.on_bad_image, config.workers, part)
 
 
 class Run:
@@ -121,7 +123,7 @@ class Run:
         self.statistics = None  # to be set before the first step, where the config needs them (`statistics_of`)
         self.source, self.test_source = splits or recipe.open_splits(config)
         self.num_examples, batch_size = len(self.source), config.batch_size
-        self.mesh = mesh.create(batch_size)
+        self.mesh = mesh.create(batch_size, model=config.mesh.model)
         self.whole, self.cut = mesh.replicated(self.mesh), mesh.batched(self.mesh)
         self.steps_at = functools.partial(
             schedules.steps_at, num_examples=self.num_examples, batch_size=batch_size, start=start
@@ -154,6 +156,7 @@ class Run:
             state.create, self.model, self.optimizer, shape, config.seed, controller, config.average != 'none'
         )
         self._check_image_size()
+        self.lies = mesh.of_state(self.mesh, jax.eval_shape(self.initial_state))
         self._check_parts()
         self.inherited = self._inherit() if config.init_from and start == (0, 0) else None
         self._prepare_training()
@@ -169,7 +172,7 @@ class Run:
 
     def _check_parts(self):
         """A part of the batch must be whole on every device, and whole groups of batch norm."""
-        part, devices = self.config.batch_size // self.config.accumulate, self.mesh.size
+        part, devices = self.config.batch_size // self.config.accumulate, self.mesh.shape['data']
         if part % devices:
             raise UserError(
                 f'batch_size {self.config.batch_size} in {self.config.accumulate} parts cannot be cut over {devices} '
@@ -219,7 +222,7 @@ class Run:
             controller_after=functools.partial(controllers.after_step, warmup=self.warmup),
             average_weight=self._average_weight(),
             accumulate=config.accumulate,
-            num_devices=self.mesh.size,
+            num_devices=self.mesh.shape['data'],
         )
         self.form = recipe.form(config, train=True)
         self._order = recipe.order(config, self.num_examples)
@@ -232,9 +235,11 @@ class Run:
         self.per_dispatch = (config.steps_per_dispatch or of_backend) if self.resident else 1
         if self.resident:
             pixels = loader.in_memory(self.source, self.form)
-            self.data = jax.device_put(pixels, self.whole)
+            self.data = mesh.put(pixels, self.whole)
             one = step.resident_steps(one, config.batch_size, self.cut, single=self.per_dispatch == 1)
-        self.advance = jax.jit(one, donate_argnums=0, compiler_options=layers.compiler_options())
+        self.advance = jax.jit(
+            one, donate_argnums=0, out_shardings=self.lies, compiler_options=layers.compiler_options()
+        )
         self.refresh_curvature = jax.jit(
             functools.partial(
                 step.refresh_curvature,
@@ -247,9 +252,11 @@ class Run:
         )
 
     def abstract_state(self):
-        """The shapes of the state, whole on every device: what a checkpoint is restored into."""
+        """The shapes of the state and how it lies on the devices: what a checkpoint is restored into."""
         return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.whole), jax.eval_shape(self.initial_state)
+            lambda x, lies: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=lies),
+            jax.eval_shape(self.initial_state),
+            self.lies,
         )
 
     def position(self, at):
@@ -311,10 +318,14 @@ class Run:
         )
         display.say(f'model: {config.architecture}, {parameters:,} parameters')
         device = self.mesh.devices.flat[0]
+        several = f' of {jax.process_count()} processes' if jax.process_count() > 1 else ''
         display.say(
             f'run: {self.total_steps:,} steps of {config.batch_size}, {config.optimizer}, seed {config.seed}, on '
-            f'{self.mesh.size} {device.device_kind} device{"s" * (self.mesh.size > 1)}, in {workdir}'
+            f'{self.mesh.size} {device.device_kind} device{"s" * (self.mesh.size > 1)}{several}, in {workdir}'
         )
+        if config.mesh.model > 1:
+            cut = sum(not lies.is_fully_replicated for lies in jax.tree.leaves(self.lies.params))
+            display.say(f'{cut} large parameters are cut over {config.mesh.model} devices, with their momentum')
         if config.scale_lr:
             display.say(
                 f'learning rates: times {self.scale:g}, for a batch of {config.batch_size} where the recipe has '

@@ -8,7 +8,7 @@ import jax
 
 from architectures import catalogue
 from errors import UserError, nearest
-from training import loop, workdir
+from training import distributed, loop, workdir
 from training.log import read
 
 TABLE = 'table.json'
@@ -33,32 +33,40 @@ def train(config, folder, started=None, say=print):
     Raises:
       UserError, loop.Interrupted: see `loop.train`.
     """
-    folder, rows = Path(folder), []
-    members = [(name, _member(config, name, folder)) for name in config.order]
-    for number, (name, member) in enumerate(members, start=1):
+    folder, rows, first = Path(folder), [], distributed.is_first()
+    say = say if first else lambda line: None
+    members = [(name, member(config, name, folder)) for name in config.order]
+    for number, (name, one) in enumerate(members, start=1):
         here = folder / name
         say(f'\n{number} of {len(members)}: {name}')
-        if loop.is_finished(here) and workdir.holds(here, member):
+        if loop.is_finished(here) and workdir.holds(here, one):
             say(f'finished before, in {here}')
         else:
-            loop.train(member, here, started)
+            loop.train(one, here, started)
             jax.clear_caches()
         started = None
-        rows.append(_row(name, member, here))
-        _write(folder, rows)
+        distributed.largest(0)  # the first process has written the log's last line
+        rows.append(_row(name, one, here))
+        if first:
+            _write(folder, rows)
     return rows
 
 
-def _member(config, name, folder):
+def member(config, name, folder):
+    """The config of a member of a series that lies in `folder`.
+
+    Raises:
+      UserError: there is none of that name, or it starts from one that does not come before it.
+    """
     if name not in config.members:
         raise UserError(f'order: the series has no member {name!r}{nearest(name, list(config.members))}')
-    member = config.members[name].copy_and_resolve_references()
-    if member.init_from in config.members:
+    one = config.members[name].copy_and_resolve_references()
+    if one.init_from in config.members:
         before = list(config.order).index(name)
-        if member.init_from not in config.order[:before]:
-            raise UserError(f'{name} starts from {member.init_from}, which must stand before it in order')
-        member.init_from = str(folder / member.init_from)
-    return member
+        if one.init_from not in config.order[:before]:
+            raise UserError(f'{name} starts from {one.init_from}, which must stand before it in order')
+        one.init_from = str(folder / one.init_from)
+    return one
 
 
 def _row(name, config, folder):

@@ -183,7 +183,8 @@ def resident_steps(step, batch_size, data_sharding, single=False):
 
 
 def count_errors(variables, batch, *, model, loss, preprocess):
-    """Errors of one test batch: {'loss' (sum), 'wrong_top1', 'wrong_top5', 'count'}; masked examples count nothing.
+    """Errors of one test batch: {'loss' (sum), 'wrong_top1', 'wrong_top5', 'count', 'bad'}; masked examples count
+    nothing.
 
     An example is wrong in the top 5 when five or more other classes score at least as high as its own: a tie counts
     against the network, and so does a score that is not a number.
@@ -197,6 +198,7 @@ def count_errors(variables, batch, *, model, loss, preprocess):
     return {
         'loss': jnp.sum(jnp.where(batch['mask'], losses, 0)),
         'count': jnp.sum(batch['mask']),
+        'bad': jnp.sum(batch['bad']),
         **{name: jnp.sum(wrong & batch['mask']) for name, wrong in rank.items()},
     }
 

@@ -7,7 +7,7 @@ import numpy as np
 from flax import traverse_util
 
 from errors import UserError, nearest
-from training import checkpoints
+from training import checkpoints, mesh
 
 _MOST_NAMED = 16
 
@@ -69,7 +69,7 @@ def apply(inherited, variables):
     """The variables with what was inherited in its place."""
     flat = traverse_util.flatten_dict(variables)
     for path, array in inherited.arrays.items():
-        flat[path] = jax.device_put(array.astype(flat[path].dtype), flat[path].sharding)
+        flat[path] = mesh.put(array.astype(flat[path].dtype), flat[path].sharding)
     return traverse_util.unflatten_dict(flat) | {k: v for k, v in variables.items() if not v}
 
 

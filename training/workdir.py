@@ -1,19 +1,64 @@
-"""A run's folder: one process at a time, one config."""
+"""A run's folder: one process at a time, one config; on this machine or in a bucket."""
 
 import contextlib
 import fcntl
+import importlib.util
 import json
 import os
+from pathlib import Path
+
+from etils import epath
 
 from errors import UserError
 from input_pipeline.statistics import NAME as STATISTICS  # may lie there before the run
+from training import log
+
+_MIRRORED = ('config.json', log.NAME, STATISTICS)
 
 # What may differ when a run is resumed: where the data lies, how often a run speaks, saves and looks up, and how many
 # examples a step takes: the next step goes on at the next example.
 _FREE = (
     'accumulate', 'batch_size', 'data_dir', 'labels', 'statistics', 'log_every_steps', 'checkpoint_every_steps',
-    'steps_per_dispatch', 'stall_steps', 'stop_at_step', 'workers',
+    'profile_steps', 'steps_per_dispatch', 'stall_steps', 'stop_at_step', 'workers', 'mesh.model',
 )  # fmt: skip
+
+
+def is_bucket(workdir):
+    """Whether a workdir is no folder but a place in a bucket, gs://BUCKET/RUN."""
+    return '://' in str(workdir)
+
+
+def open_place(workdir):
+    """Where the parts of a run lie: (folder of its log and config, place of its checkpoints).
+
+    A workdir in a bucket holds the checkpoints; what a run writes line by line is kept in a folder of this machine, and
+    copied into the bucket with every checkpoint (`send`). A machine that is new to the run fetches it here.
+
+    Raises:
+      UserError: a bucket that cannot be read.
+    """
+    if not is_bucket(workdir):
+        return Path(workdir), Path(workdir)
+    if str(workdir).startswith('gs://') and not importlib.util.find_spec('gcsfs'):
+        raise UserError('a workdir in a bucket needs gcsfs: pip install gcsfs')
+    place = epath.Path(workdir)
+    folder = Path('runs', *str(workdir).split('://', 1)[1].split('/'))
+    try:
+        for name in _MIRRORED:
+            if (place / name).exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_bytes((place / name).read_bytes())
+    except Exception as error:  # whatever the bucket's library raises
+        raise UserError(f'{workdir} cannot be read ({type(error).__name__}: {error}); pass another --workdir') from None
+    return folder, place
+
+
+def send(folder, place):
+    """Copies what a run writes line by line into its bucket."""
+    for name in _MIRRORED if place != folder else ():
+        if (folder / name).exists():
+            place.mkdir(parents=True, exist_ok=True)
+            (place / name).write_bytes((folder / name).read_bytes())
 
 
 @contextlib.contextmanager

@@ -1,0 +1,260 @@
+"""Training, as `train.py` runs it: the step of a recipe, its pixels' preprocessing included, and the loop around it.
+
+Ours is `Run.advance` of `configs/NAME.py` on uint8 images, one batch that lies on the devices, or photographs through
+the loader. The peer is the same network in PyTorch under torch.compile, channels last, on float images that lie on its
+device: it flips, shifts and normalises nothing.
+"""
+
+import functools
+import statistics
+import sys
+import tempfile
+import time
+
+from benchmarks import architectures, contest, peers
+
+LARGEST = 4096  # images a step that are tried
+_GAIN = 1.01  # a larger batch that is not so much faster ends the trial
+
+# The vendors' data sheets, dense, FLOP/s: in bfloat16, and for float32 in TF32, in which XLA multiplies by default.
+PEAKS = {
+    'NVIDIA H200': (989e12, 495e12),
+    'NVIDIA H100 80GB HBM3': (989e12, 495e12),
+    'NVIDIA H100 PCIe': (756e12, 378e12),
+    'NVIDIA A100-SXM4-80GB': (312e12, 156e12),
+    'NVIDIA A100-SXM4-40GB': (312e12, 156e12),
+    'NVIDIA A100 80GB PCIe': (312e12, 156e12),
+    'NVIDIA A100-PCIE-40GB': (312e12, 156e12),
+    'TPU v4': (275e12, None),
+    'TPU v5 lite': (197e12, None),
+    'TPU v6 lite': (918e12, None),
+}
+
+
+def run(arch, against, batch, size, dtype, data_dir, rounds, peak, best_batch, huge_pages=False):
+    """Rows: on a batch that lies on the devices, and with `data_dir` on its photographs through the loader.
+
+    Args:
+      arch: a recipe; with a peer, one of `peers.PEERS`.
+      against: 'torch', or '' for no peer.
+      batch: images a step; the first that is tried with `best_batch`.
+      size: side of the images.
+      dtype: 'float32' or 'bfloat16' (PyTorch: autocast).
+      data_dir: a folder of photographs, or ''.
+      rounds: timed.
+      peak: FLOP/s of a device; None looks it up in `PEAKS`.
+      best_batch: whether each side doubles its batch as long as that makes it faster.
+      huge_pages: for all contestants.
+    """
+
+    def name(kind, batch, data=''):
+        return '|'.join((kind, arch, str(batch), str(size), dtype, data))
+
+    kinds = ['jax', *(['torch-compile'] if against else [])]
+    batches = dict.fromkeys(kinds, batch)
+    if best_batch:
+        batches = {kind: _best_batch(functools.partial(name, kind), batch, huge_pages) for kind in kinds}
+    for data in ('', data_dir) if data_dir else ('',):
+        names = {kind: name(kind, batches[kind], data) for kind in kinds if kind == 'jax' or not data}
+        facts = {}
+        seconds, first = contest.compete('train', list(names.values()), rounds, huge_pages, facts)
+        rates = {
+            kind: [batches[kind] * facts[names[kind]]['steps'] / turn for turn in seconds[names[kind]]]
+            for kind in names
+        }
+        row = {'name': f'{arch} {size}x{size} {dtype}, {"photographs" if data else "synthetic"}', 'unit': 'images/s'}
+        row |= {'batch': batches['jax'], 'ours': statistics.median(rates['jax']), 'peer': None}
+        row |= facts[names['jax']]
+        row['utilisation'] = utilisation(row['ours'], row, dtype, peak)
+        if 'torch-compile' in names:
+            ratios = [ours / theirs for ours, theirs in zip(rates['jax'], rates['torch-compile'], strict=True)]
+            row |= {
+                'peer': statistics.median(rates['torch-compile']),
+                'peer_name': f'torch-compile (batch {batches["torch-compile"]})',
+                'ratio': statistics.median(ratios),
+                'range': [min(ratios), max(ratios)],
+                'peer_first_call_seconds': first[names['torch-compile']],
+                'peer_peak_bytes': facts[names['torch-compile']]['peak_bytes'],
+            }
+        yield row
+
+
+def utilisation(images_per_second, facts, dtype, peak=None):
+    """The part of the devices' peak FLOP/s that the network's own operations take, or None where that is not known.
+
+    A multiply-add is two operations, and the gradient costs twice the forward pass.
+    """
+    peak = peak or PEAKS.get(facts['device'], (None, None))[dtype == 'float32']
+    return peak and images_per_second * 2 * 3 * facts['multiply_adds'] / (peak * facts['devices'])
+
+
+def _best_batch(name, batch, huge_pages):
+    """The batch of the most images a second, doubled from `batch` on until that gains nothing or does not fit."""
+    best, rate = batch, 0.0
+    while batch <= LARGEST:
+        facts = {}
+        try:
+            seconds, _ = contest.compete('train', [name(batch)], 2, huge_pages, facts)
+        except contest.Ended:  # it said why
+            if not rate:
+                raise
+            print(f'{name(batch)} ended; the largest batch is {best}', file=sys.stderr)
+            break
+        now = batch * facts[name(batch)]['steps'] / statistics.median(seconds[name(batch)])
+        print(f'{name(batch)}: {now:,.1f} images/s', file=sys.stderr)
+        if now < _GAIN * rate:
+            break
+        best, rate, batch = batch, now, 2 * batch
+    return best
+
+
+def contestant(words):
+    """(the function that a contestant's process times, what it knows at its end); `words` is a name of `run`."""
+    kind, arch, batch, size, dtype, data_dir = words.split('|')
+    if kind == 'jax':
+        return our_step(arch, int(batch), int(size), dtype, data_dir)
+    step = architectures.torch_step(kind, 'train', arch, int(batch), dtype, int(size))
+    return step, _torch_facts
+
+
+def config_of(arch, batch, size, dtype):
+    """The recipe, on made-up images of that size, and its network as the peer has it."""
+    from configs import listing
+
+    config = listing.load(arch)
+    config.update({'dataset': 'synthetic', 'train_split': 'train', 'test_split': 'test', 'image_size': size})
+    config.update({'dtype': dtype, 'batch_size': batch, 'accumulate': 1, 'num_epochs': 1e4, 'init_from': ''})
+    # Pixels without sense: with the recipe's rates the loss would be no number. The program is the same.
+    config.update({'learning_rate': 1e-6, 'learning_rates': ((1, 1e-6),)})
+    config.architecture_options.update(peers.PEERS[arch][2] if arch in peers.PEERS else {})
+    if 'group_size' in config.architecture_options:
+        config.architecture_options.group_size = 0
+    return config
+
+
+def our_step(arch, batch, size, dtype, data_dir):
+    """The step of the recipe's own run, compiled."""
+    import jax
+
+    from architectures import describe
+    from input_pipeline import recipe
+    from training import memory
+    from training.run import Run, build_model
+
+    config = config_of(arch, batch, size, dtype)
+    run = Run(config, splits=_photographs(data_dir) if data_dir else None)
+    run.statistics = recipe.blank_statistics(config)
+    assert not run.resident, f'{arch} has small images: benchmark.py lenet5 measures those'
+    batches = run.stream(0)
+    one = next(batches)
+    if not data_dir:
+        batches.close()
+    current = jax.jit(run.initial_state, out_shardings=run.whole)()
+    begin = time.perf_counter()
+    advance = run.advance.lower(current, one).compile()
+    compile_seconds = time.perf_counter() - begin
+    steps = _steps(jax.default_backend() == 'cpu')
+
+    def step():
+        nonlocal current
+        for _ in range(steps):
+            current = advance(current, next(batches) if data_dir else one)
+            jax.device_get(current.window)  # as the loop does
+
+    def facts():
+        number, whose = memory.peak()
+        layers = describe.layers_of(build_model(config), (size, size, config.channels))
+        return {
+            'device': run.mesh.devices.flat[0].device_kind,
+            'devices': run.mesh.size,
+            'steps': steps,
+            'compile_seconds': compile_seconds,
+            'multiply_adds': sum(layer.multiply_adds for layer in layers),
+            'peak_bytes': number,
+            'peak_of': whose,
+        }
+
+    return step, facts
+
+
+def _steps(cpu):
+    """Of a turn, where a step of an accelerator takes a few milliseconds."""
+    return 1 if cpu else 20
+
+
+def _photographs(data_dir):
+    """Both splits of a run: all photographs below a folder, of one class."""
+    from benchmarks import input
+
+    source = input.Files(input.photographs(data_dir))
+    return source, source
+
+
+def _torch_facts():
+    import resource
+
+    import torch
+
+    cuda = torch.cuda.is_available()
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {'steps': 1, 'peak_bytes': torch.cuda.max_memory_allocated() if cuda else 1024 * kilobytes}
+
+
+class _Timed:
+    """A function that notes when it began and ended, and what lowering and compiling make of it."""
+
+    def __init__(self, call, spans):
+        self._call, self._spans = call, spans
+
+    def lower(self, *arguments):
+        return _Timed(self._call.lower(*arguments), self._spans)
+
+    def compile(self):
+        return _Timed(self._call.compile(), self._spans)
+
+    def __call__(self, *arguments):
+        import jax
+
+        begin = time.perf_counter()
+        result = jax.block_until_ready(self._call(*arguments))
+        self._spans.append((begin, time.perf_counter()))
+        return result
+
+
+def loop_overhead(arch, batch, size, dtype, steps):
+    """Rows: what `training.loop.train` adds to the calls of `Run.advance`, on resident and on streamed made-up images.
+
+    Both are taken from the same steps, so what else the machine does falls on both: the time from the end of the first
+    call to that of the last, to the sum of the calls after the first. The input, the log and the display are in it;
+    the checkpoint and the test at the end of an epoch are not.
+    """
+    from training import loop
+
+    for streamed in (False, True):
+        config = config_of(arch, batch, size, dtype)
+        if not streamed:
+            config.crop.kind = config.test_crop.kind = 'none'
+        # A dispatch of one step is where the loop weighs most.
+        config.update({'stop_at_step': steps, 'log_every_steps': 10, 'steps_per_dispatch': 1})
+        assert steps < 1024 // batch, 'the steps must lie in one epoch of the 1,024 images'
+        spans, ours = [], loop.Run
+
+        class Timed(ours):
+            def _prepare_training(self, spans=spans):
+                super()._prepare_training()
+                self.advance = _Timed(self.advance, spans)
+
+        loop.Run = Timed
+        with tempfile.TemporaryDirectory() as workdir:
+            loop.train(config, workdir)
+        loop.Run = ours
+        calls = [end - begin for begin, end in spans[1:]]
+        whole = spans[-1][1] - spans[0][1]
+        yield {
+            'name': f'loop overhead, {arch}, batch {batch}, {"streamed" if streamed else "resident"}',
+            'unit': '%',
+            'ours': 100 * (whole / sum(calls) - 1),
+            'peer': None,
+            'steps': len(calls),
+            'step_seconds': statistics.median(calls),
+        }
