@@ -162,6 +162,7 @@ def test_streamed_batch_normalised_and_evaluated(script, tmp_path, photographs):
     assert {k: two[k] for k in ('wrong_top1', 'wrong_top5')} == {k: one[k] for k in ('wrong_top1', 'wrong_top5')}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_sigterm_to_one_saves_all_and_another_number_of_devices_goes_on(script, tmp_path):
     whole, workdir = tmp_path / 'whole', tmp_path / 'run'
@@ -180,7 +181,7 @@ def test_sigterm_to_one_saves_all_and_another_number_of_devices_goes_on(script, 
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize('killed', [0, 1])
+@pytest.mark.parametrize('killed', [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_killed_process_ends_the_other_with_a_line(script, tmp_path, killed):
     workdir = tmp_path / 'run'
     long = (*RUN, '--config.num_epochs=200', '--config.learning_rates=((200,0.002),)', '--workdir', workdir)
