@@ -181,7 +181,8 @@ def test_sigterm_to_one_saves_all_and_another_number_of_devices_goes_on(script, 
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize('killed', [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('killed', [0, 1])
 def test_a_killed_process_ends_the_other_with_a_line(script, tmp_path, killed):
     workdir = tmp_path / 'run'
     long = (*RUN, '--config.num_epochs=200', '--config.learning_rates=((200,0.002),)', '--workdir', workdir)
