@@ -42,6 +42,10 @@ def main():
     from evaluation import classes, report, results, tables
     from training import distributed
 
+    if SUBMISSION.value and (config.num_classes != len(classes.NAMES) or LABELS.value in ('imagenet_a', 'imagenet_r')):
+        raise UserError(
+            "--submission is of ILSVRC's 1000 classes, and not all of them are asked for here: leave it out"
+        )
     ids = classes.ilsvrc_ids(DEVKIT.value) if SUBMISSION.value else None
     trim = TRIM.value and not TABLE.value
     opened = evaluation.open_members(
@@ -54,9 +58,8 @@ def main():
     else:
         result, rows, names = _tested(config, opened, partials)
     if not distributed.is_first():
-        _remove(partials)
-        return 0
-    if TABLE.value:
+        pass
+    elif TABLE.value:
         print('\n'.join(tables.lines(TABLE.value, done)))
         _write_json([row._asdict() | {'here': result} for row, result in done])
     else:
@@ -68,13 +71,10 @@ def main():
         if SUBMISSION.value:
             results.write_submission(SUBMISSION.value, rows, ids)
         _write_json(result | results.details(rows, names))
-    _remove(partials)  # all is in a safe place
-    return 0
-
-
-def _remove(partials):
+    distributed.largest(0)  # the first process has put all in a safe place
     for partial in partials:
         Path(partial).unlink(missing_ok=True)
+    return 0
 
 
 def _check_flags():

@@ -292,6 +292,11 @@ def test_training_streams_a_folder(script, tmp_path):
         ('evaluate.py', (*DIGITS, '--checkpoint', 'a', '--protocol', 'single', 'single'), '2 protocols for 1 checkp'),
         ('evaluate.py', (*DIGITS, '--checkpoint', 'a', '--protocol=vgg_dens'), 'did you mean vgg_dense?'),
         ('evaluate.py', (*DIGITS, '--checkpoint', 'a', '--submission=x'), "pass --devkit, the ILSVRC2012 devkit's"),
+        (
+            'evaluate.py',
+            (*DIGITS, '--checkpoint', 'a', '--submission=x', '--devkit=y'),
+            "--submission is of ILSVRC's 1000 classes",
+        ),
         ('evaluate.py', (*DIGITS, '--checkpoint', 'a', '--table=vgg3', '--average=logits'), 'leave --average out'),
         ('evaluate.py', (*DIGITS, '--checkpoint', 'a', '--output=no/x.json'), 'no/x.json cannot be written'),
     ],
