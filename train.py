@@ -32,7 +32,7 @@ def main():
     if CHECK.value:
         from training import preflight
 
-        preflight.look(config, workdir)
+        preflight.look(config, workdir, print if distributed.is_first() else lambda line: None)
         return 0
     try:
         if 'members' in config:

@@ -1,9 +1,9 @@
 """Parameters to the paper's number. `open_checkpoint`, then `test`; `evaluate` is both, for one checkpoint."""
 
-from evaluation.opening import fitting, open_checkpoint, open_members, under
+from evaluation.opening import open_checkpoint, open_members, under
 from evaluation.testing import test
 
-__all__ = ['evaluate', 'fitting', 'open_checkpoint', 'open_members', 'test', 'under']
+__all__ = ['evaluate', 'open_checkpoint', 'open_members', 'test', 'under']
 
 
 def evaluate(config, checkpoint, which='best', protocol='single'):

@@ -16,7 +16,7 @@ from input_pipeline import loader, recipe, statistics
 from training import loop, memory, mesh, series
 from training import workdir as folders
 from training.console import duration
-from training.run import Run, check
+from training.run import Run, check, test_batch_size
 
 SECONDS = 3  # of each measurement
 _HANDFUL = 8  # images of each split that are looked at
@@ -134,12 +134,8 @@ def _compile(run, examples):
         train = run.advance.lower(state, *run.data, order, 1).compile()
     else:
         train = run.advance.lower(state, batch_of(config.batch_size)).compile()
-    test = run.count.lower(state.deployed, batch_of(_test_batch_size(run))).compile()
+    test = run.count.lower(state.deployed, batch_of(test_batch_size(run.config, run.mesh.size))).compile()
     return train, test, time.perf_counter() - begin
-
-
-def _test_batch_size(run):
-    return -(-run.config.test_batch_size // run.mesh.size) * run.mesh.size
 
 
 def _look_at_memory(run, train, test, there, say):
@@ -210,7 +206,7 @@ def _network_rates(run, train, test, examples):
         jax.device_get(state.window)
 
     seconds = {'train': _seconds(advance)}
-    size = _test_batch_size(run)
+    size = test_batch_size(run.config, run.mesh.size)
     images = {key: np.resize(x, (size, *x.shape[1:])) for key, x in examples.items()}
     images = mesh.put(images, run.cut)
     seconds['test'] = _seconds(lambda: jax.device_get(test(state.deployed, images)))

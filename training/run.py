@@ -104,9 +104,14 @@ def counter(config, model, loss, statistics=dict):
     return jax.jit(count, compiler_options=layers.compiler_options())
 
 
+def test_batch_size(config, mesh_size):
+    """Images a test step: the config's, up to a multiple of the devices."""
+    return -(-config.test_batch_size // mesh_size) * mesh_size
+
+
 def test_batches(config, source, mesh_size):
     """A test split's batches for the devices of a mesh: padded to whole batches and masked, every example once."""
-    size = -(-config.test_batch_size // mesh_size) * mesh_size
+    size = test_batch_size(config, mesh_size)
     part = (jax.process_index(), jax.process_count())
     return loader.test_batches(source, recipe.form(config, False), size, config.on_bad_image, config.workers, part)
 
