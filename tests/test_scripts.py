@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +22,8 @@ import evaluation
 from configs import lenet5_digits
 from errors import UserError
 from input_pipeline import loader
+from training import loop
+from training import workdir as workdirs
 from training.workdir import claimed
 
 DIGITS = ('--config', 'configs/lenet5_digits.py')
@@ -285,6 +289,7 @@ def test_training_streams_a_folder(script, tmp_path):
         ('train.py', ('--config', 'configs/lenet5.py'), 'pass --config.data_dir=FOLDER'),
         ('train.py', (*DIGITS, '--workdir', '/proc/here'), 'cannot be written'),
         ('train.py', (*DIGITS, '--workdir', '/usr'), 'is no run of ours and not empty'),
+        ('train.py', (*DIGITS, '--workdir', 'ftp://a/b'), 'pass gs://BUCKET/RUN, or a folder'),
         ('evaluate.py', DIGITS, 'no checkpoint: pass --checkpoint DIR'),
         ('evaluate.py', (*DIGITS, '--checkpoint', 'nowhere'), 'nowhere does not exist'),
         ('evaluate.py', (*DIGITS, '--checkpoint', 'a', 'b', '--weights=2'), '1 weights for 2 checkpoints'),
@@ -324,6 +329,32 @@ def test_another_config_or_network_in_a_workdir_is_refused(trained, script):
     other = script('evaluate.py', *DIGITS, '--checkpoint', workdir, '--step', '7')
     assert other.returncode == 2 and 'has no step 7' in other.stderr
     assert sorted(p.name for p in workdir.rglob('*')) == before
+
+
+def test_a_workdir_in_a_bucket(tmp_path, monkeypatch, one_device):
+    """A folder stands in for the bucket: a machine that is new to the run goes on from what is there."""
+    bucket = tmp_path / 'bucket' / 'run'
+    stand_in = types.SimpleNamespace(Path=lambda path: Path(path.removeprefix('any://')))
+    monkeypatch.setattr(workdirs, 'epath', stand_in)
+    config = lenet5_digits.get_config()
+    config.update({'num_epochs': 3.0, 'learning_rates': ((3, 0.02),), 'optimizer': 'momentum', 'stop_at_step': 60})
+    config.distortion.versions = 1
+
+    def train(machine):
+        (tmp_path / machine).mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / machine)
+        return loop.train(config, f'any://{bucket}')
+
+    train('first')
+    assert {entry.name for entry in bucket.iterdir()} == {'checkpoints', 'config.json', 'metrics.jsonl'}
+    config.stop_at_step = 0
+    assert train('second')['epoch'] == 3
+    rows = [json.loads(line) for line in (bucket / 'metrics.jsonl').read_text().splitlines()]
+    assert [row['step'] for row in rows if row['kind'] == 'resume'] == [60]
+    assert [row['epoch'] for row in rows if row['kind'] == 'epoch'] == [1, 2, 3] and rows[-1]['kind'] == 'finished'
+    config.seed = 1
+    with pytest.raises(UserError, match='seed is 0 there and 1 here'):
+        train('third')
 
 
 def claim(workdir, config):

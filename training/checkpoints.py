@@ -14,7 +14,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from etils import epath
 
 from errors import UserError, first_line
 
@@ -43,11 +42,12 @@ def describe(config):
 class Checkpoints:
     """The checkpoints of one run; use it in a `with`, which waits for the last one to be on the disk."""
 
-    def __init__(self, folder, read_only=False):
+    def __init__(self, folder, read_only=False, after_save=lambda: None):
+        """`after_save` is called whenever a save has begun."""
         keep = ocp.checkpoint_managers
         best = keep.BestN(get_metric_fn=_error, reverse=True, n=1, keep_checkpoints_without_metrics=False)
-        self.folder = folder if isinstance(folder, epath.Path) and '://' in str(folder) else Path(folder).absolute()
-        self.beside = lambda: None  # called with every save
+        self.folder = folder if '://' in str(folder) else Path(folder).absolute()
+        self._after_save = after_save
         self._manager = ocp.CheckpointManager(
             self.folder,
             item_handlers={
@@ -129,6 +129,7 @@ class Checkpoints:
                 metrics=None if top1_error is None else {_METRIC: top1_error},
                 force=True,
             )
+        self._after_save()
 
     def save_model(self, model, info):
         """Writes a trained network alone, as step 0: to be tested, or to start from.

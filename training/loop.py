@@ -54,9 +54,8 @@ def train(config, workdir, started=None):
                 stack.enter_context(claimed(workdir, config))
                 recipe.statistics_of(config, workdir, run.source)
         run.statistics = recipe.statistics_of(config, workdir)
-        kept = stack.enter_context(checkpoints.Checkpoints(place / checkpoints.FOLDER))
-        if distributed.is_first():
-            kept.beside = functools.partial(send, workdir, place)
+        copy = functools.partial(send, workdir, place) if distributed.is_first() else lambda: None
+        kept = stack.enter_context(checkpoints.Checkpoints(place / checkpoints.FOLDER, after_save=copy))
         current, log = _begin(run, workdir, kept, clock)
         stack.callback(log.close)
         display = stack.enter_context(console.Display(run.total_steps, quiet=not distributed.is_first()))
@@ -72,7 +71,7 @@ def train(config, workdir, started=None):
         at, controller = int(current.step), jax.device_get(current.controller)
         if run.finished(at, controller) and not is_finished(workdir):
             log.write('finished', at, {'total': clock.total()})
-        kept.beside()
+        copy()
         _summary(run, workdir, log, display, clock, at, controller)
         return log.last_epoch()
 
@@ -324,7 +323,6 @@ def _save(run, current, kept, log, clock, top1_error=None, epoch_is_closed=False
             'epoch_is_closed': epoch_is_closed,
         }
         kept.save(current, info, top1_error)
-        kept.beside()
 
 
 def _diverged(run, kept, at, controller):

@@ -41,7 +41,10 @@ def open_place(workdir):
         return Path(workdir), Path(workdir)
     if str(workdir).startswith('gs://') and not importlib.util.find_spec('gcsfs'):
         raise UserError('a workdir in a bucket needs gcsfs: pip install gcsfs')
-    place = epath.Path(workdir)
+    try:
+        place = epath.Path(workdir)
+    except KeyError:
+        raise UserError(f'{workdir} is no place in a bucket that is known: pass gs://BUCKET/RUN, or a folder') from None
     folder = Path('runs', *str(workdir).split('://', 1)[1].split('/'))
     try:
         for name in _MIRRORED:
