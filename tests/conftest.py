@@ -17,6 +17,7 @@ import jax
 import pytest
 
 import weights
+from configs import lenet5_digits
 from training import mesh
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
@@ -32,6 +33,14 @@ def programs_end_with_a_slow_test(request):
     yield
     if request.node.get_closest_marker('slow'):
         jax.clear_caches()
+
+
+def digits(**changes):
+    """LeNet-5 on scikit-learn's digits, whose programs are soon compiled."""
+    config = lenet5_digits.get_config()
+    config.distortion.versions = 1
+    config.update(changes)
+    return config
 
 
 @pytest.fixture

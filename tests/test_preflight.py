@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import digits
 from PIL import Image
 
-from configs import lenet5_digits, series
+from configs import series
 from errors import UserError
 from training import memory, mesh, preflight
 from training.run import Run
@@ -20,13 +21,6 @@ from training.workdir import claimed
 @pytest.fixture
 def quick(monkeypatch, one_device):
     monkeypatch.setattr(preflight, 'SECONDS', 0.05)
-
-
-def digits(**changes):
-    config = lenet5_digits.get_config()
-    config.distortion.versions = 1  # compiles faster
-    config.update(changes)
-    return config
 
 
 def folder_of_images(root):

@@ -4,18 +4,11 @@ import re
 
 import jax
 import pytest
+from conftest import digits
 
-from configs import lenet5_digits
 from errors import UserError
 from training import loop, profile
 from training.run import check
-
-
-def digits(**changes):
-    config = lenet5_digits.get_config()
-    config.distortion.versions = 1  # compiles faster
-    config.update(changes)
-    return config
 
 
 def orders(folder):
