@@ -1,0 +1,63 @@
+"""The kernels of the first convolution, as a mosaic (Krizhevsky et al. 2012, figure 3)."""
+
+import math
+
+import jax
+import numpy as np
+
+from errors import UserError
+from figures import style
+from figures.opened import open_one
+
+
+def make(out, config, checkpoint, step='best', columns=0):
+    """Draws a checkpoint's first-layer kernels.
+
+    Args:
+      out: the file.
+      config, checkpoint, step: see `figures.opened.open_one`.
+      columns: kernels side by side; 0: about half as many again as there are rows.
+    """
+    opened = open_one(config, checkpoint, step)
+    name, kernels = first_kernels(opened.member.variables['params'])
+    with style.look():
+        made = style.figure(9, 7)
+        axes = made.add_subplot()
+        picture = mosaic(scaled(kernels), columns)
+        axes.imshow(picture, cmap='gray', vmin=0, vmax=1, interpolation='nearest')
+        axes.axis('off')
+        size = '×'.join(map(str, kernels.shape[:3]))
+        made.suptitle(f'{kernels.shape[3]} kernels of {size}, {name}\n{opened.title}')
+        style.save(made, out)
+
+
+def first_kernels(parameters):
+    """(layer's name, kernels [h, w, C, N]) of the first convolution that sees the image.
+
+    Raises:
+      UserError: no kernel takes one or three channels.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(parameters):
+        names = [key.key for key in path]
+        if names[-1] == 'kernel' and leaf.ndim == 4 and leaf.shape[2] in (1, 3):
+            return '/'.join(names[:-1]), np.asarray(leaf)
+    raise UserError('this network has no convolution whose kernels take one or three channels')
+
+
+def scaled(kernels):
+    """Kernels [h, w, C, N] as pictures [N, h, w, C] from 0 to 1, each by its own range about grey, which is 0."""
+    pictures = np.moveaxis(kernels, -1, 0)
+    largest = np.abs(pictures).max((1, 2, 3), keepdims=True)
+    return 0.5 + pictures / (2 * np.maximum(largest, np.finfo(np.float32).tiny))
+
+
+def mosaic(pictures, columns=0, gap=1):
+    """Pictures [N, h, w, C] in rows, white between them: [H, W] or [H, W, 3]."""
+    count, height, width, channels = pictures.shape
+    columns = columns or min(count, math.ceil(math.sqrt(1.5 * count)))
+    rows = math.ceil(count / columns)
+    whole = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, channels), np.float32)
+    for number, picture in enumerate(pictures):
+        top, left = (number // columns) * (height + gap), (number % columns) * (width + gap)
+        whole[top : top + height, left : left + width] = picture
+    return whole[..., 0] if channels == 1 else whole

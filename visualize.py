@@ -1,0 +1,55 @@
+"""Draws one of the decade's pictures: `python visualize.py filters --checkpoint runs/alexnet --out filters.png`.
+
+`python visualize.py` lists the figures, `python visualize.py FIGURE` what a figure takes. The file is .png, .svg or
+.html. docs/gallery.md shows them all.
+"""
+
+import command_line  # noqa: I001
+
+import importlib
+import inspect
+import sys
+
+from absl import flags
+
+from errors import UserError, nearest
+
+FIGURES = {  # name: what it shows
+    'filters': 'the kernels of the first convolution (AlexNet, figure 3)',
+}
+
+OUT = flags.DEFINE_string('out', None, 'The file to draw to: .png, .svg or .html.')
+flags.DEFINE_multi_string('checkpoint', [], "A run's workdir, a converted checkpoint, or one checkpoint.")
+flags.DEFINE_string('step', 'best', "Of a workdir: 'best' by its test error, 'latest', or a step.")
+flags.DEFINE_integer('columns', 0, 'Pictures side by side.')
+
+
+def main(words):
+    if len(words) != 1:
+        raise UserError(f'name one figure: {", ".join(FIGURES)}')
+    (name,) = words
+    if name not in FIGURES:
+        raise UserError(f'no figure {name!r}{nearest(name, FIGURES)} The figures: {", ".join(FIGURES)}')
+    make = importlib.import_module(f'figures.{name}').make
+    from figures import style
+
+    own = inspect.signature(make).parameters
+    takes = [key for key in own if key != 'config']
+    usage = ', '.join(f'--{key}' for key in takes)
+    given = {flag.name: flag.value for flag in flags.FLAGS.get_flags_for_module(sys.modules[__name__]) if flag.present}
+    for flag in given:
+        if flag not in own:
+            raise UserError(f'--{flag} is not of {name}, which takes {usage}')
+    for key in takes:
+        if own[key].default is inspect.Parameter.empty and key not in given:
+            raise UserError(f'{name} draws {FIGURES[name]}: pass --{key}; it takes {usage}')
+    style.check(OUT.value)
+    if 'config' in own:
+        given['config'] = command_line.load_config()[0]
+    make(**given)
+    print(OUT.value)
+    return 0
+
+
+if __name__ == '__main__':
+    command_line.run(main, positional=True)
