@@ -27,6 +27,10 @@ ROOT = Path(__file__).parents[1]
 MODULE_LOADER = 'ignore:the load_module() method is deprecated:DeprecationWarning'  # how ml_collections loads a config
 
 
+def pytest_addoption(parser):
+    parser.addoption('--photographs', type=int, default=10, help='how many test_protocols.py looks at')
+
+
 @pytest.fixture(autouse=True)
 def programs_end_with_a_slow_test(request):
     """Frees what a slow test compiled: Linux gives a process 65,530 memory maps, a deep network takes a thousand."""

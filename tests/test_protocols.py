@@ -1,7 +1,7 @@
 """The papers' protocols on photographs of ImageNet's validation set, against the loops of `naive.py`, to 1e-4.
 
-BVLC's GoogLeNet where the protocol is its; for the others fixed random weights whose answers tell images apart. Fifty
-photographs of three sizes, and one of another shape.
+BVLC's GoogLeNet where the protocol is its; for the others fixed random weights whose answers tell images apart. Ten
+photographs of three sizes; `pytest -m slow tests/test_protocols.py --photographs 50` takes an hour on 2 cores.
 """
 
 import jax
@@ -16,16 +16,16 @@ from evaluation import open_checkpoint, protocols, scoring
 from input_pipeline import loader
 from input_pipeline.example import Example
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 SIZES = ((496, 368), (368, 496), (496, 328))
 
 
 @pytest.fixture(scope='module')
-def photographs(test_data):
-    folder = test_data / 'imagenet' / 'imagenet_val'
+def photographs(test_data, request):
+    folder, wanted = test_data / 'imagenet' / 'imagenet_val', request.config.getoption('photographs')
     found = [Image.open(path).convert('RGB') for path in sorted(folder.glob('*.JPEG'))]
-    found = [np.asarray(image) for image in found if image.size in SIZES][:50]
-    if len(found) < 50:
+    found = [np.asarray(image) for image in found if image.size in SIZES][:wanted]
+    if len(found) < wanted:
         pytest.skip(f'{folder} has {len(found)} photographs of the sizes that are wanted')
     return found
 
@@ -62,10 +62,10 @@ def scored(member, images):
 
 
 def agree(found, expected):
-    assert len(found) == len(expected) == 50
+    assert len(found) == len(expected) >= 10
     for here, there in zip(found, expected, strict=True):
         np.testing.assert_allclose(here, there, atol=1e-4, rtol=0)
-    assert len({int(np.argmax(there)) for there in expected}) > 5  # it does tell the photographs apart
+    assert len({int(np.argmax(there)) for there in expected}) > 2  # it does tell the photographs apart
 
 
 def test_144_views_of_googlenet(converted, one_device, photographs):
