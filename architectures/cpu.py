@@ -1,10 +1,10 @@
 """How the CPU backend runs a layer fast.
 
 XLA's CPU backend is quick at matrix products, at dense convolutions of stride 1 and at elementwise loops, and slow,
-some of it a hundredfold, at the rest: 1x1, strided and grouped convolutions and their gradients, batch norm's
-gradient, `reduce_window`. The forms below compute the same numbers from what it is quick at. `layers.py` picks them
-by backend and shape; nobody else looks in here. `tests/test_layers.py` holds each form against the plain one in value
-and gradient, `benchmark.py` measures what they are worth beside PyTorch.
+some of it a hundredfold, at the rest: 1x1, strided and grouped convolutions and their gradients, `reduce_window`. The
+forms below compute the same numbers from what it is quick at. `layers.py` picks them by backend and shape; nobody else
+looks in here. `tests/test_layers.py` holds each form against the plain one in value and gradient, `benchmark.py`
+measures what they are worth beside PyTorch.
 """
 
 import functools
@@ -354,65 +354,16 @@ def average_pool(x, window, stride, pads):
     return sum(_taps(x, window, stride, ((0, 0), (0, 0)))) / window**2
 
 
-# Batch norm
+# Fusion
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def batch_norm(x, scale, bias, epsilon):
-    """Batch normalisation with its gradient in closed form: 2.4 to 3.7 times as fast as that of autodiff.
-
-    Args:
-      x: [..., C].
-      scale, bias: [C].
-
-    Returns:
-      y like x, mean [C], biased variance [C]. No gradient flows through the last two.
-    """
-    return _batch_norm_forward(x, scale, bias, epsilon)[0]
-
-
-def _batch_norm_forward(x, scale, bias, epsilon):
-    wide, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
-    mean = wide.mean(axes)
-    variance = jnp.maximum((wide * wide).mean(axes) - mean * mean, 0)
-    factor = lax.rsqrt(variance + epsilon)
-    slope, intercept = _settled(factor * scale, bias - mean * factor * scale)
-    y = wide * _last(slope, x) + _last(intercept, x)
-    return (y.astype(x.dtype), mean, variance), (x, mean, factor, scale)
-
-
-def _batch_norm_backward(epsilon, residuals, gradients):
-    x, mean, factor, scale = residuals
-    g, wide, axes = gradients[0].astype(jnp.float32), x.astype(jnp.float32), tuple(range(x.ndim - 1))
-    total = g.sum(axes)
-    along = ((g * wide).sum(axes) - total * mean) * factor  # sum of g times the normalised x
-    slope, count = factor * scale, x.size // x.shape[-1]
-    # slope * (g - total/N - normalised * along/N), as one multiple of g and one of x
-    per_x = -slope * factor * along / count
-    constant = -slope * total / count - per_x * mean
-    slope, per_x, constant = _settled(slope, per_x, constant)
-    to_x = g * _last(slope, x) + wide * _last(per_x, x) + _last(constant, x)
-    return to_x.astype(x.dtype), along.astype(scale.dtype), total.astype(scale.dtype)
-
-
-batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
-
-
-def _settled(*vectors):
+def settled(*vectors):
     """The vectors, each [C] float32, as they are, but computed once.
 
     XLA fuses what makes them into every loop that uses them, to be computed again for each element; into a product it
     fuses nothing. It takes a third of the instructions out of a deep network's step, and the time to compile them.
     """
     return tuple(jnp.eye(len(vectors), dtype=jnp.float32) @ jnp.stack(vectors))
-
-
-def _last(values, x):
-    """[C] with as many axes as x."""
-    return values.reshape((1,) * (x.ndim - 1) + (-1,))
-
-
-# Fusion
 
 
 @jax.custom_vjp

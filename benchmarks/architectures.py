@@ -124,6 +124,7 @@ def torch_step(kind, phase, name, batch, dtype, size=224):
     import torch
 
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    torch.backends.cudnn.benchmark = True  # it tries the algorithms out, as XLA does
     layout = {} if kind == 'torch-NCHW' else {'memory_format': torch.channels_last}
     model = peers.torch_model(name).to(device, **layout)
     images = torch.randn(batch, 3, size, size, device=device).to(**layout)

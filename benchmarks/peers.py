@@ -3,6 +3,7 @@
 `torch` and the rest are no dependency of the project: `requirements-reference.txt`.
 """
 
+import contextlib
 import functools
 
 _V1_5 = {'stride_in': '3x3', 'stem_pool': 'padded'}
@@ -42,18 +43,19 @@ PEERS = {
 
 @functools.cache
 def torchvision():
-    """The module, importable beside a CPU-only PyTorch that lacks the operators it registers gradients for."""
+    """The module, also beside a CPU-only PyTorch without the operators that it registers gradients for."""
     import torch
 
-    library = []
+    with contextlib.suppress(RuntimeError):  # operator torchvision::nms does not exist
+        import torchvision as module
+
+        return module
+    library = torch.library.Library('torchvision', 'FRAGMENT')
     for operator in ('nms', 'qnms'):
-        if not hasattr(torch.ops.torchvision, operator):
-            library.append(operator)
-            torch.library.define(
-                f'torchvision::{operator}', '(Tensor dets, Tensor scores, float iou_threshold) -> Tensor'
-            )
+        library.define(f'{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
     import torchvision as module
 
+    module.operators = library  # they live as long as it
     return module
 
 

@@ -113,8 +113,7 @@ def contestant(words):
     kind, arch, batch, size, dtype, data_dir = words.split('|')
     if kind == 'jax':
         return our_step(arch, int(batch), int(size), dtype, data_dir)
-    step = architectures.torch_step(kind, 'train', arch, int(batch), dtype, int(size))
-    return step, _torch_facts
+    return _torch_step(kind, arch, int(batch), dtype, int(size))
 
 
 def config_of(arch, batch, size, dtype):
@@ -179,7 +178,7 @@ def our_step(arch, batch, size, dtype, data_dir):
 
 def _steps(cpu):
     """Of a turn, where a step of an accelerator takes a few milliseconds."""
-    return 1 if cpu else 20
+    return 1 if cpu else 10
 
 
 def _photographs(data_dir):
@@ -190,14 +189,25 @@ def _photographs(data_dir):
     return source, source
 
 
-def _torch_facts():
+def _torch_step(kind, arch, batch, dtype, size):
+    """The peer's step, as many a turn as ours, and what it took."""
     import resource
 
     import torch
 
+    one = architectures.torch_step(kind, 'train', arch, batch, dtype, size)
     cuda = torch.cuda.is_available()
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {'steps': 1, 'peak_bytes': torch.cuda.max_memory_allocated() if cuda else 1024 * kilobytes}
+    steps = _steps(not cuda)
+
+    def step():
+        for _ in range(steps):
+            one()
+
+    def facts():
+        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return {'steps': steps, 'peak_bytes': torch.cuda.max_memory_allocated() if cuda else 1024 * kilobytes}
+
+    return step, facts
 
 
 class _Timed:

@@ -375,6 +375,19 @@ def test_batch_norm_in_training(plain):
 
 
 @pytest.mark.parametrize('plain', [False, True])
+def test_batch_norms_gradient_is_that_of_its_definition(plain):
+    def defined(x, scale, bias):
+        mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+        per_map = layers.per_map
+        return (x - per_map(mean)) * per_map(scale / jnp.sqrt(variance + 1e-5)) + per_map(bias)
+
+    arguments = tuple(map(jnp.asarray, NORMED))
+    with layers.plain_forms() if plain else contextlib.nullcontext():
+        ours = with_gradients(lambda *a: batch_norm(*a)[0], *arguments)
+    chex.assert_trees_all_close(ours, with_gradients(defined, *arguments), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('plain', [False, True])
 @pytest.mark.parametrize('group_size', [4, 2])
 def test_groups_of_batch_norm_are_normalised_apart(plain, group_size):
     x, scale, bias = map(jnp.asarray, NORMED)
