@@ -128,7 +128,7 @@ def torch_step(kind, phase, name, batch, dtype, size=224):
     layout = {} if kind == 'torch-NCHW' else {'memory_format': torch.channels_last}
     model = peers.torch_model(name).to(device, **layout)
     images = torch.randn(batch, 3, size, size, device=device).to(**layout)
-    labels = torch.arange(batch, device=device)
+    labels = torch.arange(batch, device=device) % 1000
     mixed = dtype == 'bfloat16'
     cast = torch.autocast(device, torch.bfloat16) if mixed else contextlib.nullcontext()
     wait = torch.cuda.synchronize if device == 'cuda' else lambda: None
