@@ -206,27 +206,27 @@ def series(inputs):
 
     def between(vertex, stop):
         found = []
-        while True:
+        while vertex != len(inputs) - 1:
             ahead = meets[vertex]
             if len(readers[vertex]) > 1:
-                if ahead == stop:
-                    raise ValueError(f'branches of {vertex} meet only where others do')
-                ends = {
-                    reader: [] if reader == ahead else [reader, *between(reader, ahead)] for reader in readers[vertex]
-                }
-                last = {(_last(branch) if branch else vertex): branch for branch in ends.values()}
-                if set(last) != set(inputs[ahead]):
-                    raise ValueError(f'{ahead} reads what is in no branch of {vertex}')
-                found.append(Parallel(ahead, [last[source] for source in inputs[ahead]]))
+                found.append(parallel(vertex, ahead))
             elif ahead == stop:
-                return found
+                break
             elif len(inputs[ahead]) > 1:
                 raise ValueError(f'{ahead} reads what is in another branch')
             else:
                 found.append(ahead)
-            if ahead == len(inputs) - 1:
-                return found
             vertex = ahead
+        return found
+
+    def parallel(fork, join):
+        branches = {}
+        for reader in readers[fork]:
+            branch = [] if reader == join else [reader, *between(reader, join)]
+            branches[_last(branch) if branch else fork] = branch
+        if set(branches) != set(inputs[join]):
+            raise ValueError(f'{join} reads what is in no branch of {fork}')
+        return Parallel(join, [branches[source] for source in inputs[join]])
 
     return between(0, len(inputs))
 

@@ -3,12 +3,12 @@
 The graph is traced from the block's module (`architectures.dataflow`), the edges carry the shapes of one image.
 """
 
+import itertools
 from typing import NamedTuple
 
 import architectures
 from architectures import dataflow
 from architectures.catalogue import NETWORKS
-from architectures.layers import Block
 from errors import UserError, nearest
 from figures import networks, style
 
@@ -118,7 +118,7 @@ def chains(graph, path):
     found = {}
     for block in graph.blocks:
         own = [index for index, node in enumerate(graph.nodes) if node.scope[: len(block)] == block]
-        links = zip(own, own[1:], strict=False)
+        links = itertools.pairwise(own)
         if block != path and all(readers[a] == [b] and graph.nodes[b].inputs == (a,) for a, b in links):
             found |= dict.fromkeys(own, block)
     return found
@@ -231,7 +231,7 @@ def _place(elements, x, top, start, drawn, sizes, centers, lines):
                 ends.append([*end, (at, floor)])
                 at += right + _LANE
             top = floor
-        wide, high = sizes[vertex]
+        high = sizes[vertex][1]
         if start:
             lines += [([*end, (x, top), (x, top - _GAP)], networks.GREY) for end in ends]
         centers[vertex] = (x, top - _GAP - high / 2)
