@@ -299,7 +299,7 @@ def _extend(drafts, owner, equation, sources, modules, parameters):
         drafts.append({'kind': kind, 'scope': scope, 'name': name, 'inputs': [], 'owner': owner})
         drafts[-1]['parameters'] = parameters.get(path, 0)
     draft, index, of = drafts[-1], len(drafts) - 1, equation.params
-    draft['inputs'] += [source for source in sources if source != index and source not in draft['inputs']]
+    draft['inputs'] = list(dict.fromkeys(source for source in [*draft['inputs'], *sources] if source != index))
     draft['shape'] = _shape(equation.outvars[0])
     if equation.primitive.name == 'conv_general_dilated':
         rows, columns = (equation.invars[1].aval.shape[axis] for axis in of['dimension_numbers'].rhs_spec[2:])

@@ -15,7 +15,7 @@ from architectures.catalogue import NETWORKS
 from errors import UserError
 from figures import style
 
-GREY = '#595959'  # of secondary text: 7:1 against white
+GREY = '#404040'  # of lines and secondary text
 _SHORT = {'convolution': 'conv', 'fully connected': 'fc'}
 _SIGNS = {'add': '+', 'multiply': '×', 'concat': 'concat'}
 _COLORS = {'convolution': style.SKY, 'fully connected': style.GREEN, 'add': style.YELLOW, 'multiply': style.YELLOW}
@@ -69,7 +69,7 @@ def graph(of):
 
 def by(shape):
     """(28, 28, 192) as 28×28×192; a vector is its length."""
-    return f'{shape[2]:,}' if shape[:2] == (1, 1) else '×'.join(map(str, shape))
+    return str(shape[2]) if shape[:2] == (1, 1) else '×'.join(map(str, shape))
 
 
 def words(node, brief=False, stride=True):
@@ -78,7 +78,7 @@ def words(node, brief=False, stride=True):
     kind = '' if brief and node.kind == 'convolution' else _SHORT.get(node.kind, node.kind)
     parts = [' '.join(filter(None, [kind, kernel]))]
     if node.kind in ('fully connected', 'RBF', 'spatial pyramid'):
-        parts[0] += f' {node.shape[2]:,}'
+        parts[0] += f' {node.shape[2]}'
     if node.kind in ('convolution', 'zero pad'):
         parts.append(f'{node.shape[2]}')
     if node.groups > 1:
@@ -86,11 +86,6 @@ def words(node, brief=False, stride=True):
     if node.stride > 1 and stride:
         parts.append(f'stride {node.stride}')
     return ', '.join(parts)
-
-
-def sign(join):
-    """What is written in a round node: +, × or concat."""
-    return _SIGNS[join]
 
 
 def color(kind):
