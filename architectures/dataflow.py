@@ -126,7 +126,8 @@ def trace(model, image_shape):
     drafts = [{'kind': 'input', 'scope': (), 'name': '', 'shape': tuple(image_shape), 'inputs': []}]
     outputs = _read(closed.jaxpr, [0], None, modules, parameters, drafts)
     for name, index in zip(sorted(activations), outputs[1:], strict=False):
-        drafts[index]['name'] = drafts[index]['name'] or name
+        if not drafts[index]['scope']:  # a block's last layer has its own name, or none
+            drafts[index]['name'] = drafts[index]['name'] or name
     last = outputs[0] + 1  # what runs behind the output would be no part of it
     nodes = [{field: draft[field] for field in Node._fields if field in draft} for draft in drafts[:last]]
     return Graph(tuple(Node(**node)._replace(inputs=tuple(node['inputs'])) for node in nodes), modules)

@@ -297,10 +297,8 @@ def _draw_item(axes, item, x, top, wide, high):
         axes.text(x - wide / 2 + 0.15, y, text, fontsize=size, weight=weight, color=tint, va='center_baseline')
     if item.count > 1:
         y = top - 0.07 - _LINE * 0.5
-        corner = x + wide / 2 - 0.15
-        axes.text(
-            corner, y, f'× {item.count}', fontsize=_SIZE + 2, weight='bold', ha='right', va='center_baseline'
-        )  # fmt: skip
+        bold = {'fontsize': _SIZE + 2, 'weight': 'bold'}
+        axes.text(x + wide / 2 - 0.15, y, f'× {item.count}', ha='right', va='center_baseline', **bold)
     if not item.join:
         return top - high - _foot(item)
     y, radius = top - high - _TURN + 0.14, networks.joint_size(item.join)

@@ -4,6 +4,7 @@ The graph is traced from the block's module (`architectures.dataflow`), the edge
 """
 
 import itertools
+import statistics
 from typing import NamedTuple
 
 import architectures
@@ -69,9 +70,11 @@ def chosen(name, graph, layer=''):
 
 
 def with_blocks():
-    """The names of the networks that have blocks."""
-    shape = {name: NETWORKS[name].input_shape for name in architectures.names()}
-    return [name for name in shape if dataflow.has_blocks(architectures.create(name), shape[name])]
+    """The names of the networks that have blocks; those of one class all do, or none."""
+    models = {name: architectures.create(name) for name in architectures.names()}
+    one = {type(model): name for name, model in reversed(models.items())}
+    having = {kind for kind, name in one.items() if dataflow.has_blocks(models[name], NETWORKS[name].input_shape)}
+    return [name for name, model in models.items() if type(model) in having]
 
 
 def boxes(graph, path):
@@ -188,24 +191,22 @@ def _extent(elements, drawn, sizes):
             vertex, parts = element.join, [_extent(branch, drawn, sizes) for branch in element.branches if branch]
             outward, inward = _spread(parts, sum(not branch for branch in element.branches))
             left, right = max(left, outward), max(right, inward)
-            height += max((part[2] for part in parts), default=0)
+            height += max(part[2] for part in parts)
         wide, high = sizes[vertex]
-        left, right = (
-            max(left, wide / 2),
-            max(right, wide / 2, 0.1 + networks.text_width(_shape(drawn[vertex]), _SHAPE)),
-        )
+        label = 0.1 + networks.text_width(_shape(drawn[vertex]), _SHAPE)
+        left, right = max(left, wide / 2), max(right, wide / 2, label)
         height += _GAP + high + _STUB
     return left, right, height
 
 
 def _spread(parts, bare):
-    """(left, right) of branches side by side, and of bare lines to the right of them."""
-    if len(parts) == 1:
-        left, right = parts[0][:2]
-    else:
-        width = sum(part[0] + part[1] for part in parts) + _LANE * (len(parts) - 1)
-        left = right = width / 2
-    return left, right + _LANE * bare
+    """(left, right) of branches side by side, the middle one straight, and of bare lines to the right of them."""
+    middles, width = [], 0.0
+    for left, right, _ in parts:
+        middles.append(width + left)
+        width += left + right + _LANE
+    middle = statistics.median(middles)
+    return middle, width - _LANE - middle + _LANE * bare
 
 
 def _place(elements, x, top, start, drawn, sizes, centers, lines):
@@ -216,8 +217,9 @@ def _place(elements, x, top, start, drawn, sizes, centers, lines):
             vertex = element.join
             start = [*start, (x, top)]
             parts = [_extent(branch, drawn, sizes) for branch in element.branches if branch]
-            floor = top - max((part[2] for part in parts), default=0)
-            at, ends, bare = x - _spread(parts, 0)[0], [], x + _spread(parts, 0)[1]
+            floor = top - max(part[2] for part in parts)
+            left, right = _spread(parts, 0)
+            at, ends, bare = x - left, [], x + right
             entry = floor - _GAP - sizes[vertex][1] / 2
             for branch in element.branches:
                 if not branch:

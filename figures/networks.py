@@ -20,7 +20,7 @@ _SHORT = {'convolution': 'conv', 'fully connected': 'fc'}
 _SIGNS = {'add': '+', 'multiply': '×', 'concat': 'concat'}
 _COLORS = {'convolution': style.SKY, 'fully connected': style.GREEN, 'add': style.YELLOW, 'multiply': style.YELLOW}
 _COLORS |= dict.fromkeys(('max pool', 'average pool', 'global average', 'subsampling', 'subsample'), style.ORANGE)
-_COLORS |= {'concat': style.YELLOW, 'spatial pyramid': style.ORANGE, 'block': style.BLUE}
+_COLORS |= {'RBF': style.GREEN, 'concat': style.YELLOW, 'spatial pyramid': style.ORANGE, 'block': style.BLUE}
 
 
 class Subject(NamedTuple):
@@ -115,10 +115,8 @@ def text_width(text, size, bold=False):
 
 def box(axes, x, y, width, height, kind):
     """A box with its left bottom corner at (x, y)."""
-    shape = FancyBboxPatch(
-        (x, y), width, height, boxstyle='round,pad=0,rounding_size=0.06', fc=color(kind), ec=GREY, lw=1
-    )  # fmt: skip
-    axes.add_patch(shape)
+    rounded = 'round,pad=0,rounding_size=0.06'
+    axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=rounded, fc=color(kind), ec=GREY, lw=1))
 
 
 def joint(axes, x, y, join):
@@ -127,9 +125,8 @@ def joint(axes, x, y, join):
     if wide == high:
         axes.add_patch(Circle((x, y), high / 2, fc=color(join), ec=GREY, lw=1, zorder=3))
     else:
-        style_ = f'round,pad=0,rounding_size={high / 2}'
-        corner = (x - wide / 2, y - high / 2)
-        axes.add_patch(FancyBboxPatch(corner, wide, high, boxstyle=style_, fc=color(join), ec=GREY, lw=1, zorder=3))
+        rounded, corner = f'round,pad=0,rounding_size={high / 2}', (x - wide / 2, y - high / 2)
+        axes.add_patch(FancyBboxPatch(corner, wide, high, boxstyle=rounded, fc=color(join), ec=GREY, lw=1, zorder=3))
     size = 10 if join == 'concat' else 14
     axes.text(x, y, _SIGNS[join], ha='center', va='center_baseline', fontsize=size, zorder=4)
 
