@@ -15,12 +15,16 @@ from absl import flags
 from errors import UserError, nearest
 
 FIGURES = {  # name: what it shows
+    'architecture': 'a network as the chain of its blocks',
+    'block': 'one block of a network as the graph of its layers',
     'filters': 'the kernels of the first convolution (AlexNet, figure 3)',
 }
 
 OUT = flags.DEFINE_string('out', None, 'The file to draw to: .png, .svg or .html.')
 flags.DEFINE_multi_string('checkpoint', [], "A run's workdir, a converted checkpoint, or one checkpoint.")
 flags.DEFINE_string('step', 'best', "Of a workdir: 'best' by its test error, 'latest', or a step.")
+flags.DEFINE_string('arch', '', 'A network, by its name in `python -m architectures`.')
+flags.DEFINE_string('layer', '', 'A module of the network, such as inception_3a or conv3_x/block1.')
 flags.DEFINE_integer('columns', 0, 'Pictures side by side.')
 
 
@@ -44,7 +48,7 @@ def main(words):
         if own[key].default is inspect.Parameter.empty and key not in given:
             raise UserError(f'{name} draws {FIGURES[name]}: pass --{key}; it takes {usage}')
     style.check(OUT.value)
-    if 'config' in own:
+    if 'config' in own and (own['config'].default is inspect.Parameter.empty or command_line.CONFIG.present):
         given['config'] = command_line.load_config()[0]
     make(**given)
     print(OUT.value)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 import architectures
-from architectures import layers, receptive_field
+from architectures import layers, receptive_field, stages
 from architectures.catalogue import NETWORKS
 from errors import UserError, first_line, nearest
 
@@ -112,7 +112,7 @@ def layers_of(model, image_shape, dense=False):
     Returns:
       A list of `Layer`.
     """
-    model = model.clone(**{how: False for how in ('scan', 'remat') if hasattr(model, how)})  # how it runs, not what
+    model = stages.unrolled(model)
     calls, outputs, named = [], [], []
 
     def record(call, args, options, context):

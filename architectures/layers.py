@@ -97,6 +97,10 @@ def _pads(x, window, stride, padding, ceil):
     return tuple((padding, padding + more) for more in overhang)
 
 
+# `jax.named_call`: a layer that is no module has its name in profiles and in `dataflow` all the same.
+
+
+@jax.named_call
 def max_pool(x, window, stride, padding=0, ceil=False):
     """Max pooling of [B, H, W, C]; the gradient goes to the first of equal values.
 
@@ -109,6 +113,7 @@ def max_pool(x, window, stride, padding=0, ceil=False):
     return _reduce_windows(x, -jnp.inf, lax.max, window, stride, pads)
 
 
+@jax.named_call
 def average_pool(x, window, stride, padding=0):
     """Average pooling of [B, H, W, C]; every window divides by its full size, padding included."""
     pads = _pads(x, window, stride, padding, ceil=False)
@@ -150,6 +155,7 @@ def separate_gradient(x):
     return cpu.separate_gradient(x) if _tuned() else x
 
 
+@jax.named_call
 def global_average(x):
     """The mean over space, [B, H, W, C] -> [B, 1, 1, C]."""
     return jnp.mean(x, (1, 2), keepdims=True)
@@ -160,6 +166,7 @@ def sum_pool_2x2(x):
     return sum(strided(x, 2, top, left, x.shape[1] // 2 * 2, x.shape[2] // 2 * 2) for top in (0, 1) for left in (0, 1))
 
 
+@jax.named_call
 def strided(x, stride, top=0, left=0, bottom=None, right=None):
     """Every stride-th row and column of [B, H, W, C], of the part from (top, left) to (bottom, right)."""
     rows = lax.slice_in_dim(x, top, bottom, stride, axis=1)
@@ -179,6 +186,7 @@ LRN_READINGS = {
 }
 
 
+@jax.named_call
 def local_response_norm(x, reading='paper', n=5, alpha=1e-4, beta=0.75):
     """Normalisation across channels: x_c / (k + a * sum of x_j^2 over the n channels around c)^beta.
 
@@ -199,6 +207,7 @@ def local_response_norm(x, reading='paper', n=5, alpha=1e-4, beta=0.75):
     return (wide * (k + weigh(alpha, n) * total) ** -beta).astype(x.dtype)
 
 
+@jax.named_call
 def spatial_pyramid(x, levels, side):
     """Spatial pyramid pooling of every side x side window of a map (He et al. 2014, section 2.3).
 
@@ -339,6 +348,7 @@ def _settled(*vectors):
 # The lists of the decade: activations, initialisers
 
 
+@jax.named_call
 def scaled_tanh(x):
     """f(a) = 1.7159 tanh(2a/3), the squashing function of LeNet-5 (LeCun et al. 1998, Eq. 6 and appendix A).
 

@@ -5,6 +5,7 @@ Caffe's reading of it.
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -195,6 +196,7 @@ class TableConv(nn.Module):
         return layers.convolution(x, dense, (1, 1), 'VALID') + layers.per_map(bias)
 
 
+@jax.named_call
 def rbf_penalties(x, centers):
     """Eq. 7: y_i = sum_j (x_j - w_ij)^2, [..., 84] and [classes, 84] -> [..., classes]."""
     return jnp.sum((jnp.expand_dims(x, -2) - centers.reshape((1,) * (x.ndim - 1) + centers.shape)) ** 2, axis=-1)

@@ -21,6 +21,11 @@ def stage(net, name, kind, depth, options, first, x, scan=False, remat=False):
     return net.named(name, row(x))
 
 
+def unrolled(model):
+    """A network whose blocks run one by one, and once: the same function, to be traced."""
+    return model.clone(**{how: False for how in ('scan', 'remat') if hasattr(model, how)})
+
+
 class Row(nn.Module):
     """The blocks of a stage; see `stage`."""
 

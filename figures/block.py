@@ -1,0 +1,301 @@
+"""One block of a network as the graph of its layers: an inception module, a residual, dense or gated block.
+
+The graph is traced from the block's module (`architectures.dataflow`), the edges carry the shapes of one image.
+"""
+
+import itertools
+import statistics
+from typing import NamedTuple
+
+import architectures
+from architectures import dataflow
+from architectures.catalogue import NETWORKS
+from errors import UserError, nearest
+from figures import networks, style
+
+_STUB, _GAP, _LANE = 0.3, 0.24, 0.4  # below a box, for the shape of its output; above a box; between lines
+_SIZE, _SHAPE, _LINE = 11, 10, 0.21  # points of the text, and of shapes; inches from line to line
+
+
+class Box(NamedTuple):
+    """What is drawn as one: a layer with the norm and the activation behind it, or a join.
+
+    Fields:
+      kind: see `dataflow.Node`; 'input' is what the block reads.
+      name: of the layer, or of a block inside that is a mere chain.
+      lines: what it does.
+      inputs: the boxes that it reads, as indices.
+      shape: (H, W, C) of its output.
+    """
+
+    kind: str
+    name: str
+    lines: tuple
+    inputs: tuple
+    shape: tuple
+
+
+def make(out, arch='', config=None, checkpoint=(), layer=''):
+    """Draws one block.
+
+    Args:
+      out: the file.
+      arch, config, checkpoint: see `networks.subject`.
+      layer: the block's module, such as inception_3a or conv3_x/block1; '' is the network's first block.
+    """
+    of = networks.subject(arch, config, checkpoint)
+    graph = networks.graph(of)
+    path = chosen(of.name, graph, layer)
+    drawn = dataflow.flat(dataflow.part(graph, path))
+    parameters = sum(node.parameters for node in drawn.nodes)
+    kind = graph.modules[path].__name__
+    title = f'{"/".join(path)} ({kind}) of {of.title}\n{parameters:,} parameters'
+    with style.look():
+        style.save(draw(boxes(drawn, path), title), out)
+
+
+def chosen(name, graph, layer=''):
+    """The path of a block, of the name that a user gives, or the first.
+
+    Raises:
+      UserError: the network has none, or none of that name.
+    """
+    if not graph.blocks:
+        raise UserError(f'{name} has no blocks: `architecture` draws all of it; these have: {", ".join(with_blocks())}')
+    names = ['/'.join(path) for path in graph.blocks]
+    if layer and layer not in names:
+        shown = names if len(names) < 20 else [*names[:19], '...']
+        raise UserError(f'{name} has no block {layer!r}{nearest(layer, names)} Its blocks: {", ".join(shown)}')
+    return graph.blocks[names.index(layer) if layer else 0]
+
+
+def with_blocks():
+    """The names of the networks that have blocks; those of one class all do, or none."""
+    models = {name: architectures.create(name) for name in architectures.names()}
+    one = {type(model): name for name, model in reversed(models.items())}
+    having = {kind for kind, name in one.items() if dataflow.has_blocks(models[name], NETWORKS[name].input_shape)}
+    return [name for name, model in models.items() if type(model) in having]
+
+
+def boxes(graph, path):
+    """What is drawn of a block: a list of `Box`, each behind those that it reads.
+
+    Args:
+      graph: of the block alone.
+      path: its module's.
+    """
+    nodes, inner = graph.nodes, chains(graph, path)
+    readers = dataflow.consumers([node.inputs for node in nodes])
+    owner, groups = [], []  # of a node its box; of a box its nodes
+    for index, node in enumerate(nodes):
+        before = owner[node.inputs[0]] if node.inputs and readers[node.inputs[0]] == [index] else None
+        own = inner.get(index)
+        if before is not None and _belongs(node, own, nodes[groups[before][0]], inner.get(groups[before][0])):
+            groups[before].append(index)
+            owner.append(before)
+        else:
+            owner.append(len(groups))
+            groups.append([index])
+    found = []
+    for group in groups:
+        first, last = nodes[group[0]], nodes[group[-1]]
+        block = inner.get(group[0])
+        named = first.name if first.kind not in (*dataflow.NORMS, *dataflow.ACTIVATIONS, *dataflow.JOINS) else ''
+        inputs = tuple(owner[source] for source in first.inputs)
+        kind, name = ('block', block[-1]) if block else (first.kind, named)
+        found.append(Box(kind, name, _lines([nodes[index] for index in group]), inputs, last.shape))
+    return found
+
+
+def _belongs(node, own, first, block):
+    """Whether a layer is drawn in the box before it: of that box's chain, or the norm or activation of its layer."""
+    if own or block:
+        return own == block
+    follows = node.kind in (*dataflow.NORMS, *dataflow.ACTIVATIONS)
+    return follows and first.kind not in ('input', *dataflow.JOINS)
+
+
+def chains(graph, path):
+    """{node: path of the block that it is in} of the blocks inside a block that are mere chains of layers."""
+    readers = dataflow.consumers([node.inputs for node in graph.nodes])
+    found = {}
+    for block in graph.blocks:
+        own = [index for index, node in enumerate(graph.nodes) if node.scope[: len(block)] == block]
+        links = itertools.pairwise(own)
+        if block != path and all(readers[a] == [b] and graph.nodes[b].inputs == (a,) for a, b in links):
+            found |= dict.fromkeys(own, block)
+    return found
+
+
+def _lines(nodes):
+    """The lines of a box: a layer each, and the norms and activations between two in one."""
+    found, small = [], False
+    for node in nodes:
+        follows = node.kind in (*dataflow.NORMS, *dataflow.ACTIVATIONS)
+        if follows and small:
+            found[-1] += f', {node.kind}'
+        else:
+            found.append(networks.words(node))
+        small = follows
+    return tuple(found)
+
+
+# Where the boxes are
+
+
+class Layout(NamedTuple):
+    """Where all is, in inches; y is negative, down from 0.
+
+    Fields:
+      centers: (x, y) of each box.
+      lines: (points, colour) of each edge; the points are the ends of its pieces.
+      left, right, bottom: how far it reaches.
+    """
+
+    centers: dict
+    lines: list
+    left: float
+    right: float
+    bottom: float
+
+
+def layout(drawn):
+    """The `Layout` of boxes: branches side by side, or, where branches do not simply meet again, all in one column."""
+    sizes = [_size(box) for box in drawn]
+    try:
+        elements = dataflow.series([box.inputs for box in drawn])
+    except ValueError:
+        return _column(drawn, sizes)
+    centers, lines = {}, []
+    elements = [0, *elements]
+    left, right, _ = _extent(elements, drawn, sizes)
+    _, bottom = _place(elements, 0.0, 0.0, [], drawn, sizes, centers, lines)
+    return Layout(centers, lines, -left, right, bottom)
+
+
+def _size(box):
+    """(width, height) of a box."""
+    if box.kind in dataflow.JOINS:
+        return networks.joint_size(box.kind)
+    widths = [networks.text_width(text, _SIZE) for text in box.lines]
+    widths.append(networks.text_width(box.name, _SIZE - 1, bold=True))
+    return max(widths) + 0.3, _LINE * (len(box.lines) + bool(box.name)) + 0.16
+
+
+def _extent(elements, drawn, sizes):
+    """(left, right, height) of a series about the line through its middle."""
+    left = right = height = 0.0
+    for element in elements:
+        vertex = element
+        if isinstance(element, dataflow.Parallel):
+            vertex, parts = element.join, [_extent(branch, drawn, sizes) for branch in element.branches if branch]
+            outward, inward = _spread(parts, sum(not branch for branch in element.branches))
+            left, right = max(left, outward), max(right, inward)
+            height += max(part[2] for part in parts)
+        wide, high = sizes[vertex]
+        label = 0.1 + networks.text_width(_shape(drawn[vertex]), _SHAPE)
+        left, right = max(left, wide / 2), max(right, wide / 2, label)
+        height += _GAP + high + _STUB
+    return left, right, height
+
+
+def _spread(parts, bare):
+    """(left, right) of branches side by side, the middle one straight, and of bare lines to the right of them."""
+    middles, width = [], 0.0
+    for left, right, _ in parts:
+        middles.append(width + left)
+        width += left + right + _LANE
+    middle = statistics.median(middles)
+    return middle, width - _LANE - middle + _LANE * bare
+
+
+def _place(elements, x, top, start, drawn, sizes, centers, lines):
+    """Places a series below `top`; `start` is the line that leads into it. Returns the line out of it, and its foot."""
+    for element in elements:
+        ends, vertex = [start], element
+        if isinstance(element, dataflow.Parallel):
+            vertex = element.join
+            start = [*start, (x, top)]
+            parts = [_extent(branch, drawn, sizes) for branch in element.branches if branch]
+            floor = top - max(part[2] for part in parts)
+            left, right = _spread(parts, 0)
+            at, ends, bare = x - left, [], x + right
+            entry = floor - _GAP - sizes[vertex][1] / 2
+            for branch in element.branches:
+                if not branch:
+                    bare += _LANE
+                    side = x + sizes[vertex][0] / 2
+                    lines.append(([*start, (bare, top), (bare, entry), (side, entry)], networks.GREY))
+                    continue
+                left, right, height = _extent(branch, drawn, sizes)
+                at += left
+                end, _ = _place(branch, at, floor + height, [*start, (at, top)], drawn, sizes, centers, lines)
+                ends.append([*end, (at, floor)])
+                at += right + _LANE
+            top = floor
+        high = sizes[vertex][1]
+        if start:
+            lines += [([*end, (x, top), (x, top - _GAP)], networks.GREY) for end in ends]
+        centers[vertex] = (x, top - _GAP - high / 2)
+        start = [(x, top - _GAP - high)]
+        top -= _GAP + high + _STUB
+    return start, top
+
+
+def _column(drawn, sizes):
+    """One below another, and a coloured line at the right for each box that one further down reads."""
+    centers, lines, top = {}, [], 0.0
+    for index, (_, high) in enumerate(sizes):
+        centers[index] = (0.0, top - _GAP - high / 2)
+        top -= _GAP + high + _STUB
+    far = sorted({source for index, box in enumerate(drawn) for source in box.inputs if source < index - 1})
+    edge = max(wide for wide, _ in sizes) / 2 + 0.2
+    for index, box in enumerate(drawn):
+        wide, high = sizes[index]
+        sides = [source for source in box.inputs if source in far and source < index - 1]
+        for place, source in enumerate(sides):
+            lane = edge + _LANE * 0.6 * (far.index(source) + 1)
+            y = centers[index][1] + high * 0.8 * (0.5 - (place + 0.5) / len(sides))
+            out = (sizes[source][0] / 2, centers[source][1])
+            points = [out, (lane, out[1]), (lane, y), (wide / 2, y)]
+            lines.append((points, style.CYCLE[far.index(source) % len(style.CYCLE)]))
+        if index and index - 1 in box.inputs:
+            above = centers[index - 1][1] - sizes[index - 1][1] / 2
+            lines.append(([(0.0, above), (0.0, centers[index][1] + high / 2)], networks.GREY))
+    left = max(wide for wide, _ in sizes) / 2
+    return Layout(centers, lines, -left, edge + _LANE * 0.6 * (len(far) + 1), top)
+
+
+def _shape(box):
+    return networks.by(box.shape)
+
+
+def draw(drawn, title):
+    """The figure of boxes; made inside `style.look`."""
+    where = layout(drawn)
+    margin, head = 0.3, 0.4 + 0.28 * title.count('\n')
+    wanted = max(networks.text_width(row, 15) for row in title.splitlines()) + 0.4
+    width = max(where.right - where.left + 2 * margin, wanted)
+    height = head - where.bottom + 0.2
+    made, axes = networks.canvas(width, height, title)
+    dx, dy = (width - where.right - where.left) / 2, height - head
+    for points, tint in where.lines:
+        networks.line(axes, [(x + dx, y + dy) for x, y in points], tint=tint)
+    for index, box in enumerate(drawn):
+        x, y = where.centers[index][0] + dx, where.centers[index][1] + dy
+        wide, high = _size(box)
+        if box.kind in dataflow.JOINS:
+            networks.joint(axes, x, y, box.kind)
+        else:
+            networks.box(axes, x - wide / 2, y - high / 2, wide, high, box.kind)
+            rows = [(box.name, _SIZE - 1, 'bold')] if box.name else []
+            rows += [(text, _SIZE, 'normal') for text in box.lines]
+            for place, (text, size, weight) in enumerate(rows):
+                level = y + _LINE * ((len(rows) - 1) / 2 - place)
+                axes.text(x, level, text, fontsize=size, weight=weight, ha='center', va='center_baseline')
+        foot = y - high / 2
+        axes.text(x + 0.07, foot - 0.06, _shape(box), fontsize=_SHAPE, va='top', color=networks.GREY)
+    x, y = where.centers[len(drawn) - 1]
+    foot = y - _size(drawn[-1])[1] / 2
+    networks.line(axes, [(x + dx, foot + dy), (x + dx, foot + dy - _STUB - 0.08)])
+    return made
