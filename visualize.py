@@ -16,12 +16,15 @@ from errors import UserError, nearest
 
 FIGURES = {  # name: what it shows
     'filters': 'the kernels of the first convolution (AlexNet, figure 3)',
+    'deconvnet': 'what excites the units of a layer, projected to pixels (Zeiler and Fergus 2013, figure 2)',
 }
 
 OUT = flags.DEFINE_string('out', None, 'The file to draw to: .png, .svg or .html.')
 flags.DEFINE_multi_string('checkpoint', [], "A run's workdir, a converted checkpoint, or one checkpoint.")
 flags.DEFINE_string('step', 'best', "Of a workdir: 'best' by its test error, 'latest', or a step.")
 flags.DEFINE_integer('columns', 0, 'Pictures side by side.')
+flags.DEFINE_string('layer', '', 'The layer that deconvnet projects.')
+flags.DEFINE_string('units', '', 'Its units: numbers from 0 with commas between.')
 
 
 def main(words):
