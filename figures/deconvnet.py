@@ -44,6 +44,7 @@ NETWORKS = (
     inception.GoogLeNet,  # these two up to their first inception module
     inception.BNInception,
 )
+BEYOND = 0.85  # the grey of what a box has outside the image
 SIDE = 3  # of the square in which a unit's projections are drawn: the top nine
 UNITS = 9  # drawn where none are named
 
@@ -62,7 +63,7 @@ def make(out, config, checkpoint, step='best', layer='', units='', columns=3):
     member = opened.member
     known = chain(member.model, member.variables, (config.image_size, config.image_size, config.channels))
     layer = chosen_layer(layer, known)
-    (rows, width, channels), field = known[layer]
+    (_, width, channels), field = known[layer]
     units = chosen_units(units, layer, channels)
     source = recipe.open_split(config, config.test_split, any_classes=True)
     found = strongest(_peaks(member, layer, source), SIDE**2)
@@ -71,18 +72,22 @@ def make(out, config, checkpoint, step='best', layer='', units='', columns=3):
     with style.look():
         columns = min(columns, len(units)) if columns else len(units)
         count = math.ceil(len(units) / columns)
-        made = style.figure(4.2 * columns, 0.9 + 2.3 * count)
+        made = style.figure(4.2 * columns, 1.2 + 2.3 * count)
         made.get_layout_engine().set(w_pad=0.12)
         axes = made.subplots(count, columns, squeeze=False).ravel()
         for axis in axes:
             axis.axis('off')
+        beyond = False
         project = _projector(member, layer, source)
         for unit, axis in zip(units, axes, strict=False):
             values, numbers, places = (part[:, unit] for part in found)
             pixels, projected = project(numbers, np.stack([np.full_like(places, unit), *divmod(places, width)], 1))
             boxes = [box(field, *divmod(int(place), width), config.image_size) for place in places]
+            beyond = beyond or any(min(place) < 0 or max(place) > config.image_size for place in boxes)
             axis.imshow(_beside(projected, pixels, boxes), cmap='gray', vmin=0, vmax=1, interpolation='nearest')
             axis.set_title(f'unit {unit}: {_number(values[0])} to {_number(values[-1])}', fontsize=12)
+        if beyond:
+            made.supxlabel("pale grey: beyond the image's edge", fontsize=12)
         made.suptitle(
             f'{layer}: the {len(found[0])} strongest activations projected to pixels, and their image patches\n'
             f'{opened.title}; {len(source):,} images of {"/".join(Path(source.name).parts[-2:])}'
@@ -323,10 +328,10 @@ def box(field, row, column, side):
 
 
 def cut(image, place):
-    """A box of [H, W, C]; what hangs over is white, 1."""
+    """A box of [H, W, C] from 0 to 1; what hangs over is `BEYOND`."""
     top, left, bottom, right = place
     over = [(max(0, -top), max(0, bottom - image.shape[0])), (max(0, -left), max(0, right - image.shape[1])), (0, 0)]
-    whole = np.pad(image, over, constant_values=1)
+    whole = np.pad(image, over, constant_values=BEYOND)
     return whole[top + over[0][0] :, left + over[1][0] :][: bottom - top, : right - left]
 
 
