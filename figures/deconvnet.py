@@ -16,6 +16,7 @@ convolution.
 import itertools
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -44,9 +45,29 @@ NETWORKS = (
     inception.GoogLeNet,  # these two up to their first inception module
     inception.BNInception,
 )
-BEYOND = 0.85  # the grey of what a box has outside the image
 SIDE = 3  # of the square in which a unit's projections are drawn: the top nine
 UNITS = 9  # drawn where none are named
+BEYOND = 0.85  # the grey of what a patch has outside the image
+
+
+class Excited(NamedTuple):
+    """A unit and the images that excite it most, the strongest first.
+
+    Fields:
+      unit: number of its channel.
+      values: float [K], its largest activation in each image.
+      numbers: int [K], of the images in their source.
+      boxes: [(top, left, bottom, right)], the part of each image that the activation sees: `box`.
+      pixels: uint8 [K, H, W, C], the images as they are cut for the network.
+      projections: float [K, H, W, C], of `project`, their channels in the order of the pixels'.
+    """
+
+    unit: int
+    values: np.ndarray
+    numbers: np.ndarray
+    boxes: list
+    pixels: np.ndarray
+    projections: np.ndarray
 
 
 def make(out, config, checkpoint, step='best', layer='', units='', columns=3):
@@ -55,43 +76,41 @@ def make(out, config, checkpoint, step='best', layer='', units='', columns=3):
     Args:
       out: the file.
       config, checkpoint, step: see `figures.opened.open_one`; the images are those of the config's test split.
-      layer: one of `chain`; '' for the last that is a map with several places.
-      units: numbers of its channels from 0, with commas between; '' for those with the strongest activations.
+      layer, units: see `excited`.
       columns: units side by side.
     """
     opened = open_one(config, checkpoint, step)
-    member = opened.member
-    known = chain(member.model, member.variables, (config.image_size, config.image_size, config.channels))
-    layer = chosen_layer(layer, known)
-    (_, width, channels), field = known[layer]
-    units = chosen_units(units, layer, channels)
     source = recipe.open_split(config, config.test_split, any_classes=True)
-    found = strongest(_peaks(member, layer, source), SIDE**2)
-    if not units:
-        units = np.argsort(-found[0].mean(0), kind='stable')[:UNITS].tolist()
+    layer, found = excited(opened.member, source, layer, units)
+    data = f'{len(source):,} images of {"/".join(Path(source.name).parts[-2:])}'
+    title = f'{layer}: the {len(found[0].values)} strongest activations projected to pixels, and their image patches'
+    draw(found, out, f'{title}\n{opened.title}; {data}', columns)
+
+
+def draw(found, out, title, columns=3):
+    """Draws units to a file.
+
+    Args:
+      found: [`Excited`].
+      out: the file.
+      title: of the figure.
+      columns: units side by side; 0: all.
+    """
+    columns = min(columns or len(found), len(found))
+    rows = math.ceil(len(found) / columns)
     with style.look():
-        columns = min(columns, len(units)) if columns else len(units)
-        count = math.ceil(len(units) / columns)
-        made = style.figure(4.2 * columns, 1.2 + 2.3 * count)
+        made = style.figure(4.2 * columns, 1.2 + 2.3 * rows)
         made.get_layout_engine().set(w_pad=0.12)
-        axes = made.subplots(count, columns, squeeze=False).ravel()
+        axes = made.subplots(rows, columns, squeeze=False).ravel()
         for axis in axes:
             axis.axis('off')
-        beyond = False
-        project = _projector(member, layer, source)
-        for unit, axis in zip(units, axes, strict=False):
-            values, numbers, places = (part[:, unit] for part in found)
-            pixels, projected = project(numbers, np.stack([np.full_like(places, unit), *divmod(places, width)], 1))
-            boxes = [box(field, *divmod(int(place), width), config.image_size) for place in places]
-            beyond = beyond or any(min(place) < 0 or max(place) > config.image_size for place in boxes)
-            axis.imshow(_beside(projected, pixels, boxes), cmap='gray', vmin=0, vmax=1, interpolation='nearest')
-            axis.set_title(f'unit {unit}: {_number(values[0])} to {_number(values[-1])}', fontsize=12)
-        if beyond:
+        for one, axis in zip(found, axes, strict=False):
+            axis.imshow(_beside(one), cmap='gray', vmin=0, vmax=1, interpolation='nearest')
+            axis.set_title(f'unit {one.unit}: {_number(one.values[0])} to {_number(one.values[-1])}', fontsize=12)
+        side = found[0].pixels.shape[1]
+        if any(min(place) < 0 or max(place) > side for one in found for place in one.boxes):
             made.supxlabel("pale grey: beyond the image's edge", fontsize=12)
-        made.suptitle(
-            f'{layer}: the {len(found[0])} strongest activations projected to pixels, and their image patches\n'
-            f'{opened.title}; {len(source):,} images of {"/".join(Path(source.name).parts[-2:])}'
-        )
+        made.suptitle(title)
         style.save(made, out)
 
 
@@ -170,6 +189,39 @@ def chosen_units(text, layer, channels):
 
 
 # The strongest activations
+
+
+def excited(member, source, layer='', units=''):
+    """The units of a layer with the images that excite them most.
+
+    Args:
+      member: see `evaluation.scoring.Member`.
+      source: the images.
+      layer: one of `chain`; '' for the last that is a map with several places.
+      units: numbers of its channels from 0, with commas between; '' for those whose strongest activations are the
+        largest in the mean.
+
+    Returns:
+      (the layer, [`Excited`]).
+
+    Raises:
+      UserError: a network that is no chain, no such layer or unit, or images that cannot be read.
+    """
+    side, channels = member.config.image_size, member.config.channels
+    known = chain(member.model, member.variables, (side, side, channels))
+    layer = chosen_layer(layer, known)
+    (_, width, channels), field = known[layer]
+    units = chosen_units(units, layer, channels)
+    best = strongest(_peaks(member, layer, source), SIDE**2)
+    units = units or np.argsort(-best[0].mean(0), kind='stable')[:UNITS].tolist()
+    projected, found = _projector(member, layer, source), []
+    for unit in units:
+        values, numbers, places = (part[:, unit] for part in best)
+        cells = np.stack(np.divmod(places, width), 1)
+        boxes = [box(field, *map(int, cell), side) for cell in cells]
+        pictures = projected(numbers, np.insert(cells, 0, unit, 1))
+        found.append(Excited(unit, values, numbers, boxes, *pictures))
+    return layer, found
 
 
 def peaks(maps):
@@ -335,11 +387,11 @@ def cut(image, place):
     return whole[top + over[0][0] :, left + over[1][0] :][: bottom - top, : right - left]
 
 
-def _beside(projected, pixels, boxes):
+def _beside(one):
     """Projections and patches as two squares side by side, [H, W] or [H, W, 3] from 0 to 1."""
     squares = []
-    for pictures in (filters.scaled(np.moveaxis(projected, 0, -1)), pixels / np.float32(255)):
-        parts = np.stack([cut(picture, place) for picture, place in zip(pictures, boxes, strict=True)])
+    for pictures in (filters.scaled(np.moveaxis(one.projections, 0, -1)), one.pixels / np.float32(255)):
+        parts = np.stack([cut(picture, place) for picture, place in zip(pictures, one.boxes, strict=True)])
         squares.append(filters.mosaic(parts, SIDE, gap=max(1, parts.shape[1] // 20)))
     gap = np.ones_like(squares[0][:, : max(2, squares[0].shape[1] // 16)])
     return np.concatenate([squares[0], gap, squares[1]], 1)
