@@ -22,7 +22,7 @@ FIGURES = {  # name: what it shows
 OUT = flags.DEFINE_string('out', None, 'The file to draw to: .png, .svg or .html.')
 flags.DEFINE_multi_string('checkpoint', [], "A run's workdir, a converted checkpoint, or one checkpoint.")
 flags.DEFINE_string('step', 'best', "Of a workdir: 'best' by its test error, 'latest', or a step.")
-flags.DEFINE_integer('columns', 0, 'Pictures side by side.')
+flags.DEFINE_integer('columns', 0, 'Pictures side by side.', lower_bound=0)
 flags.DEFINE_string('layer', '', 'The layer that deconvnet projects.')
 flags.DEFINE_string('units', '', 'Its units: numbers from 0 with commas between.')
 

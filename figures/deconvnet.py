@@ -98,8 +98,10 @@ def draw(found, out, title, columns=3):
     """
     columns = min(columns or len(found), len(found))
     rows = math.ceil(len(found) / columns)
+    side = found[0].pixels.shape[1]
+    beyond = any(min(place) < 0 or max(place) > side for one in found for place in one.boxes)
     with style.look():
-        made = style.figure(4.2 * columns, 1.2 + 2.3 * rows)
+        made = style.figure(max(10, 4.2 * columns), 0.9 + 2.3 * rows + 0.3 * beyond)
         made.get_layout_engine().set(w_pad=0.12)
         axes = made.subplots(rows, columns, squeeze=False).ravel()
         for axis in axes:
@@ -107,8 +109,7 @@ def draw(found, out, title, columns=3):
         for one, axis in zip(found, axes, strict=False):
             axis.imshow(_beside(one), cmap='gray', vmin=0, vmax=1, interpolation='nearest')
             axis.set_title(f'unit {one.unit}: {_number(one.values[0])} to {_number(one.values[-1])}', fontsize=12)
-        side = found[0].pixels.shape[1]
-        if any(min(place) < 0 or max(place) > side for one in found for place in one.boxes):
+        if beyond:
             made.supxlabel("pale grey: beyond the image's edge", fontsize=12)
         made.suptitle(title)
         style.save(made, out)
