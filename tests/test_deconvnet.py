@@ -255,7 +255,7 @@ def test_the_strongest_are_the_strongest_and_an_image_counts_once():
 def member():
     config = digits()
     model = architectures.create('lenet5', **config.architecture_options)
-    variables = architectures.initialise(model, 0, (32, 32, 1))
+    variables = random_variables(model, (32, 32, 1))
     return scoring.Member(model, variables, config, protocols.create('single'), {})
 
 
@@ -285,9 +285,8 @@ def test_from_the_data_to_the_projections(member):
 def test_a_network_that_reads_bgr_is_drawn_in_rgb():
     config = digits(channels=3, channel_order='bgr')
     model = architectures.create('lenet5', **config.architecture_options)
-    variables = architectures.initialise(model, 0, (32, 32, 3))
-    kernel = variables['params']['conv1']['kernel']
-    variables['params']['conv1']['kernel'] = kernel.at[:, :, 1:].set(0)  # reads blue alone
+    variables = random_variables(model, (32, 32, 3))
+    variables['params']['conv1']['kernel'][:, :, 1:] = 0  # reads blue alone
     member = scoring.Member(model, variables, config, protocols.create('single'), {})
     _, (one,) = deconvnet.excited(member, sources.digits('test'), 'conv1', '2')
     assert not one.projections[..., :2].any() and one.projections[..., 2].any()
