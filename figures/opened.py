@@ -36,4 +36,6 @@ def open_one(config, checkpoint, step='best', protocol='single'):
         raise UserError(f'this figure is drawn from one --checkpoint, and {len(checkpoint)} are given')
     opened = open_checkpoint(config, checkpoint[0], step, protocol)
     folder = opened.where.parent.parent.name or str(opened.where.parent)
-    return Opened(opened.member, f'{config.architecture}, {folder}, step {opened.step}', opened.card)
+    network = config.architecture
+    words = [network, *([] if folder == network else [folder]), *([] if opened.card else [f'step {opened.step}'])]
+    return Opened(opened.member, ', '.join(words), opened.card)
