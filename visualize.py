@@ -16,6 +16,7 @@ from errors import UserError, nearest
 
 FIGURES = {  # name: what it shows
     'filters': 'the kernels of the first convolution (AlexNet, figure 3)',
+    'draw': 'a page (.html) in which one draws a digit and a LeNet says which it is',
 }
 
 OUT = flags.DEFINE_string('out', None, 'The file to draw to: .png, .svg or .html.')
