@@ -99,7 +99,7 @@ window.decade = (() => {
   /** The maps of all layers, in their order, of grey levels 0 to 255, row by row. */
   function run(pixels) {
     const {size, low, high} = network.input;
-    if (pixels.length !== size * size) throw new RangeError(`${pixels.length} pixels, and the network reads ${size}x${size}`);
+    if (pixels.length !== size * size) throw new RangeError(`the network reads ${size}x${size} pixels`);
     const [zero, full] = [array(low), array(high)];
     let x = maps(size, size, 1);
     for (let i = 0; i < pixels.length; i++) x.values[i] = zero[i] + (full[i] - zero[i]) * (pixels[i] / 255);
@@ -360,7 +360,8 @@ window.decade = (() => {
     // Where the output compares F6 with bitmaps it is shown as one: 7x12.
     const bitmap = last.kind === 'rbf' && number === hidden.length - 1;
     const form = layout(dark[number], bitmap ? 7 : 0);
-    const words = height > 1 ? `${depth} maps of ${height}×${width}` : `${depth} units${bitmap ? ', as a bitmap of 7×12' : ''}`;
+    const units = `${depth} units${bitmap ? ', as a bitmap of 7×12' : ''}`;
+    const words = height > 1 ? `${depth} maps of ${height}×${width}` : units;
     const zoom = Math.min(12, Math.max(1, Math.round(460 / form.wide)));
     const parent = bitmap ? Object.assign(element(all, 'div'), {className: 'row'}) : all;
     return {canvas: picture(parent, `${layer.name}: ${words}`, form.wide, form.tall, zoom), form, parent};
