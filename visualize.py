@@ -16,6 +16,7 @@ from errors import UserError, nearest
 
 FIGURES = {  # name: what it shows
     'filters': 'the kernels of the first convolution (AlexNet, figure 3)',
+    'report': 'a page (.html) on a run or on converted weights: passport, curves, errors, filters, wrong images',
     'draw': 'a page (.html) in which one draws a digit and a LeNet says which it is',
 }
 

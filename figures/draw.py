@@ -58,7 +58,7 @@ def make(out, config, checkpoint, step='best'):
     markup.check(out, 'draw')
     check(config)
     opened = open_one(config, checkpoint, step)
-    style.write(out, page(opened).encode())
+    style.write(out, page(opened.member, opened.title).encode())
 
 
 def check(config):
@@ -77,14 +77,13 @@ def check(config):
         raise UserError('draw takes a LeNet without batch norm')
 
 
-def page(opened):
-    """The page of a checkpoint (`figures.opened.Opened`), HTML."""
-    member = opened.member
+def page(member, title):
+    """The page of a network (`evaluation.scoring.Member`) under a title: HTML."""
     found = layers(member.config.architecture, member.model, jax.device_get(member.variables['params']))
     network, weights = packed({'layers': found, 'input': input_of(member.config, member.statistics)})
     colors = {'zero': style.BLACK, 'positive': style.YELLOW, 'negative': style.SKY}
     body = string.Template((_HERE / 'draw.html').read_text()).substitute(
-        title=markup.text(opened.title),
+        title=markup.text(title),
         orange=style.ORANGE,
         sky=style.SKY,
         yellow=style.YELLOW,
@@ -92,7 +91,7 @@ def page(opened):
         weights=base64.b64encode(weights).decode(),
         script=(_HERE / 'draw.js').read_text(),
     )
-    return style.page(f'Draw a digit: {opened.title}', body, markup.POLICY)
+    return style.page(f'Draw a digit: {title}', body, markup.POLICY)
 
 
 def layers(architecture, model, parameters):

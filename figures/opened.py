@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
+import evaluation
 from errors import UserError
-from evaluation import open_checkpoint, scoring
+from evaluation import opening, scoring
 
 
 class Opened(NamedTuple):
@@ -13,11 +14,13 @@ class Opened(NamedTuple):
       member: its network and weights, see `scoring.Member`.
       title: which network, from which checkpoint.
       card: its passport, or None.
+      entry: what `evaluation.test` takes.
     """
 
     member: scoring.Member
     title: str
     card: dict | None
+    entry: opening.Opened
 
 
 def open_one(config, checkpoint, step='best', protocol='single'):
@@ -34,6 +37,13 @@ def open_one(config, checkpoint, step='best', protocol='single'):
     """
     if len(checkpoint) != 1:
         raise UserError(f'this figure is drawn from one --checkpoint, and {len(checkpoint)} are given')
-    opened = open_checkpoint(config, checkpoint[0], step, protocol)
-    folder = opened.where.parent.parent.name or str(opened.where.parent)
-    return Opened(opened.member, f'{config.architecture}, {folder}, step {opened.step}', opened.card)
+    entry = evaluation.open_checkpoint(config, checkpoint[0], step, protocol)
+    return Opened(entry.member, title(entry), entry.card, entry)
+
+
+def title(entry):
+    """'alexnet, my_run, step 9,000' of what `evaluation.open_checkpoint` gives; of converted weights their file."""
+    where = entry.where.absolute()
+    whence = f'converted from {entry.card["source"]["file"]}' if entry.card else f'step {entry.step:,}'
+    words = entry.member.config.architecture, where.parent.parent.name or str(where.parent), whence
+    return ', '.join(dict.fromkeys(words))

@@ -115,11 +115,13 @@ def chromium(tmp_path_factory):
         options.add_argument(f'--{flag}')
     options.set_capability('goog:loggingPrefs', {'browser': 'ALL', 'performance': 'ALL'})
     browser = webdriver.Chrome(options, webdriver.ChromeService(driver, log_output=subprocess.DEVNULL))
+    browser.get('about:blank')  # not the page of a new tab
     yield browser
     browser.quit()
 
 
 def page_requests(browser):
-    """The addresses that a Chromium (the fixture) asked for since the last call."""
+    """The addresses that pages in a Chromium (the fixture) asked for since the last call; what lies in them is none."""
     entries = [json.loads(entry['message'])['message'] for entry in browser.get_log('performance')]
-    return [entry['params']['request']['url'] for entry in entries if entry['method'] == 'Network.requestWillBeSent']
+    asked = [entry['params']['request']['url'] for entry in entries if entry['method'] == 'Network.requestWillBeSent']
+    return [address for address in asked if not address.startswith(('data:', 'chrome'))]
