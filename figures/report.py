@@ -39,10 +39,7 @@ def make(out, config, checkpoint, step='best'):
     workdir = Path(checkpoints.locate(checkpoint[0])[0]).parent
     again = shlex.join(['python', 'visualize.py', 'report', '--checkpoint', checkpoint[0], '--out', Path(out).name])
     parts = [
-        (
-            'Passport' if opened.card else 'Network',
-            _network(opened.member) + (passport(opened.card) if opened.card else ''),
-        ),
+        ('Network', _network(opened.member) + (passport(opened.card) if opened.card else '')),
         ('Curves', curves(log.read(workdir), config, opened.card)),
         *tested(config, opened.entry, _missing(config, checkpoint[0], again)),
         ('Filters', _filters(opened.member.variables['params'])),
@@ -287,7 +284,7 @@ def _wrong(source, rows, names, config):
     pictures = [
         (
             _picture(source, row, config),
-            f'{text(names[row.label])} → <b>{text(names[row.classes[0]])}</b> {100 * row.probabilities[0]:.0f}%',
+            f'{_short(names[row.label])} → <b>{_short(names[row.classes[0]])}</b> {100 * row.probabilities[0]:.0f}%',
         )
         for row in wrong[:WRONG]
     ]
@@ -301,18 +298,23 @@ def _predictions(source, rows, names, config):
     chosen = [read[place] for place in sorted(set(np.linspace(0, len(read) - 1, SHOWN).astype(int).tolist()))]
 
     def bars(row):
-        yield f'<b>{text(names[row.label])}</b>'
+        yield f'<b>{_short(names[row.label])}</b>'
         for label, probability in zip(row.classes, row.probabilities, strict=True):
             kind = 'guess right' if label == row.label else 'guess'
             share = f'{100 * probability:.1f}%'
             yield (
-                f'<div class="{kind}"><i style="width:{share}"></i><span>{text(names[label])}</span>'
+                f'<div class="{kind}"><i style="width:{share}"></i><span>{_short(names[label])}</span>'
                 f'<span>{share}</span></div>'
             )
 
     pictures = [(_picture(source, row, config), '\n'.join(bars(row))) for row in chosen]
     grid = f'<div class="wide">{markup.grid(pictures)}</div>'
     return f'<p>{len(chosen)} images, evenly from the split; the right class has the orange bar.</p>\n{grid}'
+
+
+def _short(name):
+    """The first of a class's names, HTML."""
+    return text(name.split(',')[0])
 
 
 def _picture(source, row, config):
