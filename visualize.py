@@ -18,6 +18,8 @@ FIGURES = {  # name: what it shows
     'architecture': 'a network as the chain of its blocks',
     'block': 'one block of a network as the graph of its layers',
     'filters': 'the kernels of the first convolution (AlexNet, figure 3)',
+    'report': 'a page (.html) on a run or on converted weights: passport, curves, errors, filters, wrong images',
+    'draw': 'a page (.html) in which one draws a digit and a LeNet says which it is',
 }
 
 OUT = flags.DEFINE_string('out', None, 'The file to draw to: .png, .svg or .html.')

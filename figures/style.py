@@ -71,15 +71,21 @@ def save(made, path, dpi=150):
     """
     kind = Path(path).suffix.lower().removeprefix('.')
     file = io.BytesIO()
-    if kind == 'png':
+    if kind == 'html':
+        file.write(page(made.get_suptitle() or Path(path).stem, svg(made, dpi)).encode())
+    elif kind == 'png':
         made.savefig(file, format='png', dpi=dpi, metadata={'Software': None})
     else:
         made.savefig(file, format='svg', dpi=dpi, metadata={'Date': None, 'Creator': None})
+    write(path, file.getvalue())
+
+
+def svg(made, dpi=150):
+    """A figure as an <svg> element, to stand in a page."""
+    file = io.BytesIO()
+    made.savefig(file, format='svg', dpi=dpi, metadata={'Date': None, 'Creator': None})
     content = file.getvalue()
-    if kind == 'html':
-        svg = content[content.index(b'<svg') :].decode()
-        content = page(made.get_suptitle() or Path(path).stem, svg).encode()
-    write(path, content)
+    return content[content.index(b'<svg') :].decode()
 
 
 def write(path, content):
@@ -107,6 +113,6 @@ def page(title, body, head=''):
     )
 
 
-def data_uri(png):
-    """A picture inside a page, of the bytes of a PNG file."""
-    return 'data:image/png;base64,' + base64.b64encode(png).decode()
+def data_uri(content, kind='png'):
+    """A picture inside a page, of the bytes of its file: png or jpeg."""
+    return f'data:image/{kind};base64,{base64.b64encode(content).decode()}'

@@ -8,6 +8,8 @@ os.environ['NPROC'] = os.environ['PJRT_NPROC'] = '16'
 os.environ['JAX_PLATFORMS'] = 'cpu'
 
 import functools
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -96,3 +98,34 @@ def converted(tmp_path_factory, test_data):
         return out
 
     return make
+
+
+@pytest.fixture(scope='session')
+def chromium(tmp_path_factory):
+    """A headless Chromium without a network, driven by Selenium; skips the test where there is none."""
+    binary = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+    driver = shutil.which('chromedriver')
+    if not binary or not driver:
+        pytest.skip('no Chromium or no chromedriver is installed (CONTRIBUTING.md)')
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for flag in (
+        'headless', 'no-sandbox', 'disable-gpu', 'disable-quic', 'no-first-run', 'disable-background-networking',
+        'disable-component-update', 'disable-sync', 'window-size=1280,1000', 'host-resolver-rules=MAP * ~NOTFOUND',
+        f'user-data-dir={tmp_path_factory.mktemp("chromium")}',
+    ):  # fmt: skip
+        options.add_argument(f'--{flag}')
+    options.set_capability('goog:loggingPrefs', {'browser': 'ALL', 'performance': 'ALL'})
+    browser = webdriver.Chrome(options, webdriver.ChromeService(driver, log_output=subprocess.DEVNULL))
+    browser.get('about:blank')  # not the page of a new tab
+    yield browser
+    browser.quit()
+
+
+def page_requests(browser):
+    """The addresses that pages in a Chromium (the fixture) asked for since the last call; what lies in them is none."""
+    entries = [json.loads(entry['message'])['message'] for entry in browser.get_log('performance')]
+    asked = [entry['params']['request']['url'] for entry in entries if entry['method'] == 'Network.requestWillBeSent']
+    return [address for address in asked if not address.startswith(('data:', 'chrome'))]
