@@ -15,13 +15,22 @@ from absl import flags
 from errors import UserError, nearest
 
 FIGURES = {  # name: what it shows
+    'errors': 'the test images that a network gets wrong (LeCun et al. 1998, figure 8)',
+    'predictions': 'photographs with the five best classes of each (AlexNet, figure 4, left)',
     'filters': 'the kernels of the first convolution (AlexNet, figure 3)',
+    'occlusion': 'what a grey square, slid over an image, does to the probability of its class (ZFNet, figure 7)',
+    'features': 'images that are nearest to each other in the last hidden layer (AlexNet, figure 4, right)',
 }
 
 OUT = flags.DEFINE_string('out', None, 'The file to draw to: .png, .svg or .html.')
 flags.DEFINE_multi_string('checkpoint', [], "A run's workdir, a converted checkpoint, or one checkpoint.")
 flags.DEFINE_string('step', 'best', "Of a workdir: 'best' by its test error, 'latest', or a step.")
 flags.DEFINE_integer('columns', 0, 'Pictures side by side.')
+flags.DEFINE_integer('count', 0, 'How many pictures; of features, how many neighbours.')
+flags.DEFINE_multi_string('images', [], 'Image files and folders, in place of the test split.')
+flags.DEFINE_integer('queries', 0, 'How many images of the test split to seek neighbours of.')
+flags.DEFINE_integer('size', 0, 'Pixels on a side of the grey square; a quarter of the image.')
+flags.DEFINE_integer('stride', 0, 'Pixels from one place of the grey square to the next.')
 
 
 def main(words):

@@ -20,6 +20,8 @@ def make(out, config, checkpoint, step='best', columns=0):
     """
     opened = open_one(config, checkpoint, step)
     name, kernels = first_kernels(opened.member.variables['params'])
+    if config.channel_order == 'bgr':
+        kernels = kernels[:, :, ::-1]
     with style.look():
         made = style.figure(9, 7)
         axes = made.add_subplot()
