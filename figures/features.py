@@ -1,5 +1,7 @@
 """Images with their nearest in the last hidden layer (Krizhevsky et al. 2012, section 6.1 and figure 4, right)."""
 
+import math
+
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
@@ -41,11 +43,12 @@ def make(out, config, checkpoint, step='best', images=(), queries=5, count=6):
 
     labels = [asked.source[int(place)].label for place in places]
     around = numbers[found]
+    digits = max(0, 2 - math.floor(math.log10(max(distances.max(), 1e-6))))
     cells = []
     for row, (place, label) in enumerate(zip(places, labels, strict=True)):
         cells.append(_cell(config, asked, place, row, 0))
         for column, (number, distance) in enumerate(zip(around[row], distances[row], strict=True)):
-            cells.append(_cell(config, data, number, row, column + 1.3, f'\n{distance:.3g}', label))
+            cells.append(_cell(config, data, number, row, column + 1.3, f'\n{distance:.{digits}f}', label))
     title = f'{known.shape[1]} features of {opened.title}\nnearest of {len(known):,} of {data.title}'
     if not images:
         same = sum(cell.bold for cell in cells)

@@ -13,6 +13,7 @@ from evaluation import prediction
 from figures import pictures, seen, style
 from figures.opened import open_data, open_one
 from figures.predictions import chosen
+from input_pipeline.progress import bar
 
 GREY = 128
 _NAMED = 5  # classes that have colours of their own
@@ -41,13 +42,14 @@ def make(out, config, checkpoint, step='best', images=(), count=3, size=0, strid
         rows, _ = chosen(opened.member, data.source, count, 0)
         if not rows:
             raise UserError(f'{opened.title} gets none of the images of {data.title} right: pass --images')
-    with style.look():
+    seek = slider(opened.member, size, stride)
+    with style.look(), bar(opened.title, len(rows)) as progress:
         made = style.figure(14.5, 4.1 * len(rows) + 0.8)
         panels = made.subplots(len(rows), 3, squeeze=False)
         for axes, row in zip(panels, rows, strict=True):
             pixels, offset = seen.view(config, data.source[row.index].image)
-            found = probabilities(opened.member, pixels, offset, size, stride)
-            _draw(axes, pixels, found, row.classes[0], row.probabilities[0], data.names, size, stride)
+            _draw(axes, pixels, seek(pixels, offset), row, data.names, size, stride)
+            progress(1)
         square = f'grey square of {size}×{size} pixels, stride {stride}'
         made.suptitle(f'{data.title}, {square}\n{opened.title}')
         style.save(made, out, dpi=100)
@@ -58,54 +60,62 @@ def middles(side, stride):
     return np.arange(0, side, stride) + stride // 2
 
 
-def probabilities(member, pixels, offset, size, stride):
-    """What the network says of an image with a grey square over it, at every place.
+def slider(member, size, stride):
+    """A function that says what the network says of an image with a grey square over it, at every place.
 
     Args:
       member: see `scoring.Member`.
-      pixels, offset: the network's view of the image, see `figures.seen.view`.
       size: pixels on a side of the square; at the image's border a part of it is outside.
       stride: pixels from one place to the next.
 
     Returns:
-      float32 [rows, columns, K], the probability of each class by the square's middle, as `middles` has them.
+      (uint8 [H, W, C], its offset), as of `figures.seen.view` -> float32 [rows, columns, K], the probability of each
+      class by the square's middle, which stands at `middles` of H and W.
     """
 
-    def covered(variables, batch):
+    def covered(given):
+        """The image with the square's (top, left) at each 'corner', [B, 2]."""
+        image = given['image']
         rows, columns = (
-            (jnp.arange(side)[None] >= first[:, None]) & (jnp.arange(side)[None] < first[:, None] + size)
-            for side, first in zip(pixels.shape, batch['corner'].T, strict=False)
+            (jnp.arange(side) >= first[:, None]) & (jnp.arange(side) < first[:, None] + size)
+            for side, first in zip(image.shape, given['corner'].T, strict=False)
         )
         square = (rows[:, :, None] & columns[:, None])[..., None]
-        images = jnp.where(square, jnp.uint8(GREY), jnp.asarray(pixels)[None])
-        return score(variables, {'image': images, 'offset': jnp.broadcast_to(jnp.asarray(offset), (len(images), 2))})
+        offsets = jnp.broadcast_to(given['offset'], given['corner'].shape)
+        return {'image': jnp.where(square, jnp.uint8(GREY), image[None]), 'offset': offsets}
 
-    score = seen.program(member, lambda model, variables, images: jax.nn.softmax(model.apply(variables, images)))
-    run = jax.jit(covered)
-    axes = [middles(side, stride) - size // 2 for side in pixels.shape[:2]]
-    corners = np.stack(np.meshgrid(*axes, indexing='ij'), -1).reshape(-1, 2)
-    batch = seen.batch_size(member.config, len(corners))
-    padded = np.pad(corners, [(0, -len(corners) % batch), (0, 0)])
-    parts = [
-        np.asarray(run(member.variables, seen.on_devices({'corner': padded[start : start + batch]})), np.float32)
-        for start in range(0, len(padded), batch)
-    ]
-    return np.concatenate(parts)[: len(corners)].reshape(*map(len, axes), -1)
+    def softmax(model, variables, images):
+        return jax.nn.softmax(model.apply(variables, images).astype(jnp.float32))
+
+    run = seen.program(member, softmax, covered)
+
+    def slide(pixels, offset):
+        axes = [middles(side, stride) - size // 2 for side in pixels.shape[:2]]
+        corners = np.stack(np.meshgrid(*axes, indexing='ij'), -1).reshape(-1, 2)
+        batch = seen.batch_size(member.config, len(corners))
+        padded = np.pad(corners, [(0, -len(corners) % batch), (0, 0)])
+        image = {'image': pixels, 'offset': np.array([offset], np.int32)}
+        parts = [
+            np.asarray(run(member.variables, image | {'corner': seen.on_devices(padded[start : start + batch])}))
+            for start in range(0, len(padded), batch)
+        ]
+        return np.concatenate(parts)[: len(corners)].reshape(*map(len, axes), -1)
+
+    return slide
 
 
-def _draw(axes, pixels, found, label, whole, names, size, stride):
+def _draw(axes, pixels, found, row, names, size, stride):
     """The three panels of an image."""
     height, width = pixels.shape[:2]
+    label = row.classes[0]
     extent = (0, found.shape[1] * stride, found.shape[0] * stride, 0)
     for panel in axes:
-        panel.set_xticks([])
-        panel.set_yticks([])
-    name = pictures.short(names[label], _LONGEST)
+        panel.axis('off')
     axes[0].imshow(pixels, cmap='gray', vmin=0, vmax=255, extent=(0, width, height, 0))
     lowest = np.unravel_index(found[..., label].argmin(), found.shape[:2])
     top, left = (middles(side, stride)[place] - size // 2 for side, place in zip(pixels.shape, lowest, strict=False))
     axes[0].add_patch(Rectangle((left, top), size, size, fill=False, edgecolor=style.ORANGE, linewidth=3))
-    axes[0].set_title(f'{name}  {100 * whole:.0f}%')
+    axes[0].set_title(f'{pictures.short(names[label], _LONGEST)}  {100 * row.probabilities[0]:.0f}%')
     heat = axes[1].imshow(found[..., label], cmap=style.SURFACE, vmin=0, extent=extent, interpolation='nearest')
     axes[1].figure.colorbar(heat, ax=axes[1], shrink=0.8)
     axes[1].set_title(f'probability, lowest {100 * found[..., label].min():.0f}%')

@@ -58,9 +58,9 @@ def open_one(config, checkpoint, step='best', protocol='single'):
 
 
 def title(entry):
-    """'alexnet, my_run, step 900' of what `evaluation.open_checkpoint` gives; of converted weights their file."""
+    """'alexnet, my_run, step 9,000' of what `evaluation.open_checkpoint` gives; of converted weights their file."""
     where = entry.where.absolute()
-    whence = f'converted from {entry.card["source"]["file"]}' if entry.card else f'step {entry.step}'
+    whence = f'converted from {entry.card["source"]["file"]}' if entry.card else f'step {entry.step:,}'
     words = entry.member.config.architecture, where.parent.parent.name or str(where.parent), whence
     return ', '.join(dict.fromkeys(words))
 

@@ -60,9 +60,12 @@ def sheet(cells, title, side, lines=1, gap=0.1):
         left, top = cell.column * (side + gap), cell.row * height
         options = {'cmap': 'gray', 'vmin': 0, 'vmax': 255}
         axes.imshow(cell.picture, extent=(left, left + side, top + side, top), **options)
-        weight = 'bold' if cell.bold else 'normal'
-        place = left + side / 2, top + side + 0.04
-        axes.text(*place, cell.words, ha='center', va='top', size=_POINTS, linespacing=1.1, weight=weight)
+        for number, line in enumerate(
+            cell.words.split('\n'), start=1
+        ):  # on lines of their own: texts have tails or not
+            place = left + side / 2, top + side + number * _LINE
+            weight = 'bold' if cell.bold else 'normal'
+            axes.text(*place, line, ha='center', va='baseline', size=_POINTS, weight=weight)
     axes.set_xlim(-gap / 2, columns * (side + gap) - gap / 2)
     axes.set_ylim(rows * height, 0)
     axes.axis('off')

@@ -85,6 +85,7 @@ def draw(found, path, title, columns=4):
             row, column = divmod(number, columns)
             picture, bars = axes[2 * row][column], axes[2 * row + 1][column]
             shown = entry['picture'] if 'picture' in entry else _opened(entry['file'])
+            picture.set_anchor('N')  # the words above stand on a line
             picture.imshow(shown, cmap='gray', vmin=0, vmax=255)
             label = entry.get('label', {'class': None, 'name': ''})
             picture.set_title(pictures.short(label['name'], _LONGEST), fontsize=13)

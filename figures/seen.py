@@ -17,17 +17,18 @@ def view(config, image):
     return loader.prepare_image(image, recipe.form(config, train=False))
 
 
-def program(member, function):
+def program(member, function, batch_of=lambda given: given):
     """A jitted (variables, batch) -> function(images).
 
     Args:
       member: see `scoring.Member`.
       function: (model, variables, float images [B, H, W, C], normalised as the config says) -> anything.
+      batch_of: what is called with -> {'image': uint8 [B, H, W, C], 'offset': int [B, 2]}.
     """
     preprocess = recipe.preprocessing(member.config, 0, train=False, statistics=lambda: member.statistics)
 
-    def run(variables, batch):
-        return function(member.model, variables, preprocess(batch))
+    def run(variables, given):
+        return function(member.model, variables, preprocess(batch_of(given)))
 
     return jax.jit(run, compiler_options=layers.compiler_options())
 
