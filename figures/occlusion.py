@@ -76,13 +76,15 @@ def slider(member, size, stride):
     def covered(given):
         """The image with the square's (top, left) at each 'corner', [B, 2]."""
         image = given['image']
-        rows, columns = (
-            (jnp.arange(side) >= first[:, None]) & (jnp.arange(side) < first[:, None] + size)
-            for side, first in zip(image.shape, given['corner'].T, strict=False)
-        )
-        square = (rows[:, :, None] & columns[:, None])[..., None]
-        offsets = jnp.broadcast_to(given['offset'], given['corner'].shape)
-        return {'image': jnp.where(square, jnp.uint8(GREY), image[None]), 'offset': offsets}
+        down, right = (jnp.arange(side) for side in image.shape[:2])
+
+        def cover(corner):
+            top, left = corner
+            rows, columns = (down >= top) & (down < top + size), (right >= left) & (right < left + size)
+            return jnp.where((rows[:, None] & columns[None])[..., None], jnp.uint8(GREY), image)
+
+        images = jax.vmap(cover)(given['corner'])
+        return {'image': images, 'offset': jnp.broadcast_to(given['offset'], (len(images), 2))}
 
     def softmax(model, variables, images):
         return jax.nn.softmax(model.apply(variables, images).astype(jnp.float32))
