@@ -25,12 +25,12 @@ FIGURES = {  # name: what it shows
 OUT = flags.DEFINE_string('out', None, 'The file to draw to: .png, .svg or .html.')
 flags.DEFINE_multi_string('checkpoint', [], "A run's workdir, a converted checkpoint, or one checkpoint.")
 flags.DEFINE_string('step', 'best', "Of a workdir: 'best' by its test error, 'latest', or a step.")
-flags.DEFINE_integer('columns', 0, 'Pictures side by side.')
-flags.DEFINE_integer('count', 0, 'How many pictures; of features, how many neighbours.')
+flags.DEFINE_integer('columns', 0, 'Pictures side by side.', lower_bound=0)
+flags.DEFINE_integer('count', 0, 'How many pictures; of features, how many neighbours.', lower_bound=0)
 flags.DEFINE_multi_string('images', [], 'Image files and folders, in place of the test split.')
-flags.DEFINE_integer('queries', 0, 'How many images of the test split to seek neighbours of.')
-flags.DEFINE_integer('size', 0, 'Pixels on a side of the grey square; a quarter of the image.')
-flags.DEFINE_integer('stride', 0, 'Pixels from one place of the grey square to the next.')
+flags.DEFINE_integer('queries', 0, 'How many images of the test split to seek neighbours of.', lower_bound=0)
+flags.DEFINE_integer('size', 0, 'Pixels on a side of the grey square; a quarter of the image.', lower_bound=0)
+flags.DEFINE_integer('stride', 0, 'Pixels from one place of the grey square to the next.', lower_bound=0)
 
 
 def main(words):

@@ -120,7 +120,7 @@ def _draw(axes, pixels, found, row, names, size, stride):
     axes[0].set_title(f'{pictures.short(names[label], _LONGEST)}  {100 * row.probabilities[0]:.0f}%')
     heat = axes[1].imshow(found[..., label], cmap=style.SURFACE, vmin=0, extent=extent, interpolation='nearest')
     axes[1].figure.colorbar(heat, ax=axes[1], shrink=0.8)
-    axes[1].set_title(f'probability, lowest {100 * found[..., label].min():.0f}%')
+    axes[1].set_title(f'its probability; lowest, framed, {100 * found[..., label].min():.0f}%')
     said = found.argmax(-1)
     often = [number for number, _ in collections.Counter(said.ravel().tolist()).most_common()]
     kept = [label, *(number for number in often if number != label)][:_NAMED]
