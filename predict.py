@@ -3,7 +3,6 @@
 import command_line  # noqa: I001
 
 import json
-import os
 
 from absl import flags
 
@@ -13,7 +12,7 @@ CHECKPOINT = flags.DEFINE_string('checkpoint', None, "A run's workdir, a convert
 STEP = flags.DEFINE_string('step', 'best', "Of a workdir: 'best' by its test error, 'latest', or a step.")
 PROTOCOL = flags.DEFINE_string('protocol', 'single', 'How images are looked at (evaluation/protocols.py).')
 JSON = flags.DEFINE_bool('json', False, 'Print JSON.')
-GRID = flags.DEFINE_string('grid', None, 'Draw the photographs with their bars to this file, .png or .svg.')
+GRID = flags.DEFINE_string('grid', None, 'Draw the photographs with their bars to this file: .png, .svg or .html.')
 
 
 def main(paths):
@@ -21,8 +20,10 @@ def main(paths):
         raise UserError("no checkpoint: pass --checkpoint DIR, a run's workdir or one checkpoint")
     if not paths:
         raise UserError('no images: name files or folders after the flags')
-    if GRID.value and not os.access(os.path.dirname(GRID.value) or '.', os.W_OK):
-        raise UserError(f'{GRID.value} cannot be written: its folder is not there or not writable')
+    if GRID.value:
+        from figures import style
+
+        style.check(GRID.value)
     config, _ = command_line.load_config()
     from evaluation import open_checkpoint, prediction
 
@@ -37,8 +38,9 @@ def main(paths):
                 print(f'  {best["probability"]:7.4f}  {best["name"]}')
     if GRID.value:
         from figures import predictions
+        from figures.opened import title
 
-        predictions.draw(found, GRID.value, f'{config.architecture}, {opened.where.parent.parent.name}')
+        predictions.draw(found, GRID.value, title(opened))
     return 0
 
 

@@ -1,8 +1,9 @@
-"""Every network of the decade, by name: `create('resnet50', num_classes=10)`, `names()`, `activations(...)`."""
+"""Every network of the decade, by name: `create('resnet50', num_classes=10)`, `names()`, `activations(...)`, ..."""
 
 import dataclasses
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -132,6 +133,33 @@ def activations(model, variables, images, **options):
     """
     _, state = model.apply(variables, images, mutable=['activations'], **options)
     return dict(state['activations'])
+
+
+def last_hidden(model, variables, images):
+    """The features that the classifier reads: the last hidden layer of any network.
+
+    Args:
+      model: a network of `create`.
+      variables: its.
+      images: [B, H, W, C].
+
+    Returns:
+      [B, D], after the activation: 4096 numbers an image of AlexNet, 84 of LeNet-5, 1024 of GoogLeNet.
+    """
+    if getattr(model, 'head_has_no_parameters', False):  # LeNet-5's units of 1998
+        return model.apply(variables, images, method='features')
+    read = []
+
+    def record(call, arguments, options, context):
+        output = call(*arguments, **options)
+        own = len(context.module.path) == 1 and isinstance(context.module, (nn.Dense, nn.Conv))
+        if own and output.shape[-1] == model.num_classes:
+            read.append(arguments[0])
+        return output
+
+    with nn.intercept_methods(record):
+        model.apply(variables, images)
+    return read[-1].reshape(len(images), -1)
 
 
 def initialise(model, seed, image_shape, train=False):

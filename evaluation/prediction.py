@@ -1,11 +1,14 @@
-"""What a network says of photographs that have no labels."""
+"""What a network says of single images, with or without labels."""
 
 import os
+
+import jax
 
 from errors import UserError
 from evaluation import classes, results, scoring
 from input_pipeline import loader
 from input_pipeline.example import Example, is_image
+from training import mesh
 
 
 def files(paths):
@@ -28,8 +31,8 @@ def files(paths):
     return found
 
 
-class _Files:
-    """Image files as a source without labels."""
+class Files:
+    """Image files as a source without labels (-1)."""
 
     def __init__(self, paths):
         self.paths, self.name = paths, 'the images'
@@ -42,6 +45,28 @@ class _Files:
             return Example(file.read(), -1, self.paths[index])
 
 
+def rows(member, source, numbers=None, batch_size=1, on_bad_image='stop'):
+    """What a network says of images: `results.Row`s in the order of their numbers.
+
+    Args:
+      member: of `opening.open_checkpoint`.
+      source: see `input_pipeline.sources`; an image without a label has the label -1, and its rank says nothing.
+      numbers: of the images; None is all.
+      batch_size: views that go through the network at a time.
+      on_bad_image: 'stop', or 'skip': such an image has the rank -1.
+
+    Raises:
+      UserError: an image that cannot be read, unless it is skipped.
+    """
+    grid = mesh.of_this_process()
+    scorer = scoring.Scorer([member], grid.size, batch_size, lambda batch: jax.device_put(batch, mesh.batched(grid)))
+    examples = loader.map_images(source, scorer.items, member.config.channels, on_bad_image, numbers=numbers)
+    return sorted(
+        results.row(example['index'], example['name'], max(example['label'], 0), logs)._replace(label=example['label'])
+        for example, logs in scorer.log_probabilities(examples)
+    )
+
+
 def predict(member, paths):
     """[{'file', 'best': [{'class', 'name', 'probability'}, ...]}] of image files, five a file, in their order.
 
@@ -52,19 +77,13 @@ def predict(member, paths):
     Raises:
       UserError: a file that is no image; it names it.
     """
-    import jax
-
-    scorer = scoring.Scorer([member], 1, 1, jax.device_put)
     names = classes.of_network(member.config)
-    examples = loader.map_images(_Files(paths), scorer.items, member.config.channels)
-    rows = [results.row(e['index'], e['name'], 0, found) for e, found in scorer.log_probabilities(examples)]
+    return [{'file': row.name, 'best': best(row, names)} for row in rows(member, Files(paths))]
+
+
+def best(row, names):
+    """[{'class', 'name', 'probability'}, ...] of the best five of a `results.Row`."""
     return [
-        {
-            'file': row.name,
-            'best': [
-                {'class': label, 'name': names[label], 'probability': round(probability, 6)}
-                for label, probability in zip(row.classes, row.probabilities, strict=True)
-            ],
-        }
-        for row in sorted(rows)
+        {'class': label, 'name': names[label], 'probability': round(probability, 6)}
+        for label, probability in zip(row.classes, row.probabilities, strict=True)
     ]

@@ -16,14 +16,16 @@ def make(out, config, checkpoint, step='best', columns=0):
     Args:
       out: the file.
       config, checkpoint, step: see `figures.opened.open_one`.
-      columns: kernels side by side; 0: about half as many again as there are rows.
+      columns: kernels side by side; 0: see `mosaic`.
     """
     opened = open_one(config, checkpoint, step)
     name, kernels = first_kernels(opened.member.variables['params'])
+    if config.channel_order == 'bgr':
+        kernels = kernels[:, :, ::-1]
+    picture = mosaic(scaled(kernels), columns)
     with style.look():
-        made = style.figure(9, 7)
+        made = style.figure(9, min(9 * len(picture) / picture.shape[1], 14) + 0.8)
         axes = made.add_subplot()
-        picture = mosaic(scaled(kernels), columns)
         axes.imshow(picture, cmap='gray', vmin=0, vmax=1, interpolation='nearest')
         axes.axis('off')
         size = '×'.join(map(str, kernels.shape[:3]))
@@ -51,13 +53,29 @@ def scaled(kernels):
     return 0.5 + pictures / (2 * np.maximum(largest, np.finfo(np.float32).tiny))
 
 
-def mosaic(pictures, columns=0, gap=1):
-    """Pictures [N, h, w, C] in rows, white between them: [H, W] or [H, W, 3]."""
-    count, height, width, channels = pictures.shape
-    columns = columns or min(count, math.ceil(math.sqrt(1.5 * count)))
+def mosaic(pictures, columns=0):
+    """Pictures [N, h, w, C] in rows, white between them: [H, W] or [H, W, 3].
+
+    Each pixel is drawn as some, so that what is between the pictures is about a tenth of their height.
+
+    Args:
+      pictures: from 0 to 1.
+      columns: pictures side by side; 0: about half as many again as there are rows, so that rows are full if they can.
+    """
+    count, height, _, channels = pictures.shape
+    factor = -(-30 // height)
+    pictures = pictures.repeat(factor, 1).repeat(factor, 2)
+    height, width, gap = *pictures.shape[1:3], 3
+    columns = columns or _full(count, math.sqrt(1.5 * count))
     rows = math.ceil(count / columns)
     whole = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, channels), np.float32)
     for number, picture in enumerate(pictures):
         top, left = (number // columns) * (height + gap), (number % columns) * (width + gap)
         whole[top : top + height, left : left + width] = picture
     return whole[..., 0] if channels == 1 else whole
+
+
+def _full(count, wanted):
+    """The columns nearest to those wanted with which all rows are full, if they are near; or as wanted."""
+    near = [columns for columns in range(1, count + 1) if count % columns == 0 and 0.7 < columns / wanted < 1.5]
+    return min(near, key=lambda columns: abs(columns - wanted), default=min(count, math.ceil(wanted)))

@@ -20,7 +20,7 @@ import pytest
 
 import weights
 from configs import lenet5_digits
-from training import mesh
+from training import loop, mesh
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 absl.flags.FLAGS.mark_as_parsed()
@@ -53,6 +53,16 @@ def digits(**changes):
 def one_device(monkeypatch):
     """Runs in this process take one device: their programs are made in a fraction of the time."""
     monkeypatch.setattr(mesh, 'create', functools.partial(mesh.create, devices=jax.devices()[:1]))
+
+
+@pytest.fixture(scope='session')
+def digits_run(tmp_path_factory):
+    """(config, workdir) of LeNet-5 after some passes over scikit-learn's digits, on one device."""
+    config, workdir = digits(num_epochs=3.0, learning_rates=((3, 0.02),)), tmp_path_factory.mktemp('runs') / 'digits'
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mesh, 'create', functools.partial(mesh.create, devices=jax.devices()[:1]))
+        loop.train(config, workdir)
+    return config, workdir
 
 
 @pytest.fixture(scope='session')
