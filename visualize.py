@@ -16,12 +16,18 @@ from errors import UserError, nearest
 
 FIGURES = {  # name: what it shows
     'filters': 'the kernels of the first convolution (AlexNet, figure 3)',
+    'landscape': 'the loss over two random directions, as contours and surfaces (Li et al. 2018)',
 }
 
 OUT = flags.DEFINE_string('out', None, 'The file to draw to: .png, .svg or .html.')
 flags.DEFINE_multi_string('checkpoint', [], "A run's workdir, a converted checkpoint, or one checkpoint.")
 flags.DEFINE_string('step', 'best', "Of a workdir: 'best' by its test error, 'latest', or a step.")
 flags.DEFINE_integer('columns', 0, 'Pictures side by side.')
+flags.DEFINE_string('split', '', 'Of the data: as the config names it.')
+flags.DEFINE_integer('count', 0, 'How many images.')
+flags.DEFINE_integer('points', 21, 'A side of the grid of landscape; odd.')
+flags.DEFINE_float('span', 1.0, 'How far landscape goes, in lengths of the filters.')
+flags.DEFINE_integer('seed', 0, 'Of what is random.')
 
 
 def main(words):
