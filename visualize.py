@@ -17,6 +17,10 @@ from errors import UserError, nearest
 FIGURES = {  # name: what it shows
     'filters': 'the kernels of the first convolution (AlexNet, figure 3)',
     'landscape': 'the loss over two random directions, as contours and surfaces (Li et al. 2018)',
+    'degradation': 'training and test error of runs: plain20, plain56, resnet20, resnet56 (He et al. 2015, figure 6)',
+    'compare': "LeNet-5 beside scikit-learn's classifiers on the same digits: accuracy, parameters, memory",
+    'timeline': "the top-5 errors of ImageNet's winners, 2010 to 2017, and the human level",
+    'depth': 'published errors over parameters and multiply-adds',
 }
 
 OUT = flags.DEFINE_string('out', None, 'The file to draw to: .png, .svg or .html.')
@@ -28,6 +32,7 @@ flags.DEFINE_integer('count', 0, 'How many images.')
 flags.DEFINE_integer('points', 21, 'A side of the grid of landscape; odd.')
 flags.DEFINE_float('span', 1.0, 'How far landscape goes, in lengths of the filters.')
 flags.DEFINE_integer('seed', 0, 'Of what is random.')
+flags.DEFINE_integer('seeds', 3, "How many times compare trains scikit-learn's classifiers.")
 
 
 def main(words):

@@ -290,7 +290,9 @@ def _draw(out, titles, surfaces, where, of):
             flat = made.add_subplot(rows, 2, 2 * row + 1)
             filled = flat.contourf(where, where, shown, np.geomspace(norm.vmin, norm.vmax, 41), norm=norm, cmap=_MAP)
             named = flat.contour(where, where, shown, lines, colors='white', linewidths=1)
-            flat.clabel(named, fmt='%g', fontsize=11)
+            for text in flat.clabel(named, fmt='%g', fontsize=11):
+                if max(map(abs, text.get_position())) > 0.9 * where[-1]:
+                    text.remove()  # half of it would be cut off
             flat.plot(0, 0, '+', color='white', markersize=12)
             ticks = np.linspace(where[0], where[-1], 5)
             flat.set(aspect='equal', xlabel='first direction', ylabel='second direction', xticks=ticks, yticks=ticks)
