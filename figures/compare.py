@@ -55,7 +55,7 @@ def make(out, config, checkpoint, step='best', count=0, seeds=3):
     networks = ', '.join(f'{one.name} ×{len(one.accuracies)}' for one in found if one.network)
     title = (
         f"{networks} beside scikit-learn's classifiers on {config.dataset}: {len(test):,} test images\n"
-        f'classifiers: {count:,} training images, mean and standard deviation of {seeds} seeds'
+        f'networks as trained; classifiers on {count:,} training images, mean and standard deviation of {seeds} seeds'
     )
     _draw(out, found, title)
 
@@ -123,7 +123,7 @@ def classifiers(seed):
             SVC(C=10, random_state=seed),
             lambda x: [x.support_vectors_, x.dual_coef_, x.intercept_, x.n_support_],
         ),
-        'random forest': (RandomForestClassifier(100, random_state=seed, n_jobs=-1), _of_forest),
+        'random forest': (RandomForestClassifier(100, random_state=seed), _of_forest),
         'MLP, 300 hidden': (mlp, lambda x: [*x.coefs_, *x.intercepts_]),
     }
 
@@ -150,21 +150,24 @@ def _draw(out, found, title):
     spreads = [np.std(one.accuracies, ddof=1) if len(one.accuracies) > 1 else 0.0 for one in found]
     with style.look():
         made = style.figure(16, 1.6 + 0.85 * len(found))
+        made.get_layout_engine().set(w_pad=0.15)
         left, middle, right = made.subplots(1, 3, sharey=True)
         left.errorbar(means, places, xerr=spreads, fmt='none', ecolor='black', capsize=6, linewidth=2)
         left.scatter(means, places, s=90, color=colours, zorder=3)
         room = max(means) - min(means) or 1
-        left.set_xlim(min(means) - 0.25 * room, max(means) + 0.25 * room)
+        limits = min(means) - 0.25 * room, max(means) + 0.25 * room
+        left.set_xlim(limits)
+        left.set_xticks([tick for tick in left.get_xticks() if limits[0] <= tick <= 100])
         for place, mean, spread, one in zip(places, means, spreads, found, strict=True):
             says = f'{mean:.2f}' + (f' ± {spread:.2f}' if len(one.accuracies) > 1 else '')
             left.text(mean, place + 0.18, says, ha='center', va='bottom', fontsize=12)
         left.set(title='accuracy, %', yticks=places, yticklabels=[one.name for one in found])
         left.set_ylim(0.5, len(found) + 0.6)
-        for axes, name, unit in ((middle, 'parameters', ''), (right, 'memory', 'bytes to answer with')):
+        for axes, name, unit in ((middle, 'parameters', ''), (right, 'memory', 'B')):
             values = [getattr(one, name) for one in found]
             axes.barh(places, values, 0.6, color=colours)
             axes.set(xscale='log', xlim=(min(values) / 3, max(values) * 12))
-            axes.set_title('numbers to keep' if name == 'parameters' else unit)
+            axes.set_title('parameters: numbers kept to answer' if name == 'parameters' else 'memory of them, bytes')
             for place, value in zip(places, values, strict=True):
                 axes.text(value * 1.2, place, _short(value, unit), va='center', fontsize=12)
         for axes in (left, middle, right):
@@ -174,9 +177,9 @@ def _draw(out, found, title):
 
 
 def _short(value, unit):
-    """61,706 as 61.7k, and with a unit 247k as 247 kB."""
+    """61,706 as 61.7k, and with the unit B 246,824 as 247 kB."""
     for factor, letter in ((1e9, 'G'), (1e6, 'M'), (1e3, 'k')):
         if value >= factor:
             number = f'{value / factor:.3g}'
-            return f'{number} {letter}B' if unit else f'{number}{letter}'
-    return f'{value:.0f} B' if unit else f'{value:.0f}'
+            return f'{number} {letter}{unit}' if unit else f'{number}{letter}'
+    return f'{value:.0f} {unit}'.rstrip()

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from configs import listing
+from configs import checkpoint as checkpoint_config
 from errors import UserError
 from figures import style
 from training import log
@@ -22,7 +22,7 @@ class Curves(NamedTuple):
     Fields:
       name: its network.
       dataset: its data.
-      train: [(step, error)], means since the last line of the log.
+      train: [(step, error)], the mean of each epoch, as training saw the images.
       test: [(step, top-1 error)], of each epoch's end.
       epochs: how many are done.
       finished: whether these were all.
@@ -54,6 +54,7 @@ def make(out, checkpoint):
         for panel, kind in zip(panels, kinds, strict=True):
             for colour, run in zip(style.CYCLE, [run for run in runs if _kind(run.name) == kind], strict=False):
                 _curves(panel, run, colour)
+            panel.set_xlim(left=0)
             panel.set(xlabel='iterations', title=f'{_KINDS.get(kind, kind)} networks')
             panel.grid(axis='y', alpha=0.3)
             panel.legend(fontsize=11, title='test (bold), training (dashed) error at the end', title_fontsize=11)
@@ -76,18 +77,14 @@ def curves_of(workdir):
     rows = log.read(workdir)
     epochs = [row for row in rows if row['kind'] == 'epoch']
     if not epochs or not place.is_file():
-        config = json.loads(place.read_text()) if place.is_file() else {}
-        network = config.get('architecture', Path(workdir).name)
-        recipe = network if network in listing.names() else 'NAME'
-        raise UserError(
-            f'{workdir} holds no metrics ({log.NAME}) of a finished epoch: make the run, python train.py --config '
-            f'configs/{recipe}.py --workdir {workdir}'
-        )
+        network = json.loads(place.read_text())['architecture'] if place.is_file() else ''
+        made = checkpoint_config.made_by(workdir, network)
+        raise UserError(f'{workdir} holds no metrics of a finished epoch ({log.NAME}): {made}')
     config = json.loads(place.read_text())
     return Curves(
         config['architecture'],
         config['dataset'],
-        [(row['step'], row['error']) for row in rows if row['kind'] == 'train'],
+        [(row['step'], row['train_error']) for row in epochs],
         [(row['step'], row['test_top1_error']) for row in epochs],
         epochs[-1]['epoch'],
         any(row['kind'] == 'finished' for row in rows),
@@ -104,8 +101,7 @@ def _error(place):
 
 
 def _curves(panel, run, colour):
-    ends = f'{run.test[-1][1]:.2f}' + (f', {run.train[-1][1]:.2f}' if run.train else '')
+    ends = f'{run.test[-1][1]:.2f}, {run.train[-1][1]:.2f}'
     state = f'{run.epochs} epochs' if run.finished else f'{run.epochs} epochs so far'
-    if run.train:
-        panel.plot(*zip(*run.train, strict=True), '--', color=colour, linewidth=1)
+    panel.plot(*zip(*run.train, strict=True), '--', color=colour, linewidth=1.5)
     panel.plot(*zip(*run.test, strict=True), color=colour, linewidth=3, label=f'{run.name}: {ends} ({state})')

@@ -49,28 +49,32 @@ def make(out):
     Args:
       out: the file.
     """
-    every = networks()
+    with style.look():
+        style.save(draw(networks()), out, dpi=100)
+
+
+def draw(every):
+    """The figure of these `Network`s; to be made, and saved, inside `style.look`."""
     rows = [[network for network in every if network.measure == measure] for measure in _measures(every)]
     drawn, rest = [row for row in rows if len(row) > 3], [network for row in rows if len(row) <= 3 for network in row]
-    with style.look():
-        made = style.figure(18, 15)
-        made.get_layout_engine().set(h_pad=0.15, w_pad=0.15)
-        panels = made.subplots(len(drawn), 2, height_ratios=[len(row) + 8 for row in drawn], sharey='row')
-        for row, pair in zip(drawn, panels, strict=True):
-            for panel, what in zip(pair, ('parameters', 'multiply_adds'), strict=True):
-                _marks(panel, row, what)
-                panel.set_xlabel(what.replace('_', '-'))
-            pair[0].set_ylabel(f'{row[0].measure}, error, %')
-        _legend(panels[0][1])
-        left = '; '.join(f'{one.name} {one.measure} {one.error:g}' for one in rest)
-        made.supxlabel(f'Not drawn, for few have an error of this kind alone: {left}', fontsize=11)
-        made.suptitle("Published errors of the registered networks, each by its paper's own protocol", fontsize=18)
-        made.draw_without_rendering()
-        made.set_layout_engine('none')  # the panels stay where they now are
-        for row, pair in zip(drawn, panels, strict=True):
-            for panel, what in zip(pair, ('parameters', 'multiply_adds'), strict=True):
-                name_marks(panel, [(getattr(one, what), one.error) for one in row], [one.name for one in row])
-        style.save(made, out, dpi=100)
+    made = style.figure(18, 15)
+    made.get_layout_engine().set(h_pad=0.15, w_pad=0.15)
+    panels = made.subplots(len(drawn), 2, height_ratios=[len(row) + 8 for row in drawn], sharey='row')
+    for row, pair in zip(drawn, panels, strict=True):
+        for panel, what in zip(pair, ('parameters', 'multiply_adds'), strict=True):
+            _marks(panel, row, what)
+            panel.set_xlabel(what.replace('_', '-'))
+        pair[0].set_ylabel(f'{row[0].measure}, error, %')
+    _legend(panels[0][1])
+    left = '; '.join(f'{one.name} {one.measure} {one.error:g}' for one in rest)
+    made.supxlabel(f'Not drawn, for few have an error of this kind alone: {left}', fontsize=11)
+    made.suptitle("Published errors of the registered networks, each by its paper's own protocol", fontsize=18)
+    made.draw_without_rendering()
+    made.set_layout_engine('none')  # the panels stay where they now are
+    for row, pair in zip(drawn, panels, strict=True):
+        for panel, what in zip(pair, ('parameters', 'multiply_adds'), strict=True):
+            name_marks(panel, [(getattr(one, what), one.error) for one in row], [one.name for one in row])
+    return made
 
 
 def networks():
