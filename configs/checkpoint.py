@@ -6,7 +6,7 @@ DIR is a run's workdir, a converted checkpoint, or one checkpoint of either.
 import json
 from pathlib import Path
 
-from configs import base
+from configs import base, listing
 
 
 def get_config(folder=''):
@@ -18,7 +18,9 @@ def get_config(folder=''):
     if not folder:
         raise ValueError('no checkpoint is named: pass --checkpoint DIR, or --config configs/checkpoint.py:DIR')
     if not Path(folder).exists():
-        raise ValueError(f'{folder} does not exist: pass the folder of a run or of a converted checkpoint')
+        raise ValueError(
+            f'{folder} does not exist: pass the folder of a run or of a converted checkpoint; {made_by(folder)}'
+        )
     places = [place / 'config.json' for place in (Path(folder), *Path(folder).absolute().parents[:2])]
     path = next((path for path in places if path.is_file()), None)
     if path is None:
@@ -35,6 +37,18 @@ def get_config(folder=''):
         raise ValueError(f'{path} has the key {unknown[0]!r}, which is none: it is of another version; pass --config')
     config.update(_tuples(values))
     return config
+
+
+def made_by(folder, network=''):
+    """The words that tell how a run is made, for a message.
+
+    Args:
+      folder: its workdir.
+      network: its name, where it is known; a folder is often called so.
+    """
+    name = network or Path(folder).name
+    recipe = name if name in listing.names() else 'NAME'
+    return f'python train.py --config configs/{recipe}.py --workdir {folder} makes a run'
 
 
 def _tuples(value):

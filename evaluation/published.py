@@ -294,6 +294,39 @@ MORE = (
 )
 
 
+class Winner(NamedTuple):
+    """The winner of a year's classification contest (ILSVRC), or who else was measured on its test images.
+
+    Fields:
+      year: of the contest.
+      entry: the team, and below it its network.
+      top5: error in per cent, with the contest's training images alone.
+      table: where it is printed.
+      convolutional: whether it is a convolutional network.
+    """
+
+    year: int
+    entry: str
+    top5: float
+    table: str
+    convolutional: bool = True
+
+
+WINNERS = (
+    Winner(
+        2010, 'NEC-UIUC', 28.2, 'Russakovsky et al. 2015, "ImageNet Large Scale Visual Recognition Challenge"', False
+    ),
+    Winner(2011, 'XRCE', 25.8, 'Russakovsky et al. 2015', False),
+    Winner(2012, 'SuperVision\n(AlexNet)', 16.4, 'Szegedy et al. 2014, table 2; 15.3 with other data'),
+    Winner(2013, 'Clarifai\n(after ZFNet)', 11.7, 'Szegedy et al. 2014, table 2; 11.2 with other data'),
+    Winner(2014, 'GoogLeNet', 6.67, 'Szegedy et al. 2014, table 2'),
+    Winner(2015, 'MSRA\n(ResNet)', 3.57, 'He et al. 2015b, table 5'),
+    Winner(2016, 'Trimps-Soushen\n(ensemble)', 2.99, "ILSVRC2016's page of results: 0.02991"),
+    Winner(2017, 'WMW\n(SENet)', 2.25, 'Hu et al. 2017, section 6: 2.251'),
+)
+HUMAN = Winner(2014, 'one trained annotator', 5.1, 'Russakovsky et al. 2015, section 6.4', False)  # of 1,500 images
+
+
 def is_of(row, network, model, trained):
     """Whether a row, alone or with others, is of a network.
 

@@ -1,0 +1,186 @@
+"""What an error costs: parameters and multiply-adds of every network with a published error."""
+
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib import ticker
+
+from architectures import catalogue
+from figures import style
+
+_LINES = {  # a colour for what belongs together
+    'LeNet, AlexNet': (style.BLACK, (catalogue.LENET5, catalogue.ALEXNET, catalogue.OWT)),
+    'ZFNet, OverFeat': (style.SKY, (catalogue.ZFNET, catalogue.OVERFEAT)),
+    'Inception': (style.GREEN, (catalogue.GOOGLENET, catalogue.BN_INCEPTION)),
+    'VGG, PReLU-net': (style.ORANGE, (catalogue.VGG, catalogue.PRELU_NET)),
+    'plain, ResNet': (style.BLUE, (catalogue.RESNET,)),
+    'WRN, ResNeXt': (style.PURPLE, (catalogue.WRN, catalogue.RESNEXT)),
+    'DenseNet': (style.YELLOW, (catalogue.DENSENET,)),
+    'SENet': (style.RED, (catalogue.SENET,)),
+}
+_SHAPES = {'one crop': 'o', 'ten crops': 's', 'more': '^'}  # of ImageNet: how a photograph was looked at
+_TICKS = (4, 5, 6, 7, 8, 9, 10, 12, 15, 20)  # of errors, whose axis is logarithmic
+_GAP = 4  # points between a mark and its name
+
+
+class Network(NamedTuple):
+    """A registered network with a published error.
+
+    Fields:
+      name, parameters, multiply_adds: of the catalogue.
+      error: per cent.
+      measure: what the error is: 'top-5, ImageNet validation'.
+      line: its name in the legend.
+      views: a key of the shapes; '' of a data set whose images are looked at once.
+    """
+
+    name: str
+    parameters: int
+    multiply_adds: int
+    error: float
+    measure: str
+    line: str
+    views: str
+
+
+def make(out):
+    """Draws published errors over parameters and over multiply-adds, a row of panels for each data set.
+
+    Args:
+      out: the file.
+    """
+    with style.look():
+        style.save(draw(networks()), out, dpi=100)
+
+
+def draw(every):
+    """The figure of these `Network`s; to be made, and saved, inside `style.look`."""
+    rows = [[network for network in every if network.measure == measure] for measure in _measures(every)]
+    drawn, rest = [row for row in rows if len(row) > 3], [network for row in rows if len(row) <= 3 for network in row]
+    made = style.figure(18, 15)
+    made.get_layout_engine().set(h_pad=0.15, w_pad=0.15)
+    panels = made.subplots(len(drawn), 2, height_ratios=[len(row) + 8 for row in drawn], sharey='row')
+    for row, pair in zip(drawn, panels, strict=True):
+        for panel, what in zip(pair, ('parameters', 'multiply_adds'), strict=True):
+            _marks(panel, row, what)
+            panel.set_xlabel(what.replace('_', '-'))
+        pair[0].set_ylabel(f'{row[0].measure}, error, %')
+    _legend(panels[0][1])
+    left = '; '.join(f'{one.name} {one.measure} {one.error:g}' for one in rest)
+    made.supxlabel(f'Not drawn, for few have an error of this kind alone: {left}', fontsize=11)
+    made.suptitle("Published errors of the registered networks, each by its paper's own protocol", fontsize=18)
+    made.draw_without_rendering()
+    made.set_layout_engine('none')  # the panels stay where they now are
+    for row, pair in zip(drawn, panels, strict=True):
+        for panel, what in zip(pair, ('parameters', 'multiply_adds'), strict=True):
+            name_marks(panel, [(getattr(one, what), one.error) for one in row], [one.name for one in row])
+    return made
+
+
+def networks():
+    """The `Network`s, in the catalogue's order; of an error that has both, top-5."""
+    found = []
+    for name, entry in catalogue.NETWORKS.items():
+        published = entry.published
+        if not published:
+            continue
+        top5 = published.top5 is not None
+        error, kind = (published.top5, 'top-5') if top5 else (published.top1, 'top-1')
+        line = next(line for line, (_, papers) in _LINES.items() if entry.paper in papers)
+        views = ''
+        if published.dataset.startswith('ImageNet'):
+            views = next((view for view in _SHAPES if published.protocol.startswith(view)), 'more')
+        measure = f'{kind}, {published.dataset}'
+        found.append(Network(name, entry.parameters, entry.multiply_adds, error, measure, line, views))
+    return found
+
+
+def _measures(every):
+    return sorted({one.measure for one in every}, key=lambda measure: -sum(one.measure == measure for one in every))
+
+
+def _marks(panel, row, what):
+    for one in row:
+        colour = _LINES[one.line][0]
+        shape = _SHAPES.get(one.views, 'o')
+        panel.plot(getattr(one, what), one.error, shape, color=colour, markersize=10, markeredgecolor='black')
+    panel.set(xscale='log', yscale='log')
+    low, high = min(getattr(one, what) for one in row), max(getattr(one, what) for one in row)
+    panel.set_xlim(low / 1.5, high * 2)
+    errors = [one.error for one in row]
+    panel.set_ylim(min(errors) / 1.1, max(errors) * 1.1)
+    panel.set_yticks([tick for tick in _TICKS if min(errors) / 1.1 < tick < max(errors) * 1.1])
+    panel.yaxis.set_major_formatter('{x:g}')
+    panel.yaxis.set_minor_locator(ticker.NullLocator())
+    panel.grid(alpha=0.3)
+
+
+def _legend(panel):
+    for line, (colour, _) in _LINES.items():
+        panel.plot([], [], 's', color=colour, markersize=10, markeredgecolor='black', label=line)
+    for views, shape in _SHAPES.items():
+        label = {'more': 'dense, or 144 crops'}.get(views, views)
+        panel.plot([], [], shape, color='white', markersize=10, markeredgecolor='black', label=label)
+    panel.legend(loc='upper right', ncols=2, fontsize=12)
+
+
+def name_marks(panel, places, names):
+    """Writes names beside marks, none over another name or a mark; a far one has a line to its mark.
+
+    Args:
+      panel: axes whose place and limits are settled.
+      places: of the marks, in the data's units.
+      names: of each.
+
+    Returns:
+      The texts.
+    """
+    renderer, point = panel.figure.canvas.get_renderer(), panel.figure.dpi / 72
+    mark = 6 * point  # half of its side
+    pixels = panel.transData.transform(places).tolist()
+    taken = [(x - mark, y - mark, x + mark, y + mark) for x, y in pixels]
+    taken += [panel.get_legend().get_window_extent(renderer).extents] if panel.get_legend() else []
+    frame, texts = panel.get_window_extent().extents, []
+    for place, (x, y), name in sorted(zip(map(tuple, places), pixels, names, strict=True)):
+        text = panel.annotate(name, place, place, ha='center', va='center', fontsize=11, in_layout=False)
+        size = text.get_window_extent(renderer)
+        candidates = _candidates(x, y, size.width, size.height, mark, point)
+        centre, far = next(
+            (centre, far)
+            for centre, far in candidates
+            if _inside(own := _box(*centre, size.width, size.height), frame)
+            and not any(_overlap(own, other) for other in taken)
+        )
+        own = _box(*centre, size.width, size.height)
+        taken.append(own)
+        text.remove()
+        line = {'arrowstyle': '-', 'linewidth': 0.7, 'color': '0.4', 'shrinkA': 0, 'shrinkB': 4}
+        where = panel.transData.inverted().transform(centre)
+        texts.append(
+            panel.annotate(
+                name, place, where, ha='center', va='center', fontsize=11, in_layout=False,
+                arrowprops=line if far else None,
+            )
+        )  # fmt: skip
+    return texts
+
+
+def _candidates(x, y, width, height, mark, point):
+    """Centres ((x, y), whether far) that a name may have, nearest first: around its mark on growing rings."""
+    for ring in range(60):
+        away = mark + (_GAP + 7 * ring) * point
+        for angle in np.linspace(0, 2 * np.pi, 16, endpoint=False):
+            dx, dy = np.cos(angle), np.sin(angle)
+            yield (x + dx * (away + width / 2), y + dy * (away + height / 2)), ring > 1
+
+
+def _box(x, y, width, height):
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+def _inside(a, b):
+    return b[0] < a[0] and b[1] < a[1] and a[2] < b[2] and a[3] < b[3]
+
+
+def _overlap(a, b):
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

@@ -1,0 +1,35 @@
+"""The winners' errors, year by year, and the human level: the numbers of `evaluation.published`."""
+
+from evaluation import published
+from figures import style
+
+
+def make(out):
+    """Draws the top-5 test error of each year's winner of ImageNet's classification contest, 2010 to 2017.
+
+    Args:
+      out: the file.
+    """
+    winners = published.WINNERS
+    years = [winner.year for winner in winners]
+    colours = [style.BLUE if winner.convolutional else style.ORANGE for winner in winners]
+    with style.look():
+        made = style.figure(13, 7)
+        axes = made.add_subplot()
+        axes.bar(years, [winner.top5 for winner in winners], 0.7, color=colours)
+        for winner in winners:
+            inside = winner.top5 < published.HUMAN.top5  # above its bar it would meet the line
+            place = {'y': winner.top5 - 0.3, 'va': 'top'} if inside else {'y': winner.top5 + 0.3, 'va': 'bottom'}
+            colour = 'white' if inside else 'black'
+            axes.text(winner.year, s=f'{winner.top5:g}', ha='center', fontsize=15, color=colour, **place)
+        axes.axhline(published.HUMAN.top5, color=style.BLACK, linestyle='--')
+        says = f'human level: {published.HUMAN.top5:g}, {published.HUMAN.entry}\n({published.HUMAN.table})'
+        axes.text(years[-1] + 0.4, published.HUMAN.top5 + 0.3, says, ha='right', va='bottom')
+        axes.set_xticks(years, [f'{winner.year}\n{winner.entry}' for winner in winners])
+        axes.set_ylabel('top-5 error, %')
+        axes.set_ylim(0, 31)
+        for colour, label in ((style.ORANGE, 'features made by hand'), (style.BLUE, 'convolutional networks')):
+            axes.bar([years[0]], [0], color=colour, label=label)
+        axes.legend(frameon=False)
+        made.suptitle("ImageNet's classification contest: the winners' error on its test images, without other data")
+        style.save(made, out)
