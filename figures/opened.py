@@ -1,9 +1,12 @@
-"""Checkpoints that figures are drawn from, with the words that a title says of them."""
+"""Checkpoints and data that figures are drawn from, with the words that a title says of them."""
 
+from pathlib import Path
 from typing import NamedTuple
 
+import evaluation
 from errors import UserError
-from evaluation import open_checkpoint, scoring
+from evaluation import classes, label_sets, opening, prediction, scoring
+from input_pipeline import recipe
 
 
 class Opened(NamedTuple):
@@ -13,11 +16,27 @@ class Opened(NamedTuple):
       member: its network and weights, see `scoring.Member`.
       title: which network, from which checkpoint.
       card: its passport, or None.
+      entry: what `evaluation.test` takes.
     """
 
     member: scoring.Member
     title: str
     card: dict | None
+    entry: opening.Opened
+
+
+class Data(NamedTuple):
+    """Images of a figure.
+
+    Fields:
+      source: see `input_pipeline.sources`; images without labels have the label -1.
+      names: of the classes.
+      title: which images.
+    """
+
+    source: object
+    names: tuple
+    title: str
 
 
 def open_one(config, checkpoint, step='best', protocol='single'):
@@ -34,8 +53,53 @@ def open_one(config, checkpoint, step='best', protocol='single'):
     """
     if len(checkpoint) != 1:
         raise UserError(f'this figure is drawn from one --checkpoint, and {len(checkpoint)} are given')
-    opened = open_checkpoint(config, checkpoint[0], step, protocol)
-    folder = opened.where.parent.parent.name or str(opened.where.parent)
-    network = config.architecture
-    words = [network, *([] if folder == network else [folder]), *([] if opened.card else [f'step {opened.step}'])]
-    return Opened(opened.member, ', '.join(words), opened.card)
+    entry = evaluation.open_checkpoint(config, checkpoint[0], step, protocol)
+    return Opened(entry.member, title(entry), entry.card, entry)
+
+
+def open_several(config, checkpoint, step='best'):
+    """The checkpoints of a figure that compares them, each with its own config, the data those of the first.
+
+    Args:
+      config: of the first, with the command line's changes.
+      checkpoint: their paths.
+      step: of each that is a workdir, 'best', 'latest' or a number.
+
+    Returns:
+      [`Opened`].
+
+    Raises:
+      UserError: what `evaluation.open_members` raises.
+    """
+    found = evaluation.open_members(config, checkpoint, step)
+    return [Opened(entry.member, title(entry), entry.card, entry) for entry in found]
+
+
+def title(entry):
+    """'alexnet, my_run, step 9,000' of what `evaluation.open_checkpoint` gives; of converted weights their file."""
+    where = entry.where.absolute()
+    whence = f'converted from {entry.card["source"]["file"]}' if entry.card else f'step {entry.step:,}'
+    words = entry.member.config.architecture, where.parent.parent.name or str(where.parent), whence
+    return ', '.join(dict.fromkeys(words))
+
+
+def open_data(config, images=(), any_classes=False):
+    """The images that a figure shows: files that a user names, or the config's test split.
+
+    Args:
+      config: of the checkpoint, with the command line's changes.
+      images: paths of files and folders.
+      any_classes: whether the classes of the split may be others than the network's.
+
+    Raises:
+      UserError: what is not there, or other classes.
+    """
+    if images:
+        found = prediction.files(images)
+        return Data(prediction.Files(found), classes.of_network(config), f'{len(found)} image{"s"[: len(found) - 1]}')
+    source = recipe.open_split(config, config.test_split, any_classes=True)
+    if any_classes:
+        names = classes.readable(source.class_names)
+    else:
+        names = label_sets.create('', source, config.num_classes).names
+    return Data(source, names, '/'.join(Path(source.name).parts[-2:]))
