@@ -16,7 +16,7 @@ from evaluation import open_checkpoint, protocols, scoring
 from input_pipeline import loader
 from input_pipeline.example import Example
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 SIZES = ((496, 368), (368, 496), (496, 328))
 
 
