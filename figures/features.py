@@ -28,11 +28,11 @@ def make(out, config, checkpoint, step='best', images=(), queries=5, count=6):
         if value < 1:
             raise UserError(f'--{flag} must be at least 1, not {value}')
     opened, data = open_one(config, checkpoint, step), open_data(config, any_classes=True)
+    if count >= len(data.source):
+        raise UserError(f'{data.title} has {len(data.source)} images: --count can be {len(data.source) - 1} at most')
     asked = open_data(config, images) if images else data
     with bar(opened.title, len(data.source)) as progress:
         known, numbers = seen.outputs(opened.member, data.source, architectures.last_hidden, progress)
-    if count >= len(known):
-        raise UserError(f'{data.title} has {len(known)} images: --count can be {len(known) - 1} at most')
     if images:
         features, places = seen.outputs(opened.member, asked.source, architectures.last_hidden)
         distances, found = nearest(known, features, count)
@@ -40,7 +40,6 @@ def make(out, config, checkpoint, step='best', images=(), queries=5, count=6):
         chosen = spaced(len(known), queries)
         places = numbers[chosen]
         distances, found = nearest(known, known[chosen], count, chosen)
-
     labels = [asked.source[int(place)].label for place in places]
     around = numbers[found]
     digits = max(0, 2 - math.floor(math.log10(max(distances.max(), 1e-6))))
