@@ -1,7 +1,6 @@
 """The falling curve: the test error of network after network, in the order of their years."""
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from figures import style
 
 
 def draw(rows, path):
@@ -11,12 +10,16 @@ def draw(rows, path):
       rows: of `training.series.train`.
       path: of the file.
     """
+    with style.look():
+        style.save(_drawn(rows), path)
+
+
+def _drawn(rows):
     places = range(len(rows))
-    figure = Figure(figsize=(max(6, 0.9 * len(rows) + 1.5), 4.5), layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = style.figure(max(6, 0.9 * len(rows) + 1.5), 4.5)
     axes = figure.add_subplot()
     axes.plot(places, [row['train_error'] for row in rows], 'o:', color='0.6', label='training, last epoch')
-    axes.plot(places, [row['test_top1_error'] for row in rows], 'o-', color='C0', label='test, top-1')
+    axes.plot(places, [row['test_top1_error'] for row in rows], 'o-', color=style.BLUE, label='test, top-1')
     for place, row in zip(places, rows, strict=True):
         error = row['test_top1_error']
         options = {'xytext': (0, 7), 'textcoords': 'offset points', 'ha': 'center'}
@@ -27,4 +30,4 @@ def draw(rows, path):
     axes.set_ylim(0, 1.12 * max(max(row['train_error'], row['test_top1_error']) for row in rows))
     axes.grid(axis='y', alpha=0.3)
     axes.legend(loc='lower left')
-    figure.savefig(path, dpi=150)
+    return figure
