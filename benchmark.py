@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -15,7 +16,9 @@ def main():
     parser.add_argument('--output', help='also write the result as JSON to this file; train appends a line a row')
     parser.add_argument('--rounds', type=int, default=5, help='of all but lenet5')
     group = parser.add_argument_group('architectures')
-    group.add_argument('--networks', default='', help='names, comma between; all: every one that has a peer')
+    group.add_argument('--networks', default='', help='names, comma between (of evaluate, too); all: each that has a peer')
+        '--networks', default='', help='names, comma between; all: every one that has a peer; of evaluate'
+    )
     group.add_argument('--phases', default='train,forward', help='of train, forward, compile')
     group.add_argument('--batch', type=int, default=0, help='images a step; 0 is 8, and 16 for alexnet_owt')
     group.add_argument('--dtype', default='float32', choices=['float32', 'bfloat16'])
@@ -37,14 +40,14 @@ def main():
         return contest.take_turns(*found) if isinstance(found, tuple) else contest.take_turns(found)
     if flags.benchmark == 'train':
         return measure_training(parser, flags)
+    networks = list(peers.PEERS) if flags.networks == 'all' else [n for n in flags.networks.split(',') if n]
     if flags.benchmark == 'lenet5':
         rows, setting = lenet5.run(), {}
     elif flags.benchmark == 'input':
         rows, setting = input.run(flags.data_dir, flags.rounds), {'rounds': flags.rounds}
     elif flags.benchmark == 'evaluate':
-        rows, setting = evaluate.run(flags.data_dir, flags.rounds), {'rounds': flags.rounds}
+        rows, setting = evaluate.run(flags.data_dir, flags.rounds, networks), {'rounds': flags.rounds}
     else:
-        networks = list(peers.PEERS) if flags.networks == 'all' else [n for n in flags.networks.split(',') if n]
         setting = {'dtype': flags.dtype, 'huge_pages': flags.huge_pages, 'rounds': flags.rounds}
         rows = architectures.run(
             networks, flags.phases.split(','), flags.rounds, flags.batch, flags.dtype, flags.huge_pages
@@ -53,7 +56,7 @@ def main():
     for row in rows:
         print(describe(row), flush=True)
         done.append(row)
-    if flags.benchmark in ('input', 'evaluate'):
+    if flags.benchmark in ('input', 'evaluate') and not networks:
         seen, peak = modules[flags.benchmark].memory(flags.data_dir)
         done.append({'name': 'memory', 'resident_mb': seen, 'peak_mb': peak})
         print(
@@ -99,7 +102,7 @@ def describe(row):
             for peer, value in row.items()
             if isinstance(value, dict) and peer != row['name']
         ]
-        return '; '.join([f'{row["name"]}: {row["images_per_second"]:,.0f} images/s', *beside])
+        return '; '.join([f'{row["name"]}: {_rate(row["images_per_second"])} images/s', *beside])
     if 'ours' not in row:
         return f'{row["name"]}: ratio {row["ratio"]:.2f}, the lowest {row["lowest"]:.2f}'
     beside = ''
@@ -112,6 +115,11 @@ def describe(row):
         first += f'peak memory of the {row["peak_of"]} {row["peak_bytes"] / 1e9:.2f} GB'
         first += f', {100 * row["utilisation"]:.1f}% of the peak FLOP/s' if row['utilisation'] else ''
     return f'{row["name"]}: {row["ours"]:,.1f} {row["unit"]}{beside}{first}'
+
+
+def _rate(images_per_second):
+    """In three digits, at least."""
+    return f'{images_per_second:,.{max(0, 2 - int(math.log10(images_per_second)))}f}'
 
 
 if __name__ == '__main__':

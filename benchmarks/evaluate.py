@@ -30,9 +30,14 @@ def contestant(name):
     paths = input.photographs(data_dir)
     if kind in PATHS:
         return {'centre crop': _centre_crop, 'training pipeline': _training}[kind](paths)
-    paths = _of_one_size(paths, ROWS[network, protocol])
+    paths = _of_one_size(paths, _count(kind, ROWS[network, protocol]))
     member = _member(network, protocol)
     return dict(zip(KINDS, (_evaluator, _forward, _loop), strict=True))[kind](member, paths)
+
+
+def _count(kind, count):
+    """Photographs a turn of one of `KINDS`: the loop takes one, for it fills no batches."""
+    return 1 if kind == KINDS[2] else count
 
 
 def _of_one_size(paths, count):
@@ -192,11 +197,21 @@ def _training(paths):
     return turn
 
 
-def run(data_dir, rounds=5):
-    """Yields a row for each network and protocol, and one for the data path: images a second, ratios to the others."""
+def run(data_dir, rounds=5, networks=()):
+    """Yields a row for each network and protocol, and one for the data path: images a second, ratios to the others.
+
+    Args:
+      data_dir: a folder of photographs.
+      rounds: timed.
+      networks: whose rows; none: all, and the data path.
+    """
     for (network, protocol), count in ROWS.items():
+        if networks and network not in networks:
+            continue
         names = {kind: f'{kind}|{network}|{protocol}|{data_dir}' for kind in KINDS}
         yield _row(f'{network}, {protocol}', names, 'evaluator', count, rounds)
+    if networks:
+        return
     names = {kind: f'{kind}|||{data_dir}' for kind in PATHS}
     yield _row('data path of the centre crop', names, 'centre crop', IMAGES, rounds)
 
@@ -226,9 +241,10 @@ def memory(data_dir, images=input.MEMORY):
 
 def _row(title, names, ours, count, rounds):
     seconds, _ = contest.compete('evaluate', list(names.values()), rounds, huge_pages=True)
-    row = {'name': title, 'images_per_second': count / statistics.median(seconds[names[ours]])}
-    for kind, name in names.items():
+    rates = {kind: [_count(kind, count) / turn for turn in seconds[name]] for kind, name in names.items()}
+    row = {'name': title, 'images_per_second': statistics.median(rates[ours])}
+    for kind in names:
         if kind != ours:
-            ratios = [theirs / own for theirs, own in zip(seconds[name], seconds[names[ours]], strict=True)]
+            ratios = [own / theirs for own, theirs in zip(rates[ours], rates[kind], strict=True)]
             row[kind] = {'ratio': statistics.median(ratios), 'range': [min(ratios), max(ratios)]}
     return row
