@@ -16,9 +16,7 @@ def main():
     parser.add_argument('--output', help='also write the result as JSON to this file; train appends a line a row')
     parser.add_argument('--rounds', type=int, default=5, help='of all but lenet5')
     group = parser.add_argument_group('architectures')
-    group.add_argument('--networks', default='', help='names, comma between (of evaluate, too); all: each that has a peer')
-        '--networks', default='', help='names, comma between; all: every one that has a peer; of evaluate'
-    )
+    group.add_argument('--networks', default='', help='names, comma between; all: those with a peer; also of evaluate')
     group.add_argument('--phases', default='train,forward', help='of train, forward, compile')
     group.add_argument('--batch', type=int, default=0, help='images a step; 0 is 8, and 16 for alexnet_owt')
     group.add_argument('--dtype', default='float32', choices=['float32', 'bfloat16'])
