@@ -19,7 +19,6 @@ RECIPES = sorted((ROOT / 'configs').glob('*.py'))  # their docstrings tell comma
 OURS = {path.parent.name for path in ROOT.glob('*/__init__.py')}  # packages
 # A word that stands for the reader's own: DIR, NAME.py, $network, ...; README.md is none.
 PLACEHOLDER = re.compile(r'^\.\.\.$|\$\w+|\b[A-Z][A-Z0-9_]*\b(?!\.md)')
-OPTIONS = 'architecture_options'  # of a config, the network's: any key
 
 
 # Reading
@@ -147,7 +146,7 @@ def has(config, key):
     """Whether a config has a key, 'colour.flip'."""
     for part in key.split('.'):
         if not isinstance(config, ConfigDict) or part not in config:
-            return key.startswith(f'{OPTIONS}.') or bool(PLACEHOLDER.search(key))
+            return bool(PLACEHOLDER.search(key))
         config = config[part]
     return True
 
@@ -220,7 +219,7 @@ def test_a_wrong_command_is_found():
     assert first('train.py', '--config', 'configs/alexnett.py') == 'no file configs/alexnett.py'
     assert first('train.py', '--config=configs/alexnet.py:lectures,folder=DIR').startswith("no variant 'lectures'")
     assert first('train.py', '--config=configs/alexnet.py', '--config.rate=1') == 'no key config.rate'
-    assert first('train.py', '--config=configs/alexnet.py', f'--config.{OPTIONS}.groups=1') == ''
+    assert first('train.py', '--config=configs/alexnet.py', '--config.colour.flip=False', '--check') == ''
     assert first('evaluate.py', '--chekpoint', 'DIR') == 'evaluate.py has no flag --chekpoint'
     assert first('visualize.py', 'timelines', '--out', 'FILE') == 'no figure timelines'
     assert first('visualize.py', 'timeline', '--layer=conv1') == 'timeline takes no --layer'
