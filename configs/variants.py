@@ -76,9 +76,9 @@ def apply(config, variant, small=None, **own):
 
 
 def _value(text):
-    """The Python value that is written, or the text itself where it is none."""
+    """The Python value that is written, true and false as in --config.KEY=true, or the text itself where it is none."""
     try:
-        return ast.literal_eval(text)
+        return {'true': True, 'false': False}[text] if text in ('true', 'false') else ast.literal_eval(text)
     except (SyntaxError, ValueError):
         return text
 

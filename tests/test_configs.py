@@ -320,6 +320,8 @@ def test_an_option_of_the_network():
     }
     options = load('vgg_a:option.initializer=gaussian_0.01,cifar10').architecture_options
     assert options.to_dict() == {'initializer': 'gaussian_0.01', 'window': 1}
+    options = load('resnet18:option.batch_norm=false,option.preactivation=true').architecture_options
+    assert options.batch_norm is False and options.preactivation is True
 
 
 def test_fixed_changes_the_schedule_alone():
