@@ -15,7 +15,7 @@ ROWS = {  # network and protocol: photographs a turn, such that their views fill
     ('googlenet', 'googlenet_144'): 5,
     ('resnet18', 'ten_crop_full'): 9,
     ('alexnet_owt', 'vgg_multicrop'): 3,
-    ('alexnet_owt', 'vgg_dense'): 8,
+    ('vgg_a', 'vgg_dense'): 2,
     ('overfeat_fast', 'overfeat_fine'): 2,
     ('resnet18', 'resnet_fcn'): 2,
 }
@@ -180,13 +180,13 @@ def _centre_crop(paths):
 
 
 def _training(paths):
-    """The loader of `train.py` over the same photographs, a random crop of short side 256 to 480 (He et al. 2015)."""
+    """The loader of `train.py` over the same photographs, a random crop of short side 256, as the centre crop's."""
     import functools
 
     from input_pipeline import crops, loader
 
     paths = list(itertools.islice(itertools.cycle(paths), IMAGES))
-    form = loader.Form(224, 3, crop=functools.partial(crops.random_crop, size=224, short_side=(256, 480)))
+    form = loader.Form(224, 3, crop=functools.partial(crops.random_crop, size=224, short_side=(256, 256)))
     order = functools.partial(loader.example_order, num_examples=IMAGES, seed=0)
     turns = itertools.count()
 

@@ -25,7 +25,7 @@ from input_pipeline import crops, geometry, loader, recipe
 
 _CANVAS = 128  # pixels that the sides of a canvas are multiples of
 _MOST_PIXELS = 2**24  # of a photograph resized as a whole; of a larger one its boxes alone
-_IN_FLIGHT = 3  # batches that the device may have before it
+_IN_FLIGHT = 3  # batches that the device may have before it; a CPU runs them side by side, and each slower for it
 _WAITING_BYTES = 2**30  # of pixels that wait for more of their size
 
 
@@ -62,6 +62,21 @@ class _Item(NamedTuple):
     pixels: np.ndarray
     boxes: np.ndarray
     share: float | None
+
+
+class _Functions(NamedTuple):
+    """What runs of a member.
+
+    Fields:
+      look: by kind, (pixels [M, h, w, C], boxes [M, V, 2]) -> images [M V, ...], each with its mirror image behind it
+        where the protocol flips.
+      network: by reading, (variables, images) -> scores, float32; None is that of crops.
+      reduce: by kind, for each scale (scores, V) -> their mean [M, K].
+    """
+
+    look: dict
+    network: dict
+    reduce: dict
 
 
 class _Average(NamedTuple):
@@ -122,7 +137,7 @@ class Scorer:
         """Members; the number of devices; the crops that go through a network at a time; a batch's device_put."""
         self.members, self.place = members, place
         self.batch_size, self.dense_batch, self.mesh_size = batch_size, dense_batch, mesh_size
-        self.programs = set()  # (member, scale, kind, shape): what was compiled
+        self.programs = set()  # (member, reading, shape of the images): the networks' programs that were compiled
         self._functions = [self._functions_of(member) for member in members]
 
     # On the host
@@ -160,7 +175,7 @@ class Scorer:
             view = crops.View((*corner, side * rows, side * columns), size, self._filter(crop, image, grid))
             return crops.cut(image, view)
 
-        if grid[0] * grid[1] > _MOST_PIXELS:
+        if total == 1 or grid[0] * grid[1] > _MOST_PIXELS:  # one crop is had faster than the photograph around it
             return [item(np.concatenate([cut(box) for box in boxes]), [(size * row, 0) for row in range(total)])]
         photograph = self._resized(image, grid, crop, resized)
         photograph = photograph[kept[0] : kept[0] + kept[2], kept[1] : kept[1] + kept[3]]
@@ -199,27 +214,25 @@ class Scorer:
     # On the device
 
     def _functions_of(self, member):
-        """{(scale, kind): jitted (variables, pixels [M, h, w, C], boxes [M, V, 2]) -> mean scores [M, K]}."""
+        """What runs of a member, jitted.
+
+        The network is a program of its own: it is compiled once for all scales whose crops have one size, and what XLA
+        would fuse into it costs it up to half its speed on CPU.
+        """
         config, protocol = member.config, member.protocol
-        average = AVERAGES[protocol.average]
+        average, flips = AVERAGES[protocol.average], 2 if protocol.flip else 1
         statistics = member.statistics
         preprocess = recipe.preprocessing(config, 0, train=False, statistics=lambda: statistics)
         over_maps = recipe.preprocessing(_by_channel(config), 0, train=False, statistics=lambda: statistics)
 
-        def scores(variables, images, **reading):
-            """[B, ...] of B images, or of them and their mirror images [2 B, ...]."""
-            if protocol.flip:
-                images = jnp.concatenate([images, images[:, :, ::-1]])
-            return member.model.apply(variables, images, **reading).astype(jnp.float32)
+        def with_mirrors(images):
+            both = jnp.stack([images, images[:, :, ::-1]], 1) if protocol.flip else images
+            return both.reshape(-1, *images.shape[1:])
 
-        def mean_of_mirrors(values):
-            return average.mean(values.reshape(2 if protocol.flip else 1, -1, *values.shape[1:]), (0,))
+        def whole(pixels, boxes):
+            return with_mirrors(preprocess({'image': pixels, 'offset': boxes[:, 0]}))
 
-        def whole(variables, pixels, boxes):
-            images = preprocess({'image': pixels, 'offset': boxes[:, 0]})
-            return mean_of_mirrors(average.of(scores(variables, images)))
-
-        def cropped(variables, canvas, boxes):
+        def crops_of(canvas, boxes):
             size = protocol.size
 
             def cut(image, box):
@@ -227,23 +240,39 @@ class Scorer:
 
             views = jax.vmap(lambda image, places: jax.vmap(functools.partial(cut, image))(places))(canvas, boxes)
             views = views.reshape(-1, *views.shape[2:])
-            images = preprocess({'image': views, 'offset': boxes.reshape(-1, 2)})
-            found = mean_of_mirrors(average.of(scores(variables, images)))
-            return average.mean(found.reshape(*boxes.shape[:2], -1), (1,))
+            return with_mirrors(preprocess({'image': views, 'offset': boxes.reshape(-1, 2)}))
 
-        def dense(variables, pixels, boxes, scale):
-            images = over_maps({'image': pixels, 'offset': boxes[:, 0]})
-            maps = scores(variables, images, dense=scale.reading)
-            return mean_of_mirrors(REDUCTIONS[scale.reduce](maps, average)[0])
+        def dense(pixels, boxes):
+            return with_mirrors(over_maps({'image': pixels, 'offset': boxes[:, 0]}))
 
-        def jitted(function):
-            return jax.jit(function, compiler_options=layers.compiler_options())
+        def scores(variables, images, **reading):
+            return member.model.apply(variables, images, **reading).astype(jnp.float32)
 
-        made = {}
-        for place, scale in enumerate(protocol.scales):
-            made[place, 'whole'], made[place, 'crops'] = jitted(whole), jitted(cropped)
-            made[place, 'dense'] = jitted(functools.partial(dense, scale=scale))
-        return made
+        def mean_of_mirrors(values):
+            return average.mean(values.reshape(-1, flips, *values.shape[1:]), (1,))
+
+        def mean(found, views):
+            found = mean_of_mirrors(average.of(found))
+            return average.mean(found.reshape(-1, views, found.shape[-1]), (1,))
+
+        def mean_of_maps(found, views, reduce):
+            return mean_of_mirrors(REDUCTIONS[reduce](found, average)[0])
+
+        def jitted(function, **options):
+            return jax.jit(function, compiler_options=layers.compiler_options(), **options)
+
+        reduce = {'whole': (jitted(mean, static_argnums=1),) * len(protocol.scales)}
+        reduce['crops'] = reduce['whole']
+        reduce['dense'] = [
+            jitted(functools.partial(mean_of_maps, reduce=scale.reduce), static_argnums=1) for scale in protocol.scales
+        ]
+        readings = {scale.reading for scale in protocol.scales if not scale.boxes and scale.short_side}
+        network = {reading: jitted(functools.partial(scores, dense=reading)) for reading in readings}
+        return _Functions(
+            {'whole': jitted(whole), 'crops': jitted(crops_of), 'dense': jitted(dense)},
+            {None: jitted(scores), **network},
+            reduce,
+        )
 
     def capacity(self, key):
         """How many images with this key go through at a time."""
@@ -258,8 +287,12 @@ class Scorer:
         missing = self.capacity(key) - len(items)
         pixels = np.stack([item.pixels for item in items] + [np.zeros_like(items[0].pixels)] * missing)
         boxes = np.stack([item.boxes for item in items] + [np.zeros_like(items[0].boxes)] * missing)
-        self.programs.add((number, place, kind, pixels.shape, boxes.shape))
-        return self._functions[number][place, kind](self.members[number].variables, *self.place((pixels, boxes)))
+        functions = self._functions[number]
+        images = functions.look[kind](*self.place((pixels, boxes)))
+        reading = self.members[number].protocol.scales[place].reading if kind == 'dense' else None
+        self.programs.add((number, reading, images.shape))
+        found = functions.network[reading](self.members[number].variables, images)
+        return functions.reduce[kind][place](found, boxes.shape[1])
 
     def views(self, key):
         """How many views the mean of an item with this key is of."""
@@ -282,6 +315,7 @@ class Scorer:
         groups, flying = collections.defaultdict(list), collections.deque()
         waiting = {}  # index: [example, items left, (share, mean) by member]
         held = 0  # bytes of pixels in `groups`
+        most = 1 if jax.default_backend() == 'cpu' else _IN_FLIGHT
 
         def land():
             key, batch, result = flying.popleft()
@@ -299,9 +333,9 @@ class Scorer:
             nonlocal held
             batch = groups.pop(key)
             held -= sum(item.pixels.nbytes for _, item in batch)
-            flying.append((key, batch, self.run(key, [item for _, item in batch])))
-            while len(flying) > _IN_FLIGHT:
+            while len(flying) >= most:
                 yield from land()
+            flying.append((key, batch, self.run(key, [item for _, item in batch])))
 
         for example in examples:
             items = example.pop('made')

@@ -73,7 +73,7 @@ def cut(image, view, resized=None):
         return resized[key][top : top + view.size, left : left + view.size]
     top, left, height, width = view.box
     if height == width == view.size and top == int(top) and left == int(left):  # nothing to resize
-        return image[int(top) : int(top) + height, int(left) : int(left) + width]
+        return image[int(top) : int(top) + view.size, int(left) : int(left) + view.size]
     return geometry.resize(image, view.size, view.size, view.filter, view.box)
 
 

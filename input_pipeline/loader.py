@@ -9,6 +9,7 @@ the host or the worker that makes it.
 
 import functools
 import gc
+import itertools
 import multiprocessing.resource_tracker
 import os
 import re
@@ -110,6 +111,7 @@ class BadImage(UserError):
     """An image that cannot be read or decoded, where the config says to stop."""
 
 
+_CHUNK = 4  # images that a thread of `map_images` takes at a time: Grain's cost is one of chunks, not of images
 _MOST_REPLACED = 100  # in a row: then it is no longer single images that are broken
 
 
@@ -286,7 +288,7 @@ def _with_signals_blocked(function, *arguments):
 
 
 class _Mapped(NamedTuple):
-    """The place of an example among `numbers` -> what a function makes of its image; see `map_images`."""
+    """The number of a chunk -> [what a function makes of the image of each of its examples]; see `map_images`."""
 
     source: object
     numbers: np.ndarray
@@ -294,8 +296,10 @@ class _Mapped(NamedTuple):
     channels: int
     on_bad_image: str
 
-    def __call__(self, place):
-        number = int(self.numbers[int(place)])
+    def __call__(self, chunk):
+        return [self.example(int(number)) for number in self.numbers[_CHUNK * int(chunk) : _CHUNK * (int(chunk) + 1)]]
+
+    def example(self, number):
         found = {'index': number, 'label': -1, 'name': str(number), 'made': None}
         try:
             example = self.source[number]
@@ -327,9 +331,11 @@ def map_images(source, function, channels=3, on_bad_image='stop', threads=None, 
       BadImage: from the iterator, for an image that cannot be read or decoded; it names it.
     """
     numbers = np.arange(len(source)) if numbers is None else np.asarray(numbers)
-    mapped = grain.MapDataset.range(len(numbers)).map(_Mapped(source, numbers, function, channels, on_bad_image))
+    chunks = -(-len(numbers) // _CHUNK)
+    mapped = grain.MapDataset.range(chunks).map(_Mapped(source, numbers, function, channels, on_bad_image))
     threads = threads or _threads()
-    return iter(mapped.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)))
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
+    return itertools.chain.from_iterable(mapped.to_iter_dataset(options))
 
 
 def gather(images, labels, index, epoch):
