@@ -393,6 +393,6 @@ def _beside(one):
     squares = []
     for pictures in (filters.scaled(np.moveaxis(one.projections, 0, -1)), one.pixels / np.float32(255)):
         parts = np.stack([cut(picture, place) for picture, place in zip(pictures, one.boxes, strict=True)])
-        squares.append(filters.mosaic(parts, SIDE, gap=max(1, parts.shape[1] // 20)))
+        squares.append(filters.mosaic(parts, SIDE))
     gap = np.ones_like(squares[0][:, : max(2, squares[0].shape[1] // 16)])
     return np.concatenate([squares[0], gap, squares[1]], 1)
