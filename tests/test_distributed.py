@@ -106,6 +106,7 @@ def assert_same_run(one, other, tolerance):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_two_processes_are_one(script, tmp_path):
     """2 processes x 2 devices = 1 x 4 = 1 x 1, with the data on the devices."""

@@ -168,6 +168,7 @@ def test_results_do_not_depend_on_the_batch(batch_size):
         np.testing.assert_allclose(found[number], expected[number], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_dense_batches_do_not_change_the_answer():
     member = member_of('resnet20', 'resnet_fcn:40,64', 32)
     expected, found = scored([member]), scored([member], dense_batch=3)
@@ -175,6 +176,7 @@ def test_dense_batches_do_not_change_the_answer():
         np.testing.assert_allclose(found[number], expected[number], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_waits_for_its_size_is_bounded(monkeypatch):
     """With no memory to wait in, every image goes through alone: the same answers."""
     member = member_of('resnet20', 'resnet_fcn:40,64', 32)

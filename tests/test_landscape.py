@@ -168,7 +168,7 @@ def test_numbers_of_another_landscape_are_left_alone(trained, tmp_path):
 def test_losses_beyond_all_numbers_are_drawn(tmp_path):
     surface = np.full((3, 3), np.inf, np.float32)
     surface[1, 1] = 0.5
-    opened = Opened(None, 'a network', None)
+    opened = Opened(None, 'a network', None, None)
     landscape._draw(tmp_path / 'l.html', [opened.title], [surface], landscape.axis(3, 1.0), 'data')
     assert (tmp_path / 'l.html').read_text().startswith('<!doctype html>')
 

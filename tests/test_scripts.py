@@ -190,6 +190,7 @@ def test_a_signal_saves_and_says_how_to_resume(script, tmp_path, number, code):
     assert f'resuming at step {step:,}' in again.stdout and again.returncode == 0, again.stderr
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_the_run_that_was_not(script):
     """SIGKILL four times, once while a checkpoint is written: equal to the bit to an uninterrupted run."""
     done = script('train.py', *DIGITS, '--verify_resume')
