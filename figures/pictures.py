@@ -60,9 +60,7 @@ def sheet(cells, title, side, lines=1, gap=0.1):
         left, top = cell.column * (side + gap), cell.row * height
         options = {'cmap': 'gray', 'vmin': 0, 'vmax': 255}
         axes.imshow(cell.picture, extent=(left, left + side, top + side, top), **options)
-        for number, line in enumerate(
-            cell.words.split('\n'), start=1
-        ):  # on lines of their own: texts have tails or not
+        for number, line in enumerate(cell.words.split('\n'), start=1):  # each by its baseline: some texts have tails
             place = left + side / 2, top + side + number * _LINE
             weight = 'bold' if cell.bold else 'normal'
             axes.text(*place, line, ha='center', va='baseline', size=_POINTS, weight=weight)

@@ -1,7 +1,7 @@
 """The papers' protocols on photographs of ImageNet's validation set, against the loops of `naive.py`, to 1e-4.
 
 BVLC's GoogLeNet where the protocol is its; for the others fixed random weights whose answers tell images apart. Ten
-photographs of three sizes; `pytest -m slow tests/test_protocols.py --photographs 50` takes an hour on 2 cores.
+photographs of three sizes; `pytest -m slow tests/test_protocols.py --photographs 50` looks at fifty, and takes long.
 """
 
 import jax
@@ -65,7 +65,7 @@ def agree(found, expected):
     assert len(found) == len(expected) >= 10
     for here, there in zip(found, expected, strict=True):
         np.testing.assert_allclose(here, there, atol=1e-4, rtol=0)
-    assert len({int(np.argmax(there)) for there in expected}) > 2  # it does tell the photographs apart
+    assert len({int(np.argmax(there)) for there in expected}) >= max(3, len(expected) // 8)  # it does tell the photographs apart
 
 
 def test_144_views_of_googlenet(converted, one_device, photographs):
