@@ -122,6 +122,7 @@ def test_a_workdir_of_another_run_is_refused_and_left(quick, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in sorted(tmp_path.rglob('*'))} == before
 
 
+@pytest.mark.slow
 def test_a_series_member_by_member(quick, tmp_path):
     pair = series.create(first=digits(), second=digits(seed=1, init_from='first'))
     out = lines(pair, tmp_path / 'series')  # the second starts from weights that are not there yet

@@ -25,9 +25,9 @@ def wrong(folder, data, protocol='single', **changes):
 @pytest.mark.parametrize(
     'folder, changes, expected',
     [
-        ('imagenet_val', {}, (39, 14)),
+        ('foolbox', {}, (5, 2)),
+        pytest.param('imagenet_val', {}, (39, 14), marks=pytest.mark.slow),
         pytest.param('imagenet_photos', {}, (13, 5), marks=pytest.mark.slow),
-        pytest.param('foolbox', {}, (5, 2), marks=pytest.mark.slow),
         pytest.param('imagenet_val227', {}, (36, 13), marks=pytest.mark.slow),
         pytest.param('imagenet_val227', {'test_crop.short_side': (227, 227)}, (30, 11), marks=pytest.mark.slow),
     ],

@@ -209,6 +209,7 @@ def test_a_loss_that_is_no_number_stops_the_run(script, tmp_path):
     assert checked.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_last_good_checkpoint(script, tmp_path):
     """A limit on the size of a file stands in for the disk: the checkpoint is the only large one."""
     workdir = tmp_path / 'run'

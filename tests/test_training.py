@@ -351,6 +351,7 @@ def test_meshes():
         mesh.create(12)
 
 
+@pytest.mark.slow
 def test_sdlm_refresh_fills_the_curvature(initial):
     optimizer = optimizers.create('sdlm')
     for name, options in (('lenet5', {}), ('lenet5_1998', {}), ('lenet5_1998', {'output': 'dense'})):
