@@ -23,7 +23,9 @@ def main():
     group.add_argument('--huge_pages', action=argparse.BooleanOptionalAction, default=True, help='for all contestants')
     group = parser.add_argument_group('train, and --batch and --dtype')
     group.add_argument('--arch', default='resnet50', help='the recipe')
-    group.add_argument('--against', default='', choices=['', 'torch'], help='the same network under torch.compile')
+    group.add_argument(
+        '--against', default='', choices=list(train.PEERS_OF), help='the same network under torch.compile, or eager'
+    )
     group.add_argument('--size', type=int, default=224, help='side of the images')
     group.add_argument('--peak', type=float, help='FLOP/s of a device, for the utilisation')
     group.add_argument('--best_batch', action='store_true', help='double the batch from --batch on, each side its own')

@@ -1,8 +1,8 @@
 """Training, as `train.py` runs it: the step of a recipe, its pixels' preprocessing included, and the loop around it.
 
 Ours is `Run.advance` of `configs/NAME.py` on uint8 images, one batch that lies on the devices, or photographs through
-the loader. The peer is the same network in PyTorch under torch.compile, channels last, on float images that lie on its
-device: it flips, shifts and normalises nothing.
+the loader. The peer is the same network in PyTorch, under torch.compile and channels last, or eager in both layouts, on
+float images that lie on its device: it flips, shifts and normalises nothing.
 """
 
 import functools
@@ -14,6 +14,7 @@ import time
 from benchmarks import architectures, contest, peers
 
 LARGEST = 4096  # images a step that are tried
+PEERS_OF = {'': (), 'torch': ('torch-compile',), 'torch-eager': ('torch-channels_last', 'torch-NCHW')}
 _GAIN = 1.01  # a larger batch that is not so much faster ends the trial
 
 # The vendors' data sheets, dense, FLOP/s: in bfloat16, and for float32 in TF32, in which XLA multiplies by default.
@@ -36,7 +37,7 @@ def run(arch, against, batch, size, dtype, data_dir, rounds, peak, best_batch, h
 
     Args:
       arch: a recipe; with a peer, one of `peers.PEERS`.
-      against: 'torch', or '' for no peer.
+      against: of `PEERS_OF`; the fastest of its kinds is the peer.
       batch: images a step; the first that is tried with `best_batch`.
       size: side of the images.
       dtype: 'float32' or 'bfloat16' (PyTorch: autocast).
@@ -50,7 +51,7 @@ def run(arch, against, batch, size, dtype, data_dir, rounds, peak, best_batch, h
     def name(kind, batch, data=''):
         return '|'.join((kind, arch, str(batch), str(size), dtype, data))
 
-    kinds = ['jax', *(['torch-compile'] if against else [])]
+    kinds = ['jax', *PEERS_OF[against]]
     batches = dict.fromkeys(kinds, batch)
     if best_batch:
         batches = {kind: _best_batch(functools.partial(name, kind), batch, huge_pages) for kind in kinds}
@@ -66,15 +67,17 @@ def run(arch, against, batch, size, dtype, data_dir, rounds, peak, best_batch, h
         row |= {'batch': batches['jax'], 'ours': statistics.median(rates['jax']), 'peer': None}
         row |= facts[names['jax']]
         row['utilisation'] = utilisation(row['ours'], row, dtype, peak)
-        if 'torch-compile' in names:
-            ratios = [ours / theirs for ours, theirs in zip(rates['jax'], rates['torch-compile'], strict=True)]
+        others = [kind for kind in names if kind != 'jax']
+        if others:
+            peer = max(others, key=lambda kind: statistics.median(rates[kind]))
+            ratios = [ours / theirs for ours, theirs in zip(rates['jax'], rates[peer], strict=True)]
             row |= {
-                'peer': statistics.median(rates['torch-compile']),
-                'peer_name': f'torch-compile (batch {batches["torch-compile"]})',
+                'peer': statistics.median(rates[peer]),
+                'peer_name': f'{peer} (batch {batches[peer]})',
                 'ratio': statistics.median(ratios),
                 'range': [min(ratios), max(ratios)],
-                'peer_first_call_seconds': first[names['torch-compile']],
-                'peer_peak_bytes': facts[names['torch-compile']]['peak_bytes'],
+                'peer_first_call_seconds': first[names[peer]],
+                'peer_peak_bytes': facts[names[peer]]['peak_bytes'],
             }
         yield row
 
