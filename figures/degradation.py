@@ -9,10 +9,9 @@ from configs import checkpoint as checkpoint_config
 from errors import UserError
 from figures import style
 from training import log
+from weights import passport
 
 _ROOM = 2.5  # of the worst last test error: what is above is cut off, as the paper's figure does
-
-
 _KINDS = {'resnet': 'residual'}
 
 
@@ -78,7 +77,8 @@ def curves_of(workdir):
     epochs = [row for row in rows if row['kind'] == 'epoch']
     if not epochs or not place.is_file():
         network = json.loads(place.read_text())['architecture'] if place.is_file() else ''
-        made = checkpoint_config.made_by(workdir, network)
+        converted = (Path(workdir) / passport.NAME).is_file()  # its folder is not to be trained into
+        made = checkpoint_config.made_by(f'runs/{network}' if converted else workdir, network)
         raise UserError(f'{workdir} holds no metrics of a finished epoch ({log.NAME}): {made}')
     config = json.loads(place.read_text())
     return Curves(

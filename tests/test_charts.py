@@ -17,6 +17,7 @@ from evaluation import opening, protocols, published, scoring, testing
 from figures import compare, degradation, depth, style, timeline
 from input_pipeline import recipe
 from training import log
+from weights import passport
 
 
 def same_twice(tmp_path, make):
@@ -65,8 +66,15 @@ def test_missing_metrics_say_which_run_to_make(tmp_path):
     converted = tmp_path / 'weights'
     converted.mkdir()
     (converted / 'config.json').write_text(json.dumps({'architecture': 'resnet56'}))
-    for folder, recipe_file in ((converted, 'resnet56'), (tmp_path / 'plain20', 'plain20'), (tmp_path / 'x', 'NAME')):
-        with pytest.raises(UserError, match=rf'python train.py --config configs/{recipe_file}\.py --workdir {folder}'):
+    (converted / passport.NAME).write_text('{}')
+    places = (
+        (converted, 'resnet56', 'runs/resnet56'),  # not into the folder of published weights
+        (tmp_path / 'plain20', 'plain20', tmp_path / 'plain20'),
+        (tmp_path / 'x', 'NAME', tmp_path / 'x'),
+    )
+    for folder, recipe_file, workdir in places:
+        told = rf'python train.py --config configs/{recipe_file}\.py --workdir {workdir} makes'
+        with pytest.raises(UserError, match=told):
             degradation.make(tmp_path / 'd.png', [str(folder)])
 
 
