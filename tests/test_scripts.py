@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -250,6 +251,11 @@ def test_training_streams_a_folder(script, tmp_path):
     common = (*common[:-1], tmp_path / 'other', '--config.on_bad_image=skip')
     half = script('train.py', *common, '--config.stop_at_step=7')
     assert half.returncode == 0 and '36 training and 36 test images, 3 classes, streamed' in half.stdout, half.stderr
+    shutil.copytree(tmp_path / 'data', tmp_path / 'fewer')
+    (tmp_path / 'fewer' / 'train' / 'class0' / '0.png').unlink()
+    for flags in ((), ('--check',)):
+        refused = script('train.py', *common, f'--config.data_dir={tmp_path / "fewer"}', *flags)
+        assert refused.returncode == 2 and 'holds a run on 36 training images, and here are 35' in refused.stderr
     rest = script('train.py', *common, '--config.batch_size=4')
     assert rest.returncode == 0 and 'resuming at step 7: example 20 of epoch 2' in rest.stdout, rest.stderr
     assert 'replaced in train in the last epoch: 1 images that cannot be read' in rest.stdout

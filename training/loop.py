@@ -47,7 +47,7 @@ def train(config, workdir, started=None):
     check(config)
     workdir, place = open_place(workdir)
     splits = recipe.open_splits(config)
-    run = Run(config, _start(place), splits)
+    run = Run(config, resume_point(place, len(splits[0])), splits)
     with contextlib.ExitStack() as stack:
         with distributed.Together() as first:
             if first:
@@ -81,13 +81,29 @@ def is_finished(workdir):
     return any(row['kind'] == 'finished' for row in read(workdir))
 
 
-def _start(place):
-    """(step, examples seen until then) of the last checkpoint; (0, 0) where there is none."""
+def resume_point(place, images):
+    """(step, examples seen until then) of the last checkpoint; (0, 0) where there is none.
+
+    Args:
+      place: of the checkpoints' folder.
+      images: the number of training images; among others the next example would be another.
+
+    Raises:
+      UserError: the run was on other images, by their number.
+    """
     if not (place / checkpoints.FOLDER).is_dir():
         return 0, 0
     with checkpoints.Checkpoints(place / checkpoints.FOLDER, read_only=True) as kept:
         latest = kept.latest()
-        return (0, 0) if latest is None else (latest, kept.info(latest)['examples_seen'])
+        if latest is None:
+            return 0, 0
+        info = kept.info(latest)
+        if info.get('training_images', images) != images:
+            raise UserError(
+                f'{place} holds a run on {info["training_images"]:,} training images, and here are {images:,}; pass '
+                'its data to resume, or another --workdir'
+            )
+        return latest, info['examples_seen']
 
 
 def _begin(run, workdir, kept, clock):
@@ -319,6 +335,7 @@ def _save(run, current, kept, log, clock, top1_error=None, epoch_is_closed=False
         info = {
             **checkpoints.describe(run.config),
             'examples_seen': run.position(int(current.step)),
+            'training_images': len(run.source),
             'clock': clock.seconds(),
             'epoch_is_closed': epoch_is_closed,
         }
