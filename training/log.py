@@ -2,7 +2,9 @@
 
 A line has `kind`, `step` and its values; what depends on the clock is under `time`, so two runs of one seed agree in
 everything else. Each number of a line is the scalar `KIND/NAME` of the events; those of a resumed run are, once
-TensorBoard has dropped what a restart purges, the lines of metrics.jsonl and no others. Kinds: 'train' (means since the last), 'epoch' (means of the epoch, errors of the test set), 'decision'
+TensorBoard has dropped what a restart purges, the lines of metrics.jsonl and no others.
+
+Kinds: 'train' (means since the last), 'epoch' (means of the epoch, errors of the test set), 'decision'
 (a controller changed the rate), 'warning', 'inherited' (weights of another run), 'finished', 'resume'.
 """
 
