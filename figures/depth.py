@@ -91,7 +91,7 @@ def networks():
         if published.dataset.startswith('ImageNet'):
             views = next((view for view in _SHAPES if published.protocol.startswith(view)), 'more')
         measure = f'{kind}, {published.dataset}'
-        found.append(Network(name, entry.parameters, entry.multiply_adds, error, measure, line, views))
+        found.append(Network(name, entry.parameters, entry.multiply_adds, float(error), measure, line, views))
     return found
 
 
