@@ -173,6 +173,11 @@ def _members(text, protocol):
     return tuple(reversed(found))
 
 
+def _named(column, cell):
+    """A cell that says what a line is of, with its column's name where it is but a number."""
+    return cell if re.search('[A-Za-z]', cell) else f'{column} {cell}'
+
+
 def _row(label, cells, places, text, protocol, source, note):
     """The `Row` of one group of a line; a quoted one has for its members where they stand."""
     numbers = {role: _number(cells[place]) for role, place in places.items()}
@@ -200,7 +205,9 @@ def parse(text):
             cells = [cell.strip() for cell in line.split('|')]
             printed.append(tuple(cells[: len(columns)]))
             of = [part.strip() for part in ''.join(cells[len(columns) :]).split(';')]
-            names = [cell for cell, column in zip(cells, columns, strict=False) if not is_error(column) and cell != '-']
+            names = [
+                _named(*pair) for pair in zip(columns, cells, strict=False) if not is_error(pair[0]) and pair[1] != '-'
+            ]
             for number, ((group, own), places) in enumerate(groups.items()):
                 what = of[number] if number < len(of) else ''
                 label = ', '.join([*names, group] if group != own else names)

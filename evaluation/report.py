@@ -80,7 +80,7 @@ def beside(config, opened, result):
         more = len(fit.differences) - MOST
         rest = f'; and {more} more' if more > 0 else ''
         return [
-            f'published: nothing known to be of this network, as it was trained; the nearest is {fit.row.errors} '
+            f'published: no row is known to be of this network and its training; the nearest is {fit.row.errors} '
             f'({", ".join(_origin(fit.row))}): {"; ".join(fit.differences[:MOST])}{rest}'
         ]
     known = sorted({' and '.join(row.protocols) for row in rows if published.fit(row, networks)})

@@ -40,7 +40,7 @@ def plan(name, opened):
     planned = [_planned(row, opened, networks) for row in published.TABLES[name].rows]
     if not any(one.members for one in planned):
         near = next((f'; {one.row.label}: {one.reason}' for one in planned if one.reason not in _NOTHING), '')
-        raise UserError(f'no row of table {name} is of these checkpoints{near}. It is: {_networks(planned)}')
+        raise UserError(f'no row of table {name} is of these checkpoints{near}. It is of: {_networks(planned)}')
     return planned
 
 
@@ -63,7 +63,7 @@ def _planned(row, opened, networks):
 
 def _networks(planned):
     origins = (origin for one in planned for member in one.row.members for origin in member.origins)
-    return ', '.join(dict.fromkeys(map(str, origins))) or 'of no network of ours'
+    return ', '.join(dict.fromkeys(map(published.network_of, origins))) or 'no network of ours'
 
 
 def run(planned, tested, trim=False):
