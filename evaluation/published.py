@@ -21,6 +21,7 @@ many; a member is what it may be, joined by ` or `:
     = vgg4/7                       quoted: the seventh line of the table where it was published (/2: its second group)
 """
 
+import dataclasses
 import functools
 import re
 import sys
@@ -250,12 +251,12 @@ class Trained(NamedTuple):
     Fields:
       config: of its training; of converted weights the one that they are tested with.
       release: BY/THEIRS of converted weights, or ''.
-      unfinished: why the training is not known to be over, or ''.
+      doubts: why training or images are not known to be a paper's, whatever the config is, in words.
     """
 
     config: ConfigDict
     release: str = ''
-    unfinished: str = ''
+    doubts: tuple = ()
 
 
 def trained(entry):
@@ -264,20 +265,22 @@ def trained(entry):
     Args:
       entry: of `opening.open_checkpoint`.
     """
+    here, doubts = entry.member.config, []
+    if here.dataset == 'cifar10' and (Path(here.data_dir) / here.test_split).is_dir():
+        doubts.append("its images are the binary version's, and these are copies in class folders")
     if entry.card:
         source = entry.card['source']
-        return Trained(entry.member.config, f'{source["release"]}/{source["name"]}')
+        return Trained(here, f'{source["release"]}/{source["name"]}', tuple(doubts))
     try:
         config = checkpoint.get_config(str(entry.where))
     except ValueError:  # nothing lies there: the user's is all there is
-        config = entry.member.config
+        config = here
     ends = [row['step'] for row in read(Path(entry.where).parent.parent) if row['kind'] == 'finished']
-    unfinished = ''
     if not ends:
-        unfinished = 'its log does not say that the run is finished'
+        doubts.append('the log here does not say that the run is finished')
     elif entry.chosen not in ('best', 'latest') and entry.step != ends[-1]:
-        unfinished = f'it is step {entry.step:,} of {ends[-1]:,}'
-    return Trained(config, unfinished=unfinished)
+        doubts.append(f'this is step {entry.step:,} of {ends[-1]:,}')
+    return Trained(config, doubts=tuple(doubts))
 
 
 @functools.cache
@@ -331,14 +334,14 @@ def differences(origin, network):
     """
     if network.release:
         same = network.release == origin.release
-        return [] if same else [f'it is of {origin}, and these are weights of {network.release}']
+        return [*([] if same else [f'it is of {origin}, and these are weights of {network.release}']), *network.doubts]
     if origin.release:
         return [f'it is of the weights {origin}']
     config = recipe(origin.recipe)
     found = [*_options(config, network.config), *_keys(config, network.config), *_start(origin, network.config)]
     if origin.is_theirs:
         found.append('it was trained by a recipe of theirs, which is none of ours')
-    return found + ([network.unfinished] if network.unfinished else [])
+    return [*found, *network.doubts]
 
 
 def _options(theirs, here):
@@ -347,10 +350,10 @@ def _options(theirs, here):
     if type(theirs) is not type(here):
         yield f'it is of {type(theirs).__name__}, and this is {type(here).__name__}'
         return
-    for field in type(theirs).__dataclass_fields__:
-        there, ours = getattr(theirs, field), getattr(here, field)
-        if field not in _FREE_OPTIONS and there != ours:
-            yield _differs(field, there, ours)
+    for field in dataclasses.fields(theirs):
+        there, ours = getattr(theirs, field.name), getattr(here, field.name)
+        if field.name not in _FREE_OPTIONS and there != ours:
+            yield _differs(field.name, there, ours)
 
 
 def _keys(theirs, here):

@@ -68,6 +68,8 @@ def beside(config, opened, result):
         return ['published: the papers tested on other labels']
     if len({entry.member.weight for entry in opened}) > 1:
         return ["published: nothing; the papers' ensembles weigh all members alike"]
+    if len({str(entry.where) for entry in opened}) < len(opened):
+        return ["published: nothing; a checkpoint is given twice, and the papers' ensembles are of several networks"]
     networks, by = [published.trained(entry) for entry in opened], [entry.member.protocol.name for entry in opened]
     names = [network.config.architecture for network in networks]
     rows = [row for row in published.rows() if len(row.members) == len(opened) and published.is_of_data(row, config)]

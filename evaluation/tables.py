@@ -36,6 +36,7 @@ def plan(name, opened):
     if name not in published.TABLES:
         known = ', '.join(published.TABLES)
         raise UserError(f'no table {name!r}{nearest(name, published.TABLES)} There are: {known}.')
+    opened = list({str(entry.where): entry for entry in opened}.values())  # none is two networks of an ensemble
     networks = [published.trained(entry) for entry in opened]
     planned = [_planned(row, opened, networks) for row in published.TABLES[name].rows]
     if not any(one.members for one in planned):

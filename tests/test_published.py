@@ -361,10 +361,18 @@ def test_what_is_not_known_to_be_equal_is_told(recipe, protocol, changes, says, 
 
 def test_a_run_that_is_not_over_has_no_row(tmp_path):
     (line,) = beside(checkpoint(tmp_path, 'resnet50', 'single_224', finished=False))
-    assert '24.7/7.8' in line and line.endswith('its log does not say that the run is finished')
+    assert '24.7/7.8' in line and line.endswith('the log here does not say that the run is finished')
     (line,) = beside(checkpoint(tmp_path, 'resnet50', 'single_224', step=5, chosen=''))
-    assert line.endswith('it is step 5 of 10')
+    assert line.endswith('this is step 5 of 10')
     assert beside(checkpoint(tmp_path, 'resnet50', 'single_224', step=10, chosen=''))[0].startswith('published: 24.7')
+
+
+def test_copies_of_the_images_are_other_images(tmp_path):
+    (tmp_path / 'jpeg' / 'test' / 'cat').mkdir(parents=True)
+    (line,) = beside(checkpoint(tmp_path, 'resnet20', 'cifar_single', data_dir=str(tmp_path / 'jpeg')), images=10_000)
+    assert '8.75/-' in line and line.endswith('and these are copies in class folders')
+    (line,) = beside(checkpoint(tmp_path, 'resnet20', 'cifar_single', data_dir=str(tmp_path)), images=10_000)
+    assert line.startswith('published: 8.75/- ')
 
 
 def test_another_protocol_is_named(tmp_path):
@@ -404,6 +412,7 @@ def test_ensembles_each_member_by_its_own_protocol(tmp_path):
     assert line.startswith('published: 24.7/7.5 (') and "7.3 of ILSVRC's test images" in line
     wrong = [*opened[:-1], checkpoint(tmp_path, 'vgg_e:jitter < vgg_e:s384', f'vgg_dense:{JITTER}')]
     assert not any(line.startswith('published: 24.7') for line in beside(*wrong))
+    assert 'a checkpoint is given twice' in beside(*opened, opened[0])[0]
     weighted = opened[0]._replace(member=SimpleNamespace(**{**vars(opened[0].member), 'weight': 2.0}))
     assert beside(weighted, *opened[1:]) == ["published: nothing; the papers' ensembles weigh all members alike"]
 
@@ -465,6 +474,9 @@ def test_a_table_that_has_no_row_of_what_is_given(tmp_path):
         tables.plan('vgg33', [lecture])
     with pytest.raises(UserError, match='It is of: no network of ours'):
         tables.plan('ilsvrc2016', [lecture])
+    googlenet = checkpoint(tmp_path, 'googlenet', 'single')
+    planned = tables.plan('googlenet3', [googlenet] * 7)
+    assert [len(one.members) for one in planned] == [1, 1, 1, 0, 0, 0]
     elsewhere = checkpoint(tmp_path, 'resnet20', 'single')
     with pytest.raises(
         UserError,
