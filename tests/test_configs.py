@@ -79,8 +79,8 @@ def test_a_docstring_has_the_published_error_and_the_arithmetic(name):
     config, entry, text = load(name), NETWORKS[name], ' '.join(listing.docstring(name).split())
     if entry.published:
         top1, top5 = entry.published.top1, entry.published.top5
-        assert top1 is None or re.search(rf'top-1 {top1}0?\b', text)
-        assert top5 is None or re.search(rf'top-5 {top5}0?\b', text)
+        assert top1 is None or re.search(rf'top-1 {top1}\b', text)
+        assert top5 is None or re.search(rf'top-5 {top5}\b', text)
     examples = IMAGENET if config.dataset == 'imagenet' else CIFAR10
     operations, seconds = re.search(r'by arithmetic (\S+) FLOP, (\S+ \w+) at 100 TFLOP/s', text).groups()
     exact = 6 * entry.multiply_adds * examples * config.num_epochs
