@@ -1,9 +1,14 @@
 """Other programs' files, whole and broken."""
 
+import argparse
+import collections
+import datetime
 import io
 import os
 import pickle
+import re
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,15 +91,71 @@ def as_torch(path, program):
 @pytest.mark.parametrize('protocol', [2, 4])
 def test_a_program_in_a_pickle_is_refused_by_name_and_not_run(tmp_path, protocol):
     path = as_torch(tmp_path / 'x.pth', pickle.dumps({'a': Program(tmp_path / 'made')}, protocol))
-    with pytest.raises(UserError, match=r'holds posix\.mkdir, which is not a tensor; it was not run'):
+    with pytest.raises(UserError, match=r"'a' is posix\.mkdir, not a tensor; nothing of it was run"):
+        files.read(path)
+    assert not (tmp_path / 'made').exists()
+    path = as_torch(tmp_path / 'y.pth', pickle.dumps(Program(tmp_path / 'made'), protocol))
+    with pytest.raises(UserError, match=r'holds posix\.mkdir, not a state dict; nothing of it was run'):
         files.read(path)
     assert not (tmp_path / 'made').exists()
 
 
-@pytest.mark.parametrize('file, what', [('namespace', 'argparse.Namespace'), ('module', 'torch.nn.modules')])
-def test_what_is_no_tensor_is_refused_by_name(file, what):
-    with pytest.raises(UserError, match=what):
-        files.read(FILES / f'{file}.pth')
+def test_a_whole_module_is_refused_by_name():
+    with pytest.raises(UserError, match=r'holds torch\.nn\.modules\.container\.Sequential, not a state dict'):
+        files.read(FILES / 'module.pth')
+
+
+def test_arguments_beside_the_weights_are_skipped_by_name():
+    found = files.read(FILES / 'namespace.pth')
+    assert len(found.tensors) == 6 and found.tensors['1.running_var'].tolist() == [5, 5, 5]
+    assert found.notes[1] == 'skipped, nothing of it was run: args (argparse.Namespace)'
+
+
+class Settings(dict):
+    """Of a class of the program's own."""
+
+
+@pytest.mark.parametrize('protocol', [2, 4])
+@pytest.mark.parametrize(
+    'value, name',
+    [
+        (argparse.Namespace(lr=0.1, betas=(0.9, 0.999), seen={1, 2}, kept=frozenset([3])), 'argparse.Namespace'),
+        (np.float64(0.5), r'numpy\..*multiarray.scalar'),
+        (np.arange(3), r'numpy\..*multiarray._reconstruct'),
+        (Path('/a'), r'pathlib.*PosixPath'),
+        (Settings(lr=[0.1]), 'Settings'),
+        (collections.Counter(a=1), 'collections.Counter'),
+        (datetime.date(2020, 1, 1), 'datetime.date'),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else '',
+)
+def test_any_object_beside_the_weights_is_skipped_by_name(tmp_path, protocol, value, name):
+    with zipfile.ZipFile(FILES / 'checkpoint_zip.pth') as old, zipfile.ZipFile(tmp_path / 'x.ckpt', 'w') as new:
+        for info in old.infolist():
+            data = old.read(info)
+            if info.filename.endswith('/data.pkl'):  # {'args': value, **checkpoint}, as one program
+                own = pickle.dumps(value, protocol)[2:-1]
+                assert data[:3] == b'\x80\x02}'
+                data = data[:-1] + b'X\x04\0\0\0args' + own + b's.'
+            new.writestr(info.filename, data)
+    found = files.read(tmp_path / 'x.ckpt')
+    assert list(found.tensors) == ['0.weight', '0.bias', '1.weight', '1.bias', '1.running_mean', '1.running_var']
+    assert re.fullmatch(rf'skipped, nothing of it was run: args \(.*{name}.*\)', found.notes[1])
+
+
+@pytest.mark.parametrize('prefix', ['_orig_mod.', '_orig_mod.module.', 'module.module.', 'model.', 'model._orig_mod.'])
+def test_every_prefix_of_a_wrapper_is_taken_off(tmp_path, prefix):
+    np.savez(tmp_path / 'x.npz', **{f'{prefix}{name}': np.ones(2, np.float32) for name in ('features.0', 'fc')})
+    found = files.read(tmp_path / 'x.npz')
+    assert list(found.tensors) == ['features.0', 'fc'] and found.notes == (f'the prefix {prefix!r} is taken off',)
+
+
+def test_a_pointer_of_git_lfs_is_called_that(tmp_path):
+    pointer = 'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n'
+    for suffix in ('.safetensors', '.pth', '.npz', '.caffemodel', '.ckpt'):
+        (tmp_path / f'x{suffix}').write_text(pointer)
+        with pytest.raises(UserError, match='is a pointer of Git LFS, not the file'):
+            files.read(tmp_path / f'x{suffix}')
 
 
 def test_an_array_of_objects_is_refused(tmp_path):

@@ -12,7 +12,9 @@ import numpy as np
 from errors import UserError, first_line
 from weights import caffe_file, torch_file
 
+PREFIXES = ('module.', '_orig_mod.', 'model.')  # of DataParallel, torch.compile, Lightning
 WRAPPERS = ('state_dict', 'model', 'model_state_dict', 'net', 'model_ema', 'state_dict_ema', 'ema_state_dict')
+_LFS = b'version https://git-lfs.github.com/spec/'
 _BOMB = 64  # MiB that any archive may unpack to; more only within this many times its size
 _RATIO = 20
 
@@ -37,10 +39,10 @@ def read(path):
     """The tensors of a file, whatever of the known kinds it is; counters of batches are left out.
 
     Args:
-      path: .safetensors, .pth, .pt, .th, .bin, .npz or .caffemodel.
+      path: .safetensors, .pth, .pt, .th, .bin, .tar, .ckpt, .npz or .caffemodel.
 
     Raises:
-      UserError: no such file, a truncated one, one of another kind, or one that holds more than tensors.
+      UserError: no such file, a truncated one, one of another kind, or a state dict that holds more than tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -49,8 +51,11 @@ def read(path):
         '.safetensors': _safetensors,
         '.npz': _npz,
         '.caffemodel': lambda path: ('caffemodel', caffe_file.read_net(path), {}),
-        **dict.fromkeys(('.pth', '.pt', '.th', '.bin', '.tar'), _torch),
+        **dict.fromkeys(('.pth', '.pt', '.th', '.bin', '.tar', '.ckpt'), _torch),
     }
+    with open(path, 'rb') as file:
+        if file.read(len(_LFS)) == _LFS:
+            raise UserError(f'{path} is a pointer of Git LFS, not the file: get the file with `git lfs pull`')
     if path.suffix not in readers:
         raise UserError(f'{path}: no reader of {path.suffix or "a file without suffix"}; known: {", ".join(readers)}')
     kind, tree, metadata = readers[path.suffix](path)
@@ -135,22 +140,34 @@ def _check_size(archive, path):
         )
 
 
+_ALONE = 'nothing of it was run. Save the weights alone: torch.save(model.state_dict(), FILE)'
+
+
 def _unwrapped(tree, path, notes):
-    """{name: array} of a state dict, out of the checkpoint around it and without DataParallel's prefix."""
+    """{name: array} of a state dict, out of the checkpoint around it and without the prefixes of PyTorch's wrappers."""
+    if isinstance(tree, torch_file.Foreign):
+        raise UserError(f'{path} holds {tree.name}, not a state dict; {_ALONE}')
     if not isinstance(tree, dict):
         raise UserError(f'{path} holds a {type(tree).__name__}, not a state dict')
     wrapped = [name for name in WRAPPERS if isinstance(tree.get(name), dict)]
     if wrapped:
         others = f'; {", ".join(wrapped[1:])} left alone' if wrapped[1:] else ''
         notes.append(f'the state dict is {wrapped[0]!r} of a checkpoint{others}')
+        skipped = [f'{key} ({value.name})' for key, value in tree.items() if isinstance(value, torch_file.Foreign)]
+        if skipped:
+            notes.append(f'skipped, nothing of it was run: {", ".join(skipped)}')
         return _unwrapped(tree[wrapped[0]], path, notes)
     odd = [name for name, value in tree.items() if not isinstance(value, np.ndarray) or not isinstance(name, str)]
+    if odd and isinstance(tree[odd[0]], torch_file.Foreign):
+        raise UserError(f'{path}: {odd[0]!r} is {tree[odd[0]].name}, not a tensor; {_ALONE}')
     if odd or not tree:
         what = f'{odd[0]!r}, a {type(tree[odd[0]]).__name__}, is no tensor' if odd else 'it is empty'
         raise UserError(f'{path} holds no state dict: {what}')
-    for prefix in ('module.', '_orig_mod.'):
-        if all(name.startswith(prefix) for name in tree):
-            notes.append(f'the prefix {prefix!r} is taken off')
-            tree = {name.removeprefix(prefix): value for name, value in tree.items()}
+    prefix = ''
+    while more := [more for more in PREFIXES if all(name.startswith(prefix + more) for name in tree)]:
+        prefix += more[0]
+    if prefix:
+        notes.append(f'the prefix {prefix!r} is taken off')
+        tree = {name.removeprefix(prefix): value for name, value in tree.items()}
     # torchvision's oldest DenseNets: denselayer1.norm.1 for what is called denselayer1.norm1 since.
     return {re.sub(r'(denselayer\d+\.(?:norm|conv))\.([12])\.', r'\1\2.', name): value for name, value in tree.items()}

@@ -48,6 +48,12 @@ class _Global(NamedTuple):
         return f'{self.module}.{self.name}'
 
 
+class Foreign(NamedTuple):
+    """An object of a class or function that puts no tensor together. It was not made: nothing was run."""
+
+    name: str
+
+
 class _Storage(NamedTuple):
     """The numbers under a tensor, by their key in the file."""
 
@@ -74,11 +80,13 @@ def is_legacy(start):
 def read(path):
     """What `torch.save` wrote to a file: nested dicts, lists and plain values, with NumPy arrays for tensors.
 
+    Anything else, as the arguments that a training program saves beside the weights, is a `Foreign` with its name.
+
     Args:
       path: of the file.
 
     Raises:
-      UserError: a file that is truncated, or holds something other than tensors and plain values.
+      UserError: a file that is truncated, or asks for what no `torch.save` writes.
     """
     try:
         if zipfile.is_zipfile(path):
@@ -177,6 +185,8 @@ def _with_arrays(tree, numbers, known, path):
             return array(node)
         if isinstance(node, _Storage):
             raise UserError(f'{path} holds a bare storage, which is no tensor: save the state dict alone')
+        if isinstance(node, Foreign | _Global):
+            return Foreign(str(node) if isinstance(node, _Global) else node.name)
         if isinstance(node, tuple):
             return tuple(convert(child) for child in node)
         if not isinstance(node, dict | list):
@@ -246,30 +256,35 @@ def _run(file, path):
             elif name == 'DICT':
                 items = pop_mark()
                 stack.append(dict(zip(items[::2], items[1::2], strict=True)))
-            elif name == 'APPEND':
-                value = stack.pop()
-                _of(list, stack[-1]).append(value)
-            elif name == 'APPENDS':
-                items = pop_mark()
-                _of(list, stack[-1]).extend(items)
-            elif name == 'SETITEM':
-                key, value = stack[-2:]
-                del stack[-2:]
-                _of(dict, stack[-1])[key] = value
-            elif name == 'SETITEMS':
-                items = pop_mark()
-                _of(dict, stack[-1]).update(zip(items[::2], items[1::2], strict=True))
+            elif name in ('APPEND', 'APPENDS'):
+                items = [stack.pop()] if name == 'APPEND' else pop_mark()
+                if not isinstance(stack[-1], Foreign):
+                    _of(list, stack[-1]).extend(items)
+            elif name in ('SETITEM', 'SETITEMS'):
+                items = [stack.pop(), stack.pop()][::-1] if name == 'SETITEM' else pop_mark()
+                if not isinstance(stack[-1], Foreign):
+                    _of(dict, stack[-1]).update(zip(items[::2], items[1::2], strict=True))
+            elif name == 'EMPTY_SET':
+                stack.append(Foreign('set'))
+            elif name == 'FROZENSET':
+                pop_mark()
+                stack.append(Foreign('frozenset'))
+            elif name == 'ADDITEMS':
+                pop_mark()
             elif name == 'GLOBAL':
                 stack.append(_Global(*argument.split(' ', 1)))
             elif name == 'STACK_GLOBAL':
                 stack[-2:] = [_Global(*stack[-2:])]
             elif name == 'BINPERSID':
                 stack.append(_storage(stack.pop()))
-            elif name in ('REDUCE', 'NEWOBJ'):
+            elif name in ('REDUCE', 'NEWOBJ', 'NEWOBJ_EX'):
+                if name == 'NEWOBJ_EX':
+                    stack.pop()
                 arguments = stack.pop()
-                stack.append(_call(stack.pop(), arguments, path))
-            elif name == 'BUILD':
-                _of(dict, stack[-2])  # the attributes of an OrderedDict: a state dict's versions
+                stack.append(_call(stack.pop(), arguments))
+            elif name == 'BUILD':  # attributes: of an OrderedDict a state dict's versions
+                if not isinstance(stack[-2], Foreign):
+                    _of(dict, stack[-2])
                 stack.pop()
             elif name == 'POP':
                 stack.pop()
@@ -316,8 +331,8 @@ def _storage(identifier):
     return _Storage(str(key), _DTYPES[what.name], count, start)
 
 
-def _call(function, arguments, path):
-    """What one of PyTorch's own functions makes, by our own code; UserError for every other."""
+def _call(function, arguments):
+    """What one of PyTorch's own functions makes, by our own code; `Foreign` for every other."""
     match str(function), arguments:
         case 'torch._utils._rebuild_tensor_v2' | 'torch._utils._rebuild_tensor', (storage, offset, shape, strides, *_):
             if not isinstance(storage, _Storage):
@@ -333,7 +348,4 @@ def _call(function, arguments, path):
             return {}
         case 'collections.OrderedDict', (pairs,):
             return dict(pairs)
-    raise UserError(
-        f'{path} holds {function}, which is not a tensor; it was not run. Save the weights alone: '
-        'torch.save(model.state_dict(), FILE)'
-    )
+    return Foreign(function.name if isinstance(function, Foreign) else str(function))
