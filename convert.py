@@ -11,7 +11,7 @@ from absl import flags
 from errors import UserError
 
 ARCH = flags.DEFINE_string('arch', None, 'Our name of the network (`python -m architectures`).')
-SOURCE = flags.DEFINE_string('source', None, 'The file: .safetensors, .pth, .pt, .th, .bin, .npz or .caffemodel.')
+SOURCE = flags.DEFINE_string('source', None, 'The file: .safetensors, .pth, .pt, .th, .bin, .ckpt, .npz, .caffemodel.')
 OUT = flags.DEFINE_string('out', None, 'The folder to make.')
 RELEASE = flags.DEFINE_string(
     'release', '', 'Whose weights, where names alone do not tell: torchvision, timm, caffe, ...'

@@ -84,15 +84,22 @@ def export(config, checkpoint, which, to, out, by=''):
       by: whose names and layouts, of safetensors; '' the first that fit, 'ours' for our own.
 
     Returns:
-      Sentences on what was written.
+      Sentences on what was written. It was opened again and run: it answers an image as the network does.
 
     Raises:
-      UserError: no such format or checkpoint; a folder that is not empty; a network that has no such names.
+      UserError: no such format or checkpoint; a folder that is not empty; a network that has no such names; a file that
+        answers otherwise.
     """
     if to not in exporting.FORMATS:
         known = ', '.join(exporting.FORMATS)
         raise UserError(f'no format {to!r}{nearest(to, exporting.FORMATS)} --to is one of {known}.')
     check(config)
+    narrow = {config.dtype, config.architecture_options.get('param_dtype', 'float32')} - {'float32'}
+    if narrow:
+        config = config.copy_and_resolve_references()
+        config.dtype = 'float32'
+        if 'param_dtype' in config.architecture_options:
+            config.architecture_options.param_dtype = 'float32'
     folder, given = checkpoints.locate(checkpoint)
     model = build_model(config)
     shape = 1, config.image_size, config.image_size, config.channels
@@ -109,8 +116,9 @@ def export(config, checkpoint, which, to, out, by=''):
             'name': f'{config.architecture}, trained here',
         }
         card = passport.make(config, model, variables, measured, told)
+    notes = [f'{" and ".join(narrow)} becomes float32'] if narrow else []
     with _folder(out) as made:
-        return exporting.write(to, made, config, model, variables, card, by)
+        return notes + exporting.write(to, made, config, model, variables, card, by)
 
 
 @contextlib.contextmanager

@@ -96,7 +96,8 @@ def convert(tensors, arch, by='', keep_bgr=False):
       `Converted`.
 
     Raises:
-      UserError: a tensor missing, left over, or of another shape; it says which network the file looks like.
+      UserError: a tensor missing, left over, or of another shape; it says which network the file looks like. A
+        running variance that is negative.
     """
     attempts = [_match(tensors, arch, release) for release in candidates(arch, by)]
     best = min(attempts, key=lambda match: len(match.missing) + len(match.unexpected) + len(match.misshapen))
@@ -105,6 +106,11 @@ def convert(tensors, arch, by='', keep_bgr=False):
     release, flat = best.release, {}
     for path, (name, _, shape) in best.names.items():
         flat[path] = layout.to_ours(tensors[name], shape)
+        if path[0] == 'batch_stats' and path[-1] == 'var' and (flat[path] < 0).any():
+            raise UserError(
+                f'{name} is {flat[path].min():g} at its least, and a running variance is never negative: the file is '
+                f'damaged, or is not {release.theirs}'
+            )
     notes = []
     for norm, bias in best.folded.items():
         flat['batch_stats', *norm, 'mean'] = flat['batch_stats', *norm, 'mean'] - tensors[bias]

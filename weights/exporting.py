@@ -11,9 +11,9 @@ from jax import export as jax_export
 
 import architectures
 from architectures import catalogue, layers
-from errors import UserError
+from errors import UserError, first_line
 from input_pipeline import colour
-from weights import layout, onnx_file, passport
+from weights import convert, files, layout, onnx_file, passport
 from weights.releases import RELEASES
 
 OURS = 'ours'
@@ -149,7 +149,49 @@ def onnx(out, config, model, variables, card, by):
     return ['model.onnx: float32 [batch, H, W, C], normalised as passport.json says, to logits; any batch']
 
 
-FORMATS = {'safetensors': safetensors, 'stablehlo': stablehlo, 'onnx': onnx}
+# Readers: the logits of an exported folder, by another way than the network that was written.
+
+
+def answer_of_safetensors(out, config, model, images, by):
+    """The tensors, under whatever names, as our variables again."""
+    release = release_for(config.architecture, model, by)
+    if release:
+        tensors = files.read(out / 'model.safetensors').tensors
+        variables = convert.convert(tensors, config.architecture, release.by).variables
+    else:
+        from safetensors.numpy import load_file
+
+        flat = {tuple(name.split('.')): value for name, value in load_file(out / 'model.safetensors').items()}
+        variables = traverse_util.unflatten_dict(flat)
+    return jax.jit(model.apply)(variables, images)
+
+
+def answer_of_stablehlo(out, config, model, images, by):
+    """The program, deserialized and called."""
+    return jax_export.deserialize(bytearray((out / 'model.stablehlo').read_bytes())).call(images)
+
+
+def answer_of_onnx(out, config, model, images, by):
+    """The graph in ONNX Runtime."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UserError('an ONNX file is run once before it is done: pip install onnxruntime') from None
+    try:
+        session = onnxruntime.InferenceSession(out / 'model.onnx', providers=['CPUExecutionProvider'])
+        return session.run(None, {'images': images})[0]
+    except Exception as error:  # its exceptions have no base but Exception
+        raise UserError(
+            f'the onnx file cannot be opened and run ({first_line(error)}); nothing is left of it. This is a fault of '
+            'the export: please report it'
+        ) from None
+
+
+FORMATS = {  # (writer, reader)
+    'safetensors': (safetensors, answer_of_safetensors),
+    'stablehlo': (stablehlo, answer_of_stablehlo),
+    'onnx': (onnx, answer_of_onnx),
+}
 
 
 def forward(model, variables):
@@ -164,7 +206,7 @@ def _any_batch(config):
 
 
 def write(to, out, config, model, variables, card, by=''):
-    """Writes a network to a folder that is there.
+    """Writes a network to a folder that is there, reads it again and compares its logits of an image.
 
     Args:
       to: 'safetensors', 'stablehlo' or 'onnx'.
@@ -177,8 +219,22 @@ def write(to, out, config, model, variables, card, by=''):
 
     Returns:
       Sentences on what was written.
+
+    Raises:
+      UserError: what was written cannot be read, or answers otherwise than the network.
     """
-    notes = FORMATS[to](Path(out), config, model, variables, card, by)
+    out, (writer, reader) = Path(out), FORMATS[to]
+    notes = writer(out, config, model, variables, card, by)
+    images = passport.probe_image(config.image_size, config.channels).astype(np.float32) / 128 - 1
+    with jax.default_matmul_precision('highest'):
+        expected = np.asarray(jax.jit(model.apply)(variables, images))
+        logits = np.asarray(reader(out, config, model, images, by))
+    apart = np.abs(logits - expected).max() if logits.shape == expected.shape else np.nan
+    if not apart <= passport.TOLERANCE * np.sqrt(np.mean(expected**2)):
+        raise UserError(
+            f'the {to} file was opened and run, and answers otherwise than the network (by {apart:g} in a logit); '
+            'nothing is left of it. This is a fault of the export: please report it'
+        )
     passport.save(out, card)
     return notes
 

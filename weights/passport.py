@@ -36,8 +36,18 @@ def make(config, model, variables, statistics, source, licence=None, notes=()):
       source: where the weights come from: {'name', ...}.
       licence: of the weights, where it is known.
       notes: what was done to them, in sentences.
+
+    Raises:
+      UserError: the network answers the probe image with numbers that are not finite.
     """
     number = config.num_classes
+    probe = answers(model, variables, config, statistics)
+    broken = [layer for layer, answer in probe.items() if not np.isfinite([answer['rms'], *answer['values']]).all()]
+    if broken:
+        raise UserError(
+            f'{config.architecture} answers an image with numbers that are not finite, in {", ".join(broken)}: its '
+            'weights are damaged or too large'
+        )
     return {
         'architecture': config.architecture,
         'options': json.loads(config.architecture_options.to_json()),
@@ -47,7 +57,7 @@ def make(config, model, variables, statistics, source, licence=None, notes=()):
         'preprocessing': pixels_of(config),
         'classes': CLASSES.get((config.dataset, number), f'{number}, of an order that is not told'),
         'notes': list(notes),
-        'probe': answers(model, variables, config, statistics),
+        'probe': probe,
     }
 
 

@@ -1,0 +1,84 @@
+"""Exports are opened and run before they are done; weights that no network can have are refused by name."""
+
+import re
+
+import golden
+import jax
+import numpy as np
+import onnx
+import pytest
+
+import architectures
+import weights
+from configs import checkpoint
+from errors import UserError
+from weights import convert, exporting, layout, onnx_file, passport
+from weights.releases import RELEASES
+
+
+def exported(digits_run, out, to, **options):
+    config = checkpoint.get_config(str(digits_run[1]))
+    config.dtype = options.pop('dtype', 'float32')
+    config.architecture_options.update(options)
+    return weights.export(config, digits_run[1], 'latest', to, out, 'ours' if to == 'safetensors' else '')
+
+
+@pytest.mark.parametrize('to', exporting.FORMATS)
+@pytest.mark.parametrize('options', [{'dtype': 'bfloat16'}, {'param_dtype': 'bfloat16'}], ids=str)
+def test_a_network_in_bfloat16_is_exported_in_float32(digits_run, tmp_path, to, options):
+    notes = exported(digits_run, tmp_path / 'out', to, **options)
+    assert notes[0] == 'bfloat16 becomes float32'
+    if to == 'onnx':
+        model = onnx.load(tmp_path / 'out' / 'model.onnx')
+        onnx.checker.check_model(model, full_check=True)
+        assert {tensor.data_type for tensor in model.graph.initializer} <= {
+            onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.BOOL
+        }  # fmt: skip
+
+
+def spoiled(variables):
+    return jax.tree.map(lambda x: x * np.float32(1.01), variables)
+
+
+@pytest.mark.parametrize('to', exporting.FORMATS)
+def test_a_file_that_answers_otherwise_is_not_left(digits_run, tmp_path, monkeypatch, to):
+    writer, reader = exporting.FORMATS[to]
+
+    def write(out, config, model, variables, card, by):
+        return writer(out, config, model, spoiled(variables), card, by)
+
+    monkeypatch.setitem(exporting.FORMATS, to, (write, reader))
+    with pytest.raises(UserError, match=f'the {to} file was opened and run, and answers otherwise than the network'):
+        exported(digits_run, tmp_path / 'out', to)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_onnx_file_that_the_runtime_refuses_is_not_left(digits_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_file, 'write', lambda path, *_: path.write_bytes(b'no graph'))
+    with pytest.raises(UserError, match='the onnx file cannot be opened'):
+        exported(digits_run, tmp_path / 'out', 'onnx')
+    assert list(tmp_path.iterdir()) == []
+
+
+def tensors_of_resnet20():
+    """A state dict of akamaster's ResNet-20, filled."""
+    (release,) = RELEASES['resnet20']
+    variables = golden.variables(architectures.create('resnet20', **release.options), (32, 32, 3))
+    return exporting.state_dict('resnet20', None, variables, release), release
+
+
+def test_a_negative_running_variance_is_refused_by_its_name():
+    tensors, release = tensors_of_resnet20()
+    name = layout.torch_name(('batch_stats', 'stage2', 'block1', 'conv1_bn', 'var'), release.table)
+    tensors[name] = tensors[name].copy()
+    tensors[name][3] = -0.25
+    with pytest.raises(UserError, match=rf'^{re.escape(name)} is -0.25 at its least, and a running variance is never'):
+        convert.convert({k: v for k, v in tensors.items() if not k.endswith('tracked')}, 'resnet20')
+
+
+def test_weights_too_large_for_float32_make_no_passport(digits_run):
+    config = checkpoint.get_config(str(digits_run[1]))
+    model = architectures.create('lenet5')
+    variables = jax.tree.map(lambda x: x * np.float32(1e20), golden.variables(model, (32, 32, 1)))
+    with pytest.raises(UserError, match='answers an image with numbers that are not finite, in .*logits'):
+        passport.make(config, model, variables, {}, {'file': 'x', 'name': 'x'})
