@@ -46,10 +46,13 @@ def main():
         if any(wildcard in flags.name for wildcard in '*?['):
             if options or flags.image_size is not None:
                 raise UserError('--option and --image_size are for one network: name it')
-            found, show = describe.networks(flags.name), describe.table
+            found = describe.networks(flags.name)
+            lines = [json.dumps(list(found), indent=2, default=str)] if flags.json else describe.table(found)
         else:
-            found, show = describe.network(flags.name, options, flags.image_size), describe.text
-        print(json.dumps(found, indent=2, default=str) if flags.json else show(found), flush=True)
+            found = describe.network(flags.name, options, flags.image_size)
+            lines = [json.dumps(found, indent=2, default=str) if flags.json else describe.text(found)]
+        for line in lines:
+            print(line, flush=True)
     except UserError as error:
         print(f'architectures: error: {" ".join(str(error).split())}', file=sys.stderr)
         return 2

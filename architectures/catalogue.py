@@ -58,6 +58,7 @@ class Entry:
     """A registered network, its options at their defaults.
 
     Fields:
+      paper: None of a network that the catalogue does not know (`of`); then the counts are None, too.
       parameters: trainable scalars of the deployed network, without auxiliary heads.
       statistics: scalars of the running means and variances of batch norm.
       multiply_adds: of the convolutions and fully connected layers, for one image.
@@ -66,10 +67,10 @@ class Entry:
       input_shape: (H, W, C) of the image.
     """
 
-    paper: Paper
-    parameters: int
-    statistics: int
-    multiply_adds: int
+    paper: Paper | None
+    parameters: int | None
+    statistics: int | None
+    multiply_adds: int | None
     published: Published | None
     differs: tuple[str, ...]
     input_shape: tuple[int, int, int] = (224, 224, 3)
@@ -77,8 +78,13 @@ class Entry:
 
     @property
     def year(self):
-        """Of the paper's first version."""
-        return self.paper.year
+        """Of the paper's first version, or None."""
+        return self.paper and self.paper.year
+
+    @property
+    def cited(self):
+        """Authors and year of the paper."""
+        return self.paper.short if self.paper else 'not in the catalogue'
 
 
 # Papers
@@ -445,3 +451,8 @@ NETWORKS = {
         ),
     ),
 }
+
+
+def of(name):
+    """The entry of a registered network; one without numbers where the catalogue has none."""
+    return NETWORKS.get(name) or Entry(None, None, None, None, None, ())

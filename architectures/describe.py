@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 
 import architectures
-from architectures import layers, receptive_field, stages
-from architectures.catalogue import NETWORKS
+from architectures import catalogue, layers, receptive_field, stages
 from errors import UserError, first_line, nearest
 
 LEGEND = (
@@ -46,7 +45,9 @@ class Layer(NamedTuple):
 
 
 def networks(pattern='*'):
-    """What the catalogue says of the networks that match, as dictionaries for JSON.
+    """The networks that match, one after another as they are counted, as dictionaries for JSON.
+
+    The counts are the traced network's; where the catalogue has another number, it is under `catalogue`.
 
     Args:
       pattern: of their names, with a shell's wildcards.
@@ -58,14 +59,41 @@ def networks(pattern='*'):
     if not found:
         close = nearest(pattern.strip('*?'), architectures.names())
         raise UserError(f'no architecture matches {pattern!r}{close} `python -m architectures` lists them.')
-    return [_entry(name) for name in found]
+    return map(_counted, found)
+
+
+def _counted(name):
+    entry = network(name)
+    del entry['layers'], entry['options']
+    typed = {count: getattr(catalogue.of(name), count) for count in COUNTS}
+    return entry | {'catalogue': {key: value for key, value in typed.items() if value not in (None, entry[key])}}
 
 
 def _entry(name):
-    entry = NETWORKS[name]
-    fields = {key: getattr(entry, key) for key in ('input_shape', 'num_classes', *COUNTS, 'differs')}
-    published = entry.published and entry.published._asdict()
-    return {'name': name, 'year': entry.year, 'paper': str(entry.paper), **fields, 'published': published}
+    entry = catalogue.of(name)
+    return {
+        'name': name,
+        'year': entry.year,
+        'paper': str(entry.paper or ''),
+        'input_shape': input_shape(name),
+        'num_classes': entry.num_classes,
+        'differs': entry.differs,
+        'published': entry.published and entry.published._asdict(),
+    }
+
+
+def input_shape(name):
+    """(H, W, C) of a network's images: of the catalogue, or else the first usual one that the network takes."""
+    if name in catalogue.NETWORKS:
+        return catalogue.NETWORKS[name].input_shape
+    model = architectures.create(name)
+    for shape in ((224, 224, 3), (32, 32, 3), (32, 32, 1)):
+        try:
+            jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *shape), 'float32'))
+        except (UserError, TypeError, ValueError, ZeroDivisionError):  # ours, and what Flax and JAX make of it
+            continue
+        return shape
+    raise UserError(f'{name} is not in the catalogue and takes no images of 224x224 or 32x32: pass --image_size')
 
 
 def network(name, options=None, image_size=None):
@@ -182,14 +210,21 @@ def _layer(name, parts):
 # As text
 
 
+_RIGHT = (False, False, False, True, True, False)
+
+
 def table(entries):
-    """The table of what `networks` returns."""
-    rows = []
+    """The lines of the table of what `networks` returns, each as soon as its network is counted."""
+    names = architectures.names()
+    widths = [max(map(len, names)), max(len(catalogue.of(name).cited) for name in names), 9, 13, 15, 0]
+    yield _line(['name', 'paper', 'input', 'parameters', 'multiply-adds', 'published error, %'], widths, _RIGHT)
     for entry in entries:
-        paper, published = NETWORKS[entry['name']].paper.short, NETWORKS[entry['name']].published
+        known = catalogue.of(entry['name'])
         counts = [f'{entry[count]:,}' for count in ('parameters', 'multiply_adds')]
-        rows.append([entry['name'], paper, _by(entry['input_shape']), *counts, published.brief if published else ''])
-    return _columns(['name', 'paper', 'input', '>parameters', '>multiply-adds', 'published error, %'], rows)
+        brief = known.published.brief if known.published else ''
+        yield _line([entry['name'], known.cited, _by(entry['input_shape']), *counts, brief], widths, _RIGHT)
+        for count, typed in entry['catalogue'].items():
+            yield f'  but the catalogue says {typed:,} {count}, and the network has {entry[count]:,}'
 
 
 def text(entry):
@@ -202,15 +237,16 @@ def text(entry):
         rows.append([layer['name'], *shapes, *counts, field, layer['stride'] or ''])
     rows.append(['total', '', '', f'{entry["parameters"]:,}', f'{entry["multiply_adds"]:,}', '', ''])
     options = ''.join(f', {option}={value!r}' for option, value in entry['options'].items())
-    published = NETWORKS[entry['name']].published
+    published = catalogue.of(entry['name']).published
     notes = [LEGEND, '']
     if entry['statistics']:
         notes.append(f'Running means and variances besides: {entry["statistics"]:,}.')
-    notes.append(f'Paper: {entry["paper"]}.')
+    notes.append(f'Paper: {entry["paper"] or "not in the catalogue"}.')
     if published:
         defaults = ' with the default options' if entry['options'] else ''
         notes.append(f'Published error, %{defaults}: {published}.')
-    notes += ['Elsewhere:', *(f'- {sentence}' for sentence in entry['differs'])]
+    if entry['differs']:
+        notes += ['Elsewhere:', *(f'- {sentence}' for sentence in entry['differs'])]
     head = ['layer', 'output', 'kernel', '>parameters', '>multiply-adds', '>field', '>stride']
     parts = [f'{entry["name"]}{options}: images of {_by(entry["input_shape"])}', '', _columns(head, rows), '']
     return '\n'.join(
@@ -227,8 +263,10 @@ def _columns(head, rows):
     right = [word.startswith('>') for word in head]
     cells = [[str(cell) for cell in row] for row in ([word.lstrip('>') for word in head], *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = []
-    for row in cells:
-        line = [f'{c:>{w}}' if flush else f'{c:{w}}' for c, w, flush in zip(row, widths, right, strict=True)]
-        lines.append('  '.join(line).rstrip())
-    return '\n'.join(lines)
+    return '\n'.join(_line(row, widths, right) for row in cells)
+
+
+def _line(row, widths, right):
+    """Cells in columns of these widths, some flush right."""
+    cells = [f'{cell:>{w}}' if flush else f'{cell:{w}}' for cell, w, flush in zip(row, widths, right, strict=True)]
+    return '  '.join(cells).rstrip()

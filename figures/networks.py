@@ -10,8 +10,7 @@ from matplotlib.path import Path as Line
 from matplotlib.textpath import text_to_path
 
 import architectures
-from architectures import dataflow
-from architectures.catalogue import NETWORKS
+from architectures import catalogue, dataflow, describe
 from errors import UserError
 from figures import style
 
@@ -49,14 +48,14 @@ def subject(arch='', config=None, checkpoint=()):
         raise UserError('name one network: --arch NAME (`python -m architectures` lists them), or --checkpoint DIR')
     if arch:
         model = architectures.create(arch)
-        return Subject(arch, f'{arch} ({NETWORKS[arch].paper.short})', model, NETWORKS[arch].input_shape)
+        return Subject(arch, f'{arch} ({catalogue.of(arch).cited})', model, describe.input_shape(arch))
     from training.run import build_model
 
     if len(checkpoint) > 1:
         raise UserError(f'this figure is of one network, and {len(checkpoint)} checkpoints are given')
     name, shape = config.architecture, (config.image_size, config.image_size, config.channels)
     of = f', {Path(checkpoint[0]).absolute().name}' if checkpoint else ''
-    return Subject(name, f'{name} ({NETWORKS[name].paper.short}){of}', build_model(config), shape)
+    return Subject(name, f'{name} ({catalogue.of(name).cited}){of}', build_model(config), shape)
 
 
 def graph(of):

@@ -1,6 +1,7 @@
 """The catalogue, and what `python -m architectures` makes of it."""
 
 import ast
+import dataclasses
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from conftest import ROOT
 
 import architectures
 from architectures import __main__, catalogue, describe, layers, receptive_field
+from figures import networks
 
 COUNTS = ('parameters', 'statistics', 'multiply_adds')
 
@@ -59,6 +61,7 @@ def test_the_options_that_it_names_are_options(name):
 # The table
 
 
+@pytest.mark.slow
 def test_the_table_in_a_process_of_its_own(script):
     done = script('-m', 'architectures')
     head, *rows = done.stdout.splitlines()
@@ -68,6 +71,30 @@ def test_the_table_in_a_process_of_its_own(script):
     assert 'Krizhevsky et al. 2012' in alexnet and alexnet.endswith('top-5 18.2, ten crops')
     assert '227x227x3' in alexnet and '60,965,224' in alexnet and '724,406,816' in alexnet
     assert alexnet.index('724,406,816') + len('724,406,816') == head.index('multiply-adds') + len('multiply-adds')
+
+
+def test_a_network_that_the_catalogue_does_not_know(command, monkeypatch):
+    monkeypatch.delitem(catalogue.NETWORKS, 'lenet5')
+    code, out, _ = command('lenet5')
+    assert code == 0 and 'Paper: not in the catalogue.' in out
+    assert '32x32x3' in out and '62,006' in out  # 61,706 of grey images, and two more planes of 5x5x6
+    (row,) = command('lenet?')[1].splitlines()[1:]
+    assert row.startswith('lenet5') and 'not in the catalogue' in row and '62,006' in row
+    of = networks.subject('lenet5')
+    assert of.title == 'lenet5 (not in the catalogue)' and of.image_shape == (32, 32, 3)
+
+
+def test_the_table_has_what_the_network_has(command, monkeypatch):
+    wrong = dataclasses.replace(catalogue.NETWORKS['lenet5'], parameters=61_707, multiply_adds=1)
+    monkeypatch.setitem(catalogue.NETWORKS, 'lenet5', wrong)
+    _, row, *notes = command('lenet?')[1].splitlines()
+    assert '61,706' in row
+    assert notes[0] == '  but the catalogue says 61,707 parameters, and the network has 61,706'
+    assert notes[1].startswith('  but the catalogue says 1 multiply_adds, and the network has ')
+    (entry,) = json.loads(command('lenet?', '--json')[1])
+    assert entry['parameters'] == 61_706 and entry['catalogue'] == {'parameters': 61_707, 'multiply_adds': 1}
+    monkeypatch.undo()
+    assert len(command('lenet?')[1].splitlines()) == 2
 
 
 def test_a_pattern_and_json(command):

@@ -73,7 +73,7 @@ def _row(name, config, folder):
     """What the table says of a member: from its log."""
     lines = read(folder)
     last = next(row for row in reversed(lines) if row['kind'] == 'epoch')
-    entry = catalogue.NETWORKS[config.architecture]
+    entry = catalogue.of(config.architecture)
     return {
         'name': name,
         'architecture': config.architecture,

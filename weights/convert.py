@@ -141,7 +141,7 @@ def _match(tensors, arch, release):
     """How a release's names and shapes go with a file's."""
     tell = layout.caffe_name if release.is_caffe else layout.torch_name
     bias = tell(('params', release.last, 'bias'), release.table)
-    entry = catalogue.NETWORKS[arch]
+    entry = catalogue.of(arch)
     num_classes = len(tensors[bias]) if bias in tensors else entry.num_classes
     names = their_names(arch, release, num_classes)
     if tensors.keys() - {name for name, _, _ in names.values()}:  # auxiliary heads?

@@ -106,7 +106,7 @@ def hub_config(config, name, release):
 
 def model_card(config, name, release, card):
     """README.md of an exported network: what it is, where it comes from, what it takes."""
-    entry = catalogue.NETWORKS[config.architecture]
+    entry = catalogue.of(config.architecture)
     source, options = card['source'], card['options']
     sha256 = f', SHA-256 {source["sha256"]}' if 'sha256' in source else ''
     library = {'timm': 'timm', 'timm_legacy': 'timm', 'torchvision': 'timm'}.get(release.by if release else '', 'flax')
@@ -119,8 +119,7 @@ def model_card(config, name, release, card):
         '---',
         f'# {name}',
         '',
-        f'{entry.paper}.',
-        '',
+        *([f'{entry.paper}.', ''] if entry.paper else []),
         f'- Network: `{config.architecture}` of the ImageNet decade in JAX, options {options or "none"}; '
         f'{config.num_classes} classes.',
         f'- Weights: {source["name"]}, from {source["file"]}{sha256}.',
