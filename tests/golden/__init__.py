@@ -93,7 +93,8 @@ def fill(name, shape):
 def variables(model, image_shape):
     """The variables of one of our networks by the rule: float32 arrays of NumPy."""
     image = jax.ShapeDtypeStruct((1, *image_shape), 'float32')
-    shapes = jax.eval_shape(model.init, jax.random.key(0), image)
+    with layers.plain_forms():  # sooner traced
+        shapes = jax.eval_shape(model.init, jax.random.key(0), image)
     return jax.tree_util.tree_map_with_path(lambda path, leaf: fill(name_of(path), leaf.shape), shapes)
 
 
