@@ -120,11 +120,11 @@ def images(image_shape):
     return np.float32(np.sqrt(1.5)) * (patches + noise)
 
 
-def run(golden, **compiler_options):
+def run(golden):
     """Our logits and named activations of the network that a golden file is of: NumPy arrays."""
     model = architectures.create(golden.network, **golden.options)
     forward = functools.partial(model.apply, mutable=['activations'])
-    compiled = jax.jit(forward, compiler_options=layers.compiler_options() | compiler_options)
+    compiled = jax.jit(forward, compiler_options=layers.compiler_options())
     logits, state = compiled(variables(model, golden.image_shape), images(golden.image_shape))
     return np.asarray(logits), jax.tree.map(np.asarray, dict(state['activations']))
 
