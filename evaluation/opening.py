@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 
 import architectures
+from architectures import layers
 from configs import checkpoint as checkpoint_config
 from errors import UserError
 from evaluation import protocols, scoring
@@ -171,7 +172,8 @@ def _own_view(config):
 def _misfit(member):
     """Why the member's network cannot be tested by its protocol, or ''."""
     try:
-        scoring.check(member)
+        with layers.plain_forms():  # sooner traced
+            scoring.check(member)
     except (UserError, TypeError, ValueError, ZeroDivisionError) as error:  # what a network raises of a shape
         return str(error).splitlines()[0]
     return ''

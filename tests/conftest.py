@@ -18,6 +18,7 @@ if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):  # the workers of pytest-xdi
     os.environ['JAX_COMPILATION_CACHE_DIR'] = CACHE.name
 
 import functools
+import gc
 import json
 import shutil
 import subprocess
@@ -27,6 +28,7 @@ from pathlib import Path
 import absl.flags
 import jax
 import pytest
+from jax._src import compiler
 from warm import Warm
 
 import weights
@@ -41,6 +43,20 @@ MODULE_LOADER = 'ignore:the load_module() method is deprecated:DeprecationWarnin
 PYTHON = [sys.executable, '-W', 'error', '-W', MODULE_LOADER]
 
 
+# Half the time that a deep network takes to compile; JAX 0.12 no longer has the option.
+QUICK_OPTIONS = {'xla_cpu_use_fusion_emitters': False} if jax.__version_info__ < (0, 11) else {}
+
+
+@functools.wraps(compiler.get_compile_options)
+def quick_options(*arguments, make=compiler.get_compile_options, **keywords):
+    """JAX's options of a program, with `QUICK_OPTIONS` where most optimizations are left out."""
+    options = make(*arguments, **keywords)
+    if jax.config.read('jax_disable_most_optimizations'):
+        options.env_option_overrides = [*options.env_option_overrides, *QUICK_OPTIONS.items()]
+    return options
+
+
+compiler.get_compile_options = quick_options
 MODULE = pytest.StashKey()
 
 
@@ -50,6 +66,12 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.stash[MODULE] = None
+
+
+def pytest_collection_finish():
+    """Takes the modules out of what the garbage collector looks through while networks are traced."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -104,7 +126,8 @@ def warm():
 
 def one_device_environment():
     """The environment of a script: a user's, but for the platform, the compiler's effort and its cache."""
-    return {k: v for k, v in os.environ.items() if k not in ('XLA_FLAGS', 'NPROC', 'PJRT_NPROC')}
+    kept = {k: v for k, v in os.environ.items() if k not in ('NPROC', 'PJRT_NPROC')}
+    return kept | {'XLA_FLAGS': ' '.join(f'--{name}={value}' for name, value in QUICK_OPTIONS.items())}
 
 
 @pytest.fixture
@@ -115,7 +138,7 @@ def script(request, warm):
     """
     env = one_device_environment()
     if request.node.get_closest_marker('optimized'):
-        del env['JAX_DISABLE_MOST_OPTIMIZATIONS']
+        del env['JAX_DISABLE_MOST_OPTIMIZATIONS'], env['XLA_FLAGS']
 
     def fresh(name, *arguments):
         command = [*PYTHON, name, *map(str, arguments)]

@@ -56,6 +56,10 @@ def config_of(name, size=224, **options):
     return config
 
 
+# What views and batches are does not depend on the depth; each network is compiled once a shape.
+DEPTHS = {'resnet20': {'depth': 8}, 'resnet32': {'depth': 14}}
+
+
 @functools.cache
 def network(name, size, **options):
     model = architectures.create(name, num_classes=10, **options)
@@ -66,6 +70,7 @@ def network(name, size, **options):
 
 
 def member_of(name, protocol, size=224, **options):
+    options = DEPTHS.get(name, {}) | options
     model, variables, _ = network(name, size, **options)
     return scoring.Member(model, variables, config_of(name, size, **options), protocols.create(protocol), {})
 

@@ -13,7 +13,8 @@ from jax import lax
 from architectures import cpu, layers
 from errors import UserError
 
-pytestmark = pytest.mark.optimized
+# Of the quick forms' numbers, in programs as a user's.
+quick_form = pytest.mark.optimized
 
 
 def numbers(*shape, seed=0):
@@ -28,8 +29,8 @@ def with_gradients(function, *arguments):
 
 
 def compiled(function):
-    """`jax.jit` without LLVM's polish: most of the seconds that compiling takes."""
-    return jax.jit(function, compiler_options={**layers.compiler_options(), 'xla_backend_optimization_level': 0})
+    """`jax.jit` as the networks are run."""
+    return jax.jit(function, compiler_options=layers.compiler_options())
 
 
 def assert_tuned_agrees(function, *arguments, tolerance=1e-5):
@@ -52,6 +53,7 @@ def plain_convolution(images, kernel):
     return lax.conv_general_dilated(images, kernel, (1, 1), 'VALID', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
 
 
+@quick_form
 @pytest.mark.parametrize(
     'image, kernel',
     [
@@ -61,17 +63,18 @@ def plain_convolution(images, kernel):
     ],
 )
 def test_toeplitz_convolution_is_convolution(image, kernel):
-    keys = jax.random.split(jax.random.key(0), 3)
-    x, k = jax.random.normal(keys[0], image), jax.random.normal(keys[1], kernel)
-    y = plain_convolution(x, k)
-    g = jax.random.normal(keys[2], y.shape)
-    chex.assert_trees_all_close(cpu.toeplitz_convolution(x, k), y, rtol=1e-5, atol=1e-5)
-    tuned = jax.vjp(cpu.toeplitz_convolution, x, k)[1](g)
-    chex.assert_trees_all_close(tuned, jax.vjp(plain_convolution, x, k)[1](g), rtol=1e-4, atol=1e-4)
+    x, k = numbers(*image), numbers(*kernel, seed=1)
+    (y, plain), (tuned_y, tuned) = (
+        compiled(functools.partial(with_gradients, form))(x, k)
+        for form in (plain_convolution, cpu.toeplitz_convolution)
+    )
+    chex.assert_trees_all_close(tuned_y, y, rtol=1e-5, atol=1e-5)
+    chex.assert_trees_all_close(tuned, plain, rtol=1e-4, atol=1e-4)
 
 
+@quick_form
 def test_convolution_of_the_whole_image_is_fully_connected():
-    x, k = jax.random.normal(jax.random.key(0), (4, 5, 5, 16)), jax.random.normal(jax.random.key(1), (5, 5, 16, 120))
+    x, k = numbers(4, 5, 5, 16), numbers(5, 5, 16, 120, seed=1)
     y = layers.convolution(x, k, (1, 1), 'VALID')
     chex.assert_shape(y, (4, 1, 1, 120))
     chex.assert_trees_all_close(y, plain_convolution(x, k), rtol=1e-4, atol=1e-4)
@@ -85,17 +88,22 @@ def test_conv_agrees_with_flax_where_the_fast_form_does_not_apply(options):
     chex.assert_trees_all_close(ours.apply(variables, x), theirs.apply(variables, x), rtol=1e-5, atol=1e-6)
 
 
+@quick_form
 def test_max_pool_gradient_goes_to_the_first_of_equals():
-    x = jnp.round(jax.random.normal(jax.random.key(0), (2, 8, 6, 3)))  # whole numbers: ties abound
-    g = jax.random.normal(jax.random.key(1), (2, 4, 3, 3))
+    x = np.round(numbers(2, 8, 6, 3))  # whole numbers: ties abound
 
     def xla(x):
         return nn.max_pool(x, (2, 2), (2, 2))
 
-    chex.assert_trees_all_equal(layers.max_pool(x, 2, 2), xla(x))
-    chex.assert_trees_all_equal(
-        jax.vjp(lambda x: cpu.max_pool(x, 2, 2, ((0, 0), (0, 0))), x)[1](g), jax.vjp(xla, x)[1](g)
-    )
+    def tuned(x):
+        return cpu.max_pool(x, 2, 2, ((0, 0), (0, 0)))
+
+    def ours(x):
+        return layers.max_pool(x, 2, 2)
+
+    expected = compiled(functools.partial(with_gradients, xla))(x)
+    chex.assert_trees_all_equal(compiled(functools.partial(with_gradients, tuned))(x), expected)
+    chex.assert_trees_all_equal(compiled(ours)(x), expected[0])
 
 
 # Convolution, by the definition
@@ -113,6 +121,7 @@ def convolved(images, kernel, stride, pads, groups):
     return np.stack(maps, axis=-1)
 
 
+@quick_form
 @pytest.mark.parametrize(
     'image, kernel, stride, padding, groups',
     [
@@ -164,6 +173,7 @@ def test_convolution_is_the_definition(image, kernel, stride, padding, groups):
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5 * np.max(np.abs(expected)))
 
 
+@quick_form
 @pytest.mark.parametrize('stride, window, channels', [(1, 3, 64), (2, 3, 8), (4, 11, 8)])
 def test_convolution_with_zeros_at_the_bottom_and_right_only(stride, window, channels):
     # As where the size is rounded up: ZFNet's 224, AlexNet's 224.
@@ -174,6 +184,7 @@ def test_convolution_with_zeros_at_the_bottom_and_right_only(stride, window, cha
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5 * np.max(np.abs(expected)))
 
 
+@quick_form
 @pytest.mark.parametrize(
     'image, kernel, stride, groups',
     [((2, 9, 9, 6), (3, 3, 6, 8), 2, 1), ((2, 8, 8, 64), (3, 3, 64, 64), 1, 1), ((2, 6, 6, 64), (3, 3, 2, 64), 1, 32)],
@@ -236,6 +247,7 @@ POOLS = [
 ]
 
 
+@quick_form
 @pytest.mark.parametrize('size, window, stride, padding, ceil, expected', POOLS)
 def test_max_pool_takes_the_largest_and_its_gradient_goes_to_the_first_of_equals(
     size, window, stride, padding, ceil, expected
@@ -265,6 +277,7 @@ def test_a_pool_of_the_same_size_as_a_strided_convolution(size):
         np.testing.assert_array_equal(y[:, i, j], x[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3].max((1, 2)))
 
 
+@quick_form
 @pytest.mark.parametrize(
     'size, window, stride, padding, expected',
     [
@@ -434,6 +447,7 @@ def test_batch_norm_at_test_time_reads_the_running_statistics_and_leaves_them():
     chex.assert_trees_all_equal(statistics, {'mean': jnp.full(6, 0.5), 'var': jnp.full(6, 2.0)})
 
 
+@quick_form
 @pytest.mark.parametrize('group_size', [0, 4])
 @pytest.mark.parametrize('mean, deviation', [(0, 1), (5, 0.5), (-30, 10)])
 def test_the_gradient_of_batch_norm_is_that_of_its_formula(mean, deviation, group_size):

@@ -7,7 +7,7 @@ import numpy as np
 from flax import traverse_util
 
 import architectures
-from architectures import catalogue
+from architectures import catalogue, layers
 from errors import UserError, nearest
 from weights import layout
 from weights.releases import RELEASES, Release
@@ -45,7 +45,8 @@ def their_names(arch, release, num_classes, heads=False, **options):
     """
     model = architectures.create(arch, num_classes=num_classes, **(release.options | options))
     image = np.zeros((1, *input_shape(release)), np.float32)
-    shapes = jax.eval_shape(lambda key: model.init(key, image, train=heads), jax.random.key(0))
+    with layers.plain_forms():  # sooner traced
+        shapes = jax.eval_shape(lambda key: model.init(key, image, train=heads), jax.random.key(0))
     name_of = layout.caffe_name if release.is_caffe else layout.torch_name
     return {
         path: (

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from architectures import layers
 from errors import UserError
 from input_pipeline import colour, recipe
 
@@ -98,9 +99,9 @@ def answers(model, variables, config, statistics):
         logits, state = model.apply(variables, images, mutable=['activations'])
         return state['activations'] | {'logits': logits}
 
-    with jax.default_matmul_precision('highest'):
-        layers = jax.device_get(jax.jit(run)(variables, image))
-    return {name: _summary(np.asarray(layers[name], np.float32)) for name in sorted(layers)}
+    with jax.default_matmul_precision('highest'), layers.plain_forms():  # for one image, sooner compiled
+        found = jax.device_get(jax.jit(run)(variables, image))
+    return {name: _summary(np.asarray(found[name], np.float32)) for name in sorted(found)}
 
 
 def _summary(x):

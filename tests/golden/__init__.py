@@ -93,7 +93,8 @@ def fill(name, shape):
 def variables(model, image_shape):
     """The variables of one of our networks by the rule: float32 arrays of NumPy."""
     image = jax.ShapeDtypeStruct((1, *image_shape), 'float32')
-    shapes = jax.eval_shape(model.init, jax.random.key(0), image)
+    with layers.plain_forms():  # sooner traced
+        shapes = jax.eval_shape(model.init, jax.random.key(0), image)
     return jax.tree_util.tree_map_with_path(lambda path, leaf: fill(name_of(path), leaf.shape), shapes)
 
 
@@ -119,11 +120,11 @@ def images(image_shape):
     return np.float32(np.sqrt(1.5)) * (patches + noise)
 
 
-def run(golden, **compiler_options):
+def run(golden):
     """Our logits and named activations of the network that a golden file is of: NumPy arrays."""
     model = architectures.create(golden.network, **golden.options)
     forward = functools.partial(model.apply, mutable=['activations'])
-    compiled = jax.jit(forward, compiler_options=layers.compiler_options() | compiler_options)
+    compiled = jax.jit(forward, compiler_options=layers.compiler_options())
     logits, state = compiled(variables(model, golden.image_shape), images(golden.image_shape))
     return np.asarray(logits), jax.tree.map(np.asarray, dict(state['activations']))
 
