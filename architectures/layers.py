@@ -279,7 +279,7 @@ class BatchNorm(nn.Module):
         x = x.astype(self.dtype)
         if not train or self.frozen:
             slope = lax.rsqrt(var.value + self.epsilon) * scale
-            y = x.astype(jnp.float32) * per_map(slope) + per_map(bias - mean.value * slope)
+            y = (x.astype(jnp.float32) - per_map(mean.value)) * per_map(slope) + per_map(bias)
             return y.astype(self.dtype)
         size = min(self.group_size or len(x), len(x))
         if len(x) % size:
@@ -307,7 +307,12 @@ class BatchNorm(nn.Module):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def batch_norm(x, scale, bias, epsilon):
-    """Batch normalisation with its gradient in closed form: on CPU 2.4 to 3.7 times as fast as that of autodiff.
+    """Batch normalization with its gradient in closed form: on CPU 2.4 to 3.7 times as fast as that of autodiff.
+
+    Mean and variance come from one pass, over x - shift. Without the shift, E[x^2] - E[x]^2 cancels where a channel's
+    mean is large: at a mean of 1,000 deviations one digit of the variance is left. The shift is the mean of the middle
+    rows of all maps. It is a mean of 1/H of the values, so it lies within sqrt(H) deviations of the mean, whatever x
+    is, and the variance is off by at most about H times what a sum of all values is.
 
     Args:
       x: [B, H, W, C].
@@ -321,29 +326,37 @@ def batch_norm(x, scale, bias, epsilon):
 
 def _batch_norm_forward(x, scale, bias, epsilon):
     wide, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
-    mean = wide.mean(axes)
-    variance = jnp.maximum((wide * wide).mean(axes) - mean * mean, 0)  # one pass over x makes both
+    shift = wide[:, x.shape[1] // 2].mean((0, 1))
+    for_mean, for_variance, for_y = _shifted(wide, shift, 3)
+    mean = for_mean.mean(axes)
+    variance = jnp.maximum((for_variance * for_variance).mean(axes) - mean * mean, 0)
     factor = lax.rsqrt(variance + epsilon)
     slope, intercept = _settled(factor * scale, bias - mean * factor * scale)
-    y = wide * per_map(slope) + per_map(intercept)
-    return (y.astype(x.dtype), mean, variance), (x, mean, factor, scale)
+    y = for_y * per_map(slope) + per_map(intercept)
+    return (y.astype(x.dtype), shift + mean, variance), (x, shift, mean, factor, scale)
 
 
 def _batch_norm_backward(epsilon, residuals, gradients):
-    x, mean, factor, scale = residuals
-    g, wide, axes = gradients[0].astype(jnp.float32), x.astype(jnp.float32), tuple(range(x.ndim - 1))
+    x, shift, mean, factor, scale = residuals
+    g, axes = gradients[0].astype(jnp.float32), tuple(range(x.ndim - 1))
+    for_along, for_x = _shifted(x.astype(jnp.float32), shift, 2)
     total = g.sum(axes)
-    along = ((g * wide).sum(axes) - total * mean) * factor  # sum of g times the normalised x
+    along = ((g * for_along).sum(axes) - total * mean) * factor  # sum of g times the normalised x
     slope, count = factor * scale, x.size // x.shape[-1]
-    # slope * (g - total/N - normalised * along/N), as one multiple of g and one of x
+    # slope * (g - total/N - normalised * along/N), as one multiple of g and one of x - shift
     per_x = -slope * factor * along / count
     constant = -slope * total / count - per_x * mean
     slope, per_x, constant = map(per_map, _settled(slope, per_x, constant))
-    to_x = g * slope + wide * per_x + constant
+    to_x = g * slope + for_x * per_x + constant
     return to_x.astype(x.dtype), along.astype(scale.dtype), total.astype(scale.dtype)
 
 
 batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
+
+
+def _shifted(x, shift, readers):
+    """x - shift for each of so many readers; on CPU each subtracts for itself, where XLA would store one for all."""
+    return [x - per_map(own) for own in _settled(*[shift] * readers)]
 
 
 def _settled(*vectors):
