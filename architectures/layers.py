@@ -110,7 +110,7 @@ def max_pool(x, window, stride, padding=0, ceil=False):
     pads = _pads(x, window, stride, padding, ceil)
     if _tuned() and window <= 3:
         return cpu.max_pool(x, window, stride, pads)
-    return _reduce_windows(x, -jnp.inf, lax.max, window, stride, pads)
+    return _reduce_windows(x, -jnp.inf, lax.max, (window, window), stride, pads)
 
 
 @jax.named_call
@@ -119,13 +119,13 @@ def average_pool(x, window, stride, padding=0):
     pads = _pads(x, window, stride, padding, ceil=False)
     if _tuned() and window <= 3:
         return cpu.average_pool(x, window, stride, pads)
-    return _reduce_windows(x, 0.0, lax.add, window, stride, pads) / window**2
+    return _reduce_windows(x, 0.0, lax.add, (window, window), stride, pads) / window**2
 
 
-def _reduce_windows(x, start, function, window, stride, pads):
-    """[B, H, W, C]: what a function makes of every window x window cells, `start` where they hang over."""
+def _reduce_windows(x, start, function, window, stride=1, pads=((0, 0), (0, 0))):
+    """[B, H, W, C]: what a function makes of every window (height, width), `start` where it hangs over."""
     padding = ((0, 0), *pads, (0, 0))
-    return lax.reduce_window(x, start, function, (1, window, window, 1), (1, stride, stride, 1), padding)
+    return lax.reduce_window(x, start, function, (1, *window, 1), (1, stride, stride, 1), padding)
 
 
 def max_pool_at_offsets(x, window):
@@ -208,50 +208,38 @@ def local_response_norm(x, reading='paper', n=5, alpha=1e-4, beta=0.75):
 
 
 @jax.named_call
-def spatial_pyramid(x, levels, side):
-    """Spatial pyramid pooling of every side x side window of a map (He et al. 2014, section 2.3).
+def spatial_pyramid(x, levels, height, width):
+    """Spatial pyramid pooling of every height x width window of a map (He et al. 2014, section 2.3 and appendix A).
 
-    Level n max-pools a window into n x n bins, ceil(side/n) wide and floor(side/n) apart. Finest level first, a level's
-    bins row by row.
+    Level n max-pools a window into n x n bins. Bin i of a side of a cells is [floor(i a / n), ceil((i + 1) a / n)), as
+    in the appendix: the bins cover the window, and neighbors overlap where n does not divide a. (Section 2.3 prints
+    bins ceil(a / n) wide and floor(a / n) apart. They are the same on its maps of 13; on maps of 14 the level 3 would
+    miss the last row and column.) Finest level first, a level's bins row by row.
 
     Args:
       x: [B, H, W, C].
       levels: bins a side, of each level.
-      side: of a window: what H and W are at the training size.
+      height, width: of a window, in cells: of the map at the training size, or H and W for the whole map as one window.
 
     Returns:
-      [B, H - side + 1, W - side + 1, sum of levels^2 * C].
+      [B, H - height + 1, W - width + 1, sum of levels^2 * C].
     """
-    rows, columns = x.shape[1] - side + 1, x.shape[2] - side + 1
+    rows, columns = x.shape[1] - height + 1, x.shape[2] - width + 1
     bins = []
     for level in levels:
-        window, stride = -(-side // level), side // level
-        if rows == columns == 1:
-            bins.append(max_pool(x, window, stride).reshape(x.shape[0], 1, 1, -1))
+        if height == width and height % level == 0 and rows == columns == 1:  # the same, in one operation
+            bins.append(max_pool(x, height // level, height // level).reshape(x.shape[0], 1, 1, -1))
             continue
-        slid = max_pool(x, window, 1)
-        starts = [stride * step for step in range(level)]
-        bins += [slid[:, i : i + rows, j : j + columns] for i in starts for j in starts]
+        for top, bottom in _pyramid_bins(height, level):
+            for left, right in _pyramid_bins(width, level):
+                reached = x[:, top : bottom + rows - 1, left : right + columns - 1]
+                bins.append(_reduce_windows(reached, -jnp.inf, lax.max, (bottom - top, right - left)))
     return jnp.concatenate(bins, axis=-1)
 
 
-def whole_pyramid(x, levels):
-    """Spatial pyramid pooling of a whole map of any size (He et al. 2014, section 2.3), its bins as large as it takes.
-
-    Args:
-      x: [B, H, W, C], no side smaller than the finest level.
-      levels: as in `spatial_pyramid`, whose result it is where the map is one window.
-
-    Returns:
-      [B, 1, 1, sum of levels^2 * C].
-    """
-    bins = []
-    for level in levels:
-        window = (1, -(-x.shape[1] // level), -(-x.shape[2] // level), 1)
-        strides = (1, x.shape[1] // level, x.shape[2] // level, 1)
-        pooled = lax.reduce_window(x, -jnp.inf, lax.max, window, strides, 'VALID')
-        bins.append(pooled[:, :level, :level].reshape(x.shape[0], 1, 1, -1))
-    return jnp.concatenate(bins, axis=-1)
+def _pyramid_bins(side, level):
+    """[(first, end)] of the bins of one side of a window."""
+    return [(i * side // level, -(-(i + 1) * side // level)) for i in range(level)]
 
 
 class BatchNorm(nn.Module):
