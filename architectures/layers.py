@@ -81,7 +81,13 @@ def convolution(
     )
 
 
-Conv = functools.partial(nn.Conv, padding='VALID', conv_general_dilated=convolution)
+class Window(nn.Conv):
+    """A fully connected layer that reads a window of a map: run, and stored, as a convolution."""
+
+
+Conv, FullyConnected = (
+    functools.partial(kind, padding='VALID', conv_general_dilated=convolution) for kind in (nn.Conv, Window)
+)
 
 
 def _pads(x, window, stride, padding, ceil):
@@ -561,7 +567,7 @@ class Layers:
             'param_dtype': unit.param_dtype,
             'name': name,
         }
-        layer = nn.Dense(features, **options) if window == 1 else Conv(features, (window, window), **options)
+        layer = nn.Dense(features, **options) if window == 1 else FullyConnected(features, (window, window), **options)
         x = layer(x)
         return self.named(name, x if linear else self.activate(name, x))
 
