@@ -121,11 +121,14 @@ def max_pool(x, window, stride, padding=0, ceil=False):
 
 @jax.named_call
 def average_pool(x, window, stride, padding=0):
-    """Average pooling of [B, H, W, C]; every window divides by its full size, padding included."""
-    pads = _pads(x, window, stride, padding, ceil=False)
+    """Average pooling of [B, H, W, C]; every window divides by its full size, padding included.
+
+    The sum is float32 and is rounded once, whatever x is: of 49 bfloat16 values it would be off by 2% in bfloat16.
+    """
+    wide, pads = x.astype(jnp.promote_types(x.dtype, jnp.float32)), _pads(x, window, stride, padding, ceil=False)
     if _tuned() and window <= 3:
-        return cpu.average_pool(x, window, stride, pads)
-    return _reduce_windows(x, 0.0, lax.add, (window, window), stride, pads) / window**2
+        return cpu.average_pool(wide, window, stride, pads).astype(x.dtype)
+    return (_reduce_windows(wide, 0.0, lax.add, (window, window), stride, pads) / window**2).astype(x.dtype)
 
 
 def _reduce_windows(x, start, function, window, stride=1, pads=((0, 0), (0, 0))):

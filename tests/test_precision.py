@@ -1,6 +1,7 @@
-"""Batch norm beside float64 where a channel's mean is large beside its deviation, by plain NumPy."""
+"""Layers beside float64, by plain NumPy: where a channel's mean is large beside its deviation, and in bfloat16."""
 
 import contextlib
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 from architectures import layers
 
 RATIOS = (0, 10, 100, 1_000, 10_000)  # of the mean to the deviation, each in a channel of its own
-SHAPE = (4, 7, 6, len(RATIOS))
+SHAPE = (4, 7, 8, len(RATIOS))
 SCALE, BIAS = np.linspace(0.5, 2, len(RATIOS)), np.linspace(-1, 1, len(RATIOS))
 
 
@@ -110,3 +111,27 @@ def test_batch_norm_by_running_statistics_is_that_of_float64_whatever_the_mean()
     y = layers.BatchNorm().apply(variables, jnp.asarray(x), False)
     expected = (x - mean.astype(np.float64)) / np.sqrt(variance.astype(np.float64) + 1e-5) * scale + bias
     np.testing.assert_allclose(y, expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize('plain', [False, True])
+@pytest.mark.parametrize('window, stride, padding', [(3, 1, 1), (2, 2, 0), (7, 1, 0)])
+def test_an_average_in_bfloat16_is_rounded_once(window, stride, padding, plain):
+    x = np.asarray(jnp.asarray(images('float32', 'normal')[:2], jnp.bfloat16))
+    with layers.plain_forms() if plain else contextlib.nullcontext():
+        y = jax.jit(functools.partial(layers.average_pool, window=window, stride=stride, padding=padding))(x)
+    padded = np.pad(x.astype(np.float64), ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    rows, columns = ((side - window) // stride + 1 for side in padded.shape[1:3])
+    assert y.dtype == jnp.bfloat16 and y.shape[1] == rows
+    for i, j in np.ndindex(rows, columns):
+        expected = padded[:, stride * i : stride * i + window, stride * j : stride * j + window].mean((1, 2))
+        np.testing.assert_allclose(y[:, i, j].astype(jnp.float32), expected, rtol=2**-8, atol=1e-6)
+
+
+@pytest.mark.parametrize('mean', [0, 1000])
+def test_the_fast_3x3_convolution_is_as_exact_as_the_definition(mean):
+    rng = np.random.default_rng(6)
+    x, kernel = rng.normal(size=(1, 6, 7, 64)) + mean, rng.normal(size=(3, 3, 64, 64))
+    x, kernel = x.astype(np.float32), kernel.astype(np.float32)
+    y = jax.jit(lambda x, kernel: layers.convolution(x, kernel, (1, 1), 'VALID'))(x, kernel)
+    taps = [x[:, i : i + 4, j : j + 5].astype(np.float64) @ kernel[i, j] for i in range(3) for j in range(3)]
+    np.testing.assert_allclose(y, sum(taps), rtol=0, atol=2e-6 * np.abs(sum(taps)).max())
