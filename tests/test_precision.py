@@ -1,7 +1,6 @@
 """Layers beside float64, by plain NumPy: where a channel's mean is large beside its deviation, and in bfloat16."""
 
 import contextlib
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -118,7 +117,7 @@ def test_batch_norm_by_running_statistics_is_that_of_float64_whatever_the_mean()
 def test_an_average_in_bfloat16_is_rounded_once(window, stride, padding, plain):
     x = np.asarray(jnp.asarray(images('float32', 'normal')[:2], jnp.bfloat16))
     with layers.plain_forms() if plain else contextlib.nullcontext():
-        y = jax.jit(functools.partial(layers.average_pool, window=window, stride=stride, padding=padding))(x)
+        y = jax.jit(lambda x: layers.average_pool(x, window, stride, padding))(x)
     padded = np.pad(x.astype(np.float64), ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     rows, columns = ((side - window) // stride + 1 for side in padded.shape[1:3])
     assert y.dtype == jnp.bfloat16 and y.shape[1] == rows
