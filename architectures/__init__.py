@@ -11,6 +11,7 @@ from architectures import (
     alexnet,
     densenet,
     inception,
+    layers,
     lenet,
     overfeat,
     prelu_net,
@@ -160,6 +161,27 @@ def last_hidden(model, variables, images):
     with nn.intercept_methods(record):
         model.apply(variables, images)
     return read[-1].reshape(len(images), -1)
+
+
+def convolutions(model, image_shape):
+    """The paths of the convolutions of a network: {('layer1_conv',), ...}, as in its tree of parameters.
+
+    Fully connected layers are none of them, though those that read a map are stored as convolutions of its size.
+
+    Args:
+      model: a network of `create`.
+      image_shape: (H, W, C).
+    """
+    paths = set()
+
+    def record(call, arguments, options, context):
+        if isinstance(context.module, nn.Conv) and not isinstance(context.module, layers.Window):
+            paths.add(context.module.path)
+        return call(*arguments, **options)
+
+    with nn.intercept_methods(record):
+        jax.eval_shape(functools.partial(model.init, train=True), jax.random.key(0), jnp.zeros((1, *image_shape)))
+    return paths
 
 
 def initialise(model, seed, image_shape, train=False):

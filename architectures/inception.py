@@ -139,7 +139,7 @@ class BNInception(Network):
     Batch norm before every ReLU, no response normalisation, no dropout, average pools that count their padding. The
     paper contradicts itself: its text has a separable first convolution, and totals of 576, 576 and 1024 where the
     widths of 4c, 4d and 4e make 608, 608 and 1056. As in the authors-era Caffe files, the widths hold and the first
-    convolution is plain.
+    convolution is plain. The paper does not tell its first weights: `he_fan_in` is our choice.
 
     Options: `conv_bias` (None: no bias before a batch norm, where it does nothing), `narrow_projection` (pool
     projections of 96 in 4c and 4d, which give the printed totals), `dropout` (the paper's first Inception had one).

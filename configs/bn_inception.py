@@ -11,7 +11,9 @@ GoogLeNet here, of whose recipe these are the values: decay 4e-5 (a fifth of 2e-
 epochs, momentum 0.9 (unsaid), sampling, colours. It distorts colours less without telling how much: half of Howard's
 range here. Its Inception tests averaged weights or not, unsaid; here not. Synchronous SGD stands for its distributed
 one, and the examples are shuffled whole, where it shuffles within shards. Batch norm is tested with moving averages;
-to average over many batches after training, as its algorithm 2 does: --config.recompute_batch_stats=200.
+to average over many batches after training, as its algorithm 2 does: --config.recompute_batch_stats=200. Its first
+weights are a choice of ours, for the paper is silent about them, as GoogLeNet's is: normal, of variance 2 / fan-in,
+biases 0 (He et al. 2015a, Eq. 10). `:option.initializer=caffe_xavier` draws them as googlenet.py does.
 
 Variants: those of configs/variants.py.
 

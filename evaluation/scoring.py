@@ -116,7 +116,11 @@ def _max(scores, average):
 
 
 def _nine_windows(scores, average):
-    """The corners, the middles of the sides and the middle; where a side has one window, each once."""
+    """The corners, the middles of the sides and the middle, each once: a short side of 224 has one window, not three.
+
+    He et al. 2014, section 3.1.5, cut nine views of 224 pixels and map each to cells of the last map. Here a view is
+    a window of the training size that starts within a cell of it.
+    """
     rows, columns = ({0, (side - 1) // 2, side - 1} for side in scores.shape[1:3])
     chosen = average.of(scores)[:, sorted(rows)][:, :, sorted(columns)]
     return average.mean(chosen, (1, 2)), len(rows) * len(columns)

@@ -383,7 +383,7 @@ def test_a_folder(tmp_path):
     [
         (
             'alexnet:lectur',
-            'no variant .lectur. of alexnet, did you mean lecture. There are: lecture, fixed, cifar10, ',
+            'no variant .lectur. of alexnet, did you mean lecture. There are: lecture, cuda_convnet2, unscaled, ',
         ),
         ('alexnet:small', 'no variant .small. of alexnet. There are: lecture'),
         ('alexnet:cifar10,folder=/tmp', 'contradict each other'),

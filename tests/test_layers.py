@@ -300,27 +300,6 @@ def test_average_pool_divides_by_the_whole_window_padding_included(size, window,
         np.testing.assert_allclose(corner, 4 / 9, rtol=1e-6)  # of a 3x3 window, two by two are in the image
 
 
-def pyramid(window):
-    """He et al. 2014, section 2.3, of [B, 14, 14, C]: windows 2/2, 5/4, 7/7 and 14 give 49 + 9 + 4 + 1 bins."""
-    bins = []
-    for level, extent, stride in ((7, 2, 2), (3, 5, 4), (2, 7, 7), (1, 14, 14)):
-        assert (extent, stride) == (math.ceil(14 / level), math.floor(14 / level))
-        for row in range(level):
-            for column in range(level):
-                rows, columns = (slice(stride * at, stride * at + extent) for at in (row, column))
-                bins.append(window[:, rows, columns].max((1, 2)))
-    return np.concatenate(bins, axis=-1)
-
-
-@pytest.mark.parametrize('height, width', [(14, 14), (16, 15), (14, 17)])
-def test_spatial_pyramid_of_every_window(height, width):
-    x = numbers(2, height, width, 3)
-    y = layers.spatial_pyramid(x, (7, 3, 2, 1), side=14)
-    chex.assert_shape(y, (2, height - 13, width - 13, 63 * 3))
-    for i, j in np.ndindex(*y.shape[1:3]):
-        np.testing.assert_array_equal(y[:, i, j], pyramid(x[:, i : i + 14, j : j + 14]))
-
-
 # Normalisation
 
 

@@ -1,4 +1,6 @@
-"""The optimisers by name, all through optax, and what the papers' codes add to plain SGD."""
+"""The optimizers by name, all through optax, and what the papers' codes add to plain SGD."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +14,9 @@ DECAYED = ('all', 'weights')
 
 def create(
     name, momentum=0.0, weight_decay=0.0, mu=0.02, *, rate_inside=False, decayed='all', bias_rate=1.0, clip_norm=0.0,
-    filter_rms=0.0,
+    filter_rms=0.0, convolutions=(), rule=None,
 ):  # fmt: skip
-    """The optimiser of that name; its `update` takes the learning rate as the keyword `rate`.
+    """The optimizer of that name; its `update` takes the learning rate as the keyword `rate`.
 
     With g the gradient, d the weight decay, m the momentum, e the rate, g <- g + d w first, decay is L2 in the gradient
     in all of them, and the forms of momentum are
@@ -27,18 +29,32 @@ def create(
     They agree while the rate stays; after a drop the inside form goes on with the old, larger velocity for about
     1/(1 - m) steps. Sutskever's form holds the parameters at which the gradient is taken, ahead of its own by m v.
 
+    The others divide g by a size of their own, which no rate is in, and have options of their own (`rule`):
+
+        adagrad (Duchi et al. 2011)   s <- s + g^2;                    w <- w - e g / sqrt(s + epsilon)
+        rmsprop (Hinton 2012)         s <- decay s + (1 - decay) g^2;  u = g / sqrt(s + epsilon), and momentum on u
+        adam (Kingma and Ba 2014)     m <- b1 m + (1 - b1) g;  s <- b2 s + (1 - b2) g^2, both divided by 1 - b^t;
+                                      w <- w - e m / (sqrt(s) + epsilon)
+
+    s starts at `initial`: 0.1 for adagrad (TensorFlow's habit; the paper: 0), 0 for rmsprop (TensorFlow: 1). The
+    RMSProp of Inception (Szegedy et al. 2015) has decay 0.9, momentum 0.9, epsilon 1.0, and in TensorFlow initial 1 and
+    the rate inside.
+
     Args:
       name: 'sgd', 'momentum', 'nesterov', 'adagrad', 'rmsprop', 'adam', or 'sdlm' (LeCun et al. 1998).
       momentum: of 'momentum' and 'nesterov'.
       weight_decay: d.
       mu: of 'sdlm', added to the curvature.
-      rate_inside: whether the rate goes into the velocity.
+      rate_inside: whether the rate goes into the velocity; of 'rmsprop' into that of its momentum.
       decayed: 'all' parameters (fb.resnet.torch), or 'weights': kernels alone (Caffe, and the papers' words). Slopes of
         PReLUs never decay: it would push them towards ReLU (He et al. 2015a, section 2.1).
       bias_rate: times the rate, for biases; 2 in Caffe's models.
       clip_norm: the largest norm of the whole gradient, decay not counted; 0: any.
       filter_rms: the largest root mean square of a convolution's filter, which is scaled back to it after the update
         (Zeiler and Fergus 2013, section 3.1: 0.1); 0: any.
+      convolutions: the paths of the layers that `filter_rms` holds for, of `architectures.convolutions`.
+      rule: options, by name: {'initial', 'epsilon'} of 'adagrad', {'decay', 'momentum', 'epsilon', 'initial'} of
+        'rmsprop', {'beta1', 'beta2', 'epsilon'} of 'adam'; the others have none.
 
     Returns:
       An `optax.GradientTransformationExtraArgs`: update(gradients, state, params, rate=...).
@@ -46,26 +62,50 @@ def create(
     Raises:
       UserError: an unknown name, or a wrong `decayed`.
     """
-    scale = {
-        'sgd': lambda: optax.identity(),
-        'momentum': lambda: optax.trace(momentum),
-        'nesterov': lambda: optax.trace(momentum, nesterov=True),
-        'adagrad': lambda: optax.scale_by_rss(),
-        'rmsprop': lambda: optax.scale_by_rms(),
-        'adam': lambda: optax.scale_by_adam(),
-        'sdlm': lambda: scale_by_sdlm(mu),
-    }
-    if name not in scale:
-        raise UserError(f'no optimizer {name!r}{nearest(name, scale)} There are: {", ".join(scale)}.')
+    if name not in _RULES:
+        raise UserError(f'no optimizer {name!r}{nearest(name, _RULES)} There are: {", ".join(_RULES)}.')
     if decayed not in DECAYED:
         raise UserError(f'decayed must be one of {", ".join(DECAYED)}, not {decayed!r}')
+    own = {'momentum': {'momentum': momentum}, 'nesterov': {'momentum': momentum}, 'sdlm': {'mu': mu}}
+    normalize, velocity = _RULES[name](**own.get(name, rule or {}))
     rate = _scale_by_rate()
     clip = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
     decay = [optax.add_decayed_weights(weight_decay, mask=_mask(decayed))] if weight_decay else []
     biases = [_scale_biases(bias_rate)] if bias_rate != 1 else []
-    rule = [rate, scale[name]()] if rate_inside else [scale[name](), rate]
-    filters = [clip_filters(filter_rms)] if filter_rms else []
-    return optax.chain(*clip, *decay, *biases, *rule, *filters)
+    steps = [*normalize, rate, *velocity] if rate_inside else [*normalize, *velocity, rate]
+    filters = [clip_filters(filter_rms, convolutions)] if filter_rms else []
+    return optax.chain(*clip, *decay, *biases, *steps, *filters)
+
+
+# The rules by name: what divides a gradient by a size of its own, and what the rate may go into, each [] or one.
+
+
+def _momentum(momentum, nesterov=False):
+    return [], [optax.trace(momentum, nesterov)]
+
+
+def _adagrad(initial=0.1, epsilon=1e-7):
+    return [optax.scale_by_rss(initial, epsilon)], []
+
+
+def _rmsprop(decay=0.9, momentum=0.0, epsilon=1e-8, initial=0.0):
+    return [optax.scale_by_rms(decay, epsilon, initial)], [optax.trace(momentum)] if momentum else []
+
+
+def _adam(beta1=0.9, beta2=0.999, epsilon=1e-8):
+    return [optax.scale_by_adam(beta1, beta2, epsilon)], []
+
+
+_RULES = {
+    'sgd': lambda: ([], [optax.identity()]),
+    'momentum': _momentum,
+    'nesterov': functools.partial(_momentum, nesterov=True),
+    'adagrad': _adagrad,
+    'rmsprop': _rmsprop,
+    'adam': _adam,
+    'sdlm': lambda mu: ([], [scale_by_sdlm(mu)]),
+}
+OPTIONS = ('adagrad', 'rmsprop', 'adam')  # that have options of their own
 
 
 def _scale_by_rate():
@@ -129,17 +169,21 @@ def only(optimizer, layers):
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def clip_filters(limit):
+def clip_filters(limit, convolutions):
     """Scales each filter of a convolution that the update would make larger than `limit`, by root mean square, to it.
 
-    A filter is what makes one output channel, [k, k', C]. Biases and fully connected layers are left alone.
+    Args:
+      limit: of the root mean square.
+      convolutions: paths of layers, {('layer1_conv',), ...}. A filter is what makes one output channel of them,
+        [k, k', C] of a kernel [..., k, k', C, F]. All else is left alone; so are fully connected layers, whose kernels
+        may have as many axes.
     """
 
-    def clipped(update, param):
-        if param.ndim != 4:
+    def clipped(path, update, param):
+        if _kind(path) != 'kernel' or tuple(key.key for key in path[:-1]) not in convolutions:
             return update
         after = param + update
-        rms = jnp.sqrt(jnp.mean(after**2, axis=(0, 1, 2), keepdims=True))
+        rms = jnp.sqrt(jnp.mean(after**2, axis=(-4, -3, -2), keepdims=True))
         return after * jnp.minimum(1, limit / jnp.maximum(rms, jnp.finfo(rms.dtype).tiny)) - param
 
-    return optax.stateless(lambda updates, params: jax.tree.map(clipped, updates, params))
+    return optax.stateless(lambda updates, params: jax.tree_util.tree_map_with_path(clipped, updates, params))

@@ -44,6 +44,14 @@ def check(config):
     ):
         if config[key] < 0:
             raise UserError(f'{key} must be at least 0, not {config[key]}')
+    for name in optimizers.OPTIONS:
+        for key, value in config[name].items():
+            if key == 'epsilon' and value <= 0:
+                raise UserError(f'{name}.epsilon must be above 0, not {value}')
+            if key == 'initial' and value < 0:
+                raise UserError(f'{name}.initial must be at least 0, not {value}')
+            if key not in ('epsilon', 'initial') and not 0 <= value < 1:
+                raise UserError(f'{name}.{key} must be at least 0 and below 1, not {value}')
     profile.steps(config.profile_steps)
     if config.distortion.versions < 1:
         raise UserError(f'distortion.versions must be at least 1 (no distortions), not {config.distortion.versions}')
@@ -155,14 +163,16 @@ class Run:
 
         self.model = build_model(config)
         self.loss = losses.create(config.loss, config.rubbish_penalty, config.label_smoothing)
+        self.image_shape = (config.image_size, config.image_size, config.channels)
         self.optimizer = optimizers.create(
             config.optimizer, config.momentum, config.weight_decay, config.sdlm_mu,
             rate_inside=config.rate_inside, decayed=config.decayed, bias_rate=config.bias_rate,
             clip_norm=config.clip_norm, filter_rms=config.filter_rms,
+            convolutions=self._convolutions(),
+            rule=config[config.optimizer] if config.optimizer in optimizers.OPTIONS else None,
         )  # fmt: skip
         if config.trained_layers:
             self.optimizer = optimizers.only(self.optimizer, config.trained_layers)
-        self.image_shape = (config.image_size, config.image_size, config.channels)
         self.initial_state = functools.partial(
             state.create,
             self.model,
@@ -172,7 +182,6 @@ class Run:
             controller,
             config.average != 'none',
         )
-        self._check_image_size()
         self.lies = mesh.of_state(self.mesh, jax.eval_shape(self.initial_state))
         self._check_parts()
         self.inherited = self._inherit() if config.init_from and start == (0, 0) else None
@@ -180,9 +189,10 @@ class Run:
         self.count = counter(config, self.model, test_loss(config), lambda: self.statistics)
         self.active = jax.jit(self._active, compiler_options=layers.compiler_options())
 
-    def _check_image_size(self):
+    def _convolutions(self):
+        """The network's, by path; UserError where it takes no images of this size."""
         try:
-            jax.eval_shape(self.initial_state)
+            return architectures.convolutions(self.model, self.image_shape)
         except (TypeError, ValueError, ZeroDivisionError) as error:
             size, name = self.config.image_size, self.config.architecture
             raise UserError(f'{name} takes no images of {size}x{size} ({first_line(error)})') from None
