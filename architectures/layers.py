@@ -208,50 +208,40 @@ def local_response_norm(x, reading='paper', n=5, alpha=1e-4, beta=0.75):
 
 
 @jax.named_call
-def spatial_pyramid(x, levels, side):
-    """Spatial pyramid pooling of every side x side window of a map (He et al. 2014, section 2.3).
+def spatial_pyramid(x, levels, height, width):
+    """Spatial pyramid pooling of every height x width window of a map (He et al. 2014, section 2.3 and appendix A).
 
-    Level n max-pools a window into n x n bins, ceil(side/n) wide and floor(side/n) apart. Finest level first, a level's
-    bins row by row.
+    Level n max-pools a window into n x n bins, bin i of an axis of s cells from floor(i s / n) up to ceil((i + 1) s / n).
+    For the maps of section 2.3 (13 cells a side) they are its ceil(s/n) cells, floor(s/n) apart; those would leave the
+    last row and column of 14 out of 3 bins. Finest level first, a level's bins row by row.
 
     Args:
       x: [B, H, W, C].
       levels: bins a side, of each level.
-      side: of a window: what H and W are at the training size.
+      height, width: of a window: those of the map at the training size, or of this map for its one whole window.
 
     Returns:
-      [B, H - side + 1, W - side + 1, sum of levels^2 * C].
+      [B, H - height + 1, W - width + 1, sum of levels^2 * C].
     """
-    rows, columns = x.shape[1] - side + 1, x.shape[2] - side + 1
+    rows, columns = x.shape[1] - height + 1, x.shape[2] - width + 1
     bins = []
     for level in levels:
-        window, stride = -(-side // level), side // level
-        if rows == columns == 1:
-            bins.append(max_pool(x, window, stride).reshape(x.shape[0], 1, 1, -1))
+        if rows == columns == 1 and height % level == width % level == 0 and height == width:
+            bins.append(max_pool(x, height // level, height // level).reshape(x.shape[0], 1, 1, -1))
             continue
-        slid = max_pool(x, window, 1)
-        starts = [stride * step for step in range(level)]
-        bins += [slid[:, i : i + rows, j : j + columns] for i in starts for j in starts]
+        slid = {}  # by the size of a bin: its largest value at every place
+        for top, bottom in _bins(height, level):
+            for left, right in _bins(width, level):
+                size = (bottom - top, right - left)
+                if size not in slid:
+                    slid[size] = lax.reduce_window(x, -jnp.inf, lax.max, (1, *size, 1), (1, 1, 1, 1), 'VALID')
+                bins.append(slid[size][:, top : top + rows, left : left + columns])
     return jnp.concatenate(bins, axis=-1)
 
 
-def whole_pyramid(x, levels):
-    """Spatial pyramid pooling of a whole map of any size (He et al. 2014, section 2.3), its bins as large as it takes.
-
-    Args:
-      x: [B, H, W, C], no side smaller than the finest level.
-      levels: as in `spatial_pyramid`, whose result it is where the map is one window.
-
-    Returns:
-      [B, 1, 1, sum of levels^2 * C].
-    """
-    bins = []
-    for level in levels:
-        window = (1, -(-x.shape[1] // level), -(-x.shape[2] // level), 1)
-        strides = (1, x.shape[1] // level, x.shape[2] // level, 1)
-        pooled = lax.reduce_window(x, -jnp.inf, lax.max, window, strides, 'VALID')
-        bins.append(pooled[:, :level, :level].reshape(x.shape[0], 1, 1, -1))
-    return jnp.concatenate(bins, axis=-1)
+def _bins(side, level):
+    """(first cell, one behind the last) of each bin of an axis."""
+    return [(step * side // level, -(-(step + 1) * side // level)) for step in range(level)]
 
 
 class BatchNorm(nn.Module):

@@ -47,9 +47,8 @@ class PReLUNet(Network):
                 x = net.conv(f'conv{stage}_{number}', x, features, 3, padding=1)
         net.check_size(x, self.side)
         levels = tuple(level for level in PYRAMID if level <= self.side)
-        whole = dense == 'whole'
-        x = layers.whole_pyramid(x, levels) if whole else layers.spatial_pyramid(x, levels, self.side)
-        x = net.named('spp', x)
+        window = x.shape[1:3] if dense == 'whole' else (self.side, self.side)
+        x = net.named('spp', layers.spatial_pyramid(x, levels, *window))
         x = net.dropout(net.fc('fc1', x, 4096, init=self.fc_initializer), self.dropout)
         x = net.dropout(net.fc('fc2', x, 4096, init=self.fc_initializer), self.dropout)
         return net.logits('fc3', x, dense, init=self.fc_initializer)

@@ -1,5 +1,6 @@
 import contextlib
 import functools
+import itertools
 import math
 
 import chex
@@ -287,25 +288,50 @@ def test_average_pool_divides_by_the_whole_window_padding_included(size, window,
         np.testing.assert_allclose(corner, 4 / 9, rtol=1e-6)  # of a 3x3 window, two by two are in the image
 
 
-def pyramid(window):
-    """He et al. 2014, section 2.3, of [B, 14, 14, C]: windows 2/2, 5/4, 7/7 and 14 give 49 + 9 + 4 + 1 bins."""
+def pyramid(window, levels=(7, 3, 2, 1)):
+    """He et al. 2014, appendix A: 49 + 9 + 4 + 1 bins, each from floor((i - 1) w / n) to ceil(i w / n)."""
     bins = []
-    for level, extent, stride in ((7, 2, 2), (3, 5, 4), (2, 7, 7), (1, 14, 14)):
-        assert (extent, stride) == (math.ceil(14 / level), math.floor(14 / level))
-        for row in range(level):
-            for column in range(level):
-                rows, columns = (slice(stride * at, stride * at + extent) for at in (row, column))
-                bins.append(window[:, rows, columns].max((1, 2)))
+    for level in levels:
+        for place in itertools.product(range(1, level + 1), repeat=2):
+            rows, columns = (
+                slice(math.floor((i - 1) * side / level), math.ceil(i * side / level))
+                for i, side in zip(place, window.shape[1:3], strict=True)
+            )
+            bins.append(window[:, rows, columns].max((1, 2)))
     return np.concatenate(bins, axis=-1)
 
 
 @pytest.mark.parametrize('height, width', [(14, 14), (16, 15), (14, 17)])
 def test_spatial_pyramid_of_every_window(height, width):
     x = numbers(2, height, width, 3)
-    y = layers.spatial_pyramid(x, (7, 3, 2, 1), side=14)
+    y = layers.spatial_pyramid(x, (7, 3, 2, 1), 14, 14)
     chex.assert_shape(y, (2, height - 13, width - 13, 63 * 3))
     for i, j in np.ndindex(*y.shape[1:3]):
         np.testing.assert_array_equal(y[:, i, j], pyramid(x[:, i : i + 14, j : j + 14]))
+
+
+@pytest.mark.parametrize('height, width', [(14, 14), (16, 27), (13, 13), (27, 16), (35, 35)])
+def test_spatial_pyramid_of_a_whole_map(height, width):
+    """Every cell is in a bin of each level: appendix A's bins, where equal ones saw 22 of 27 columns."""
+    x = numbers(2, height, width, 3)
+    y = layers.spatial_pyramid(x, (7, 3, 2, 1), height, width)
+    chex.assert_shape(y, (2, 1, 1, 63 * 3))
+    np.testing.assert_array_equal(y[:, 0, 0], pyramid(x))
+    for level in (7, 3, 2, 1):
+        seen = jax.grad(lambda x, n=level: layers.spatial_pyramid(x, (n,), height, width).max())
+        for place in ((0, 0), (height - 1, width - 1), (height - 1, 0), (height // 2, width - 1)):
+            one = np.zeros((1, height, width, 1), np.float32)
+            one[0, *place, 0] = 1
+            assert np.asarray(seen(one))[0, *place, 0] > 0
+
+
+def test_spatial_pyramid_of_13_cells_has_the_windows_of_section_2_3():
+    """Windows of ceil(13/n), floor(13/n) apart."""
+    x = numbers(1, 13, 13, 2)
+    for level in (6, 3, 2, 1):
+        window, stride = -(-13 // level), 13 // level
+        y = layers.max_pool(x, window, stride)[:, :level, :level].reshape(1, 1, 1, -1)
+        np.testing.assert_array_equal(layers.spatial_pyramid(x, (level,), 13, 13), y)
 
 
 # Normalisation
