@@ -211,9 +211,10 @@ def local_response_norm(x, reading='paper', n=5, alpha=1e-4, beta=0.75):
 def spatial_pyramid(x, levels, height, width):
     """Spatial pyramid pooling of every height x width window of a map (He et al. 2014, section 2.3 and appendix A).
 
-    Level n max-pools a window into n x n bins, bin i of an axis of s cells from floor(i s / n) up to ceil((i + 1) s / n).
-    For the maps of section 2.3 (13 cells a side) they are its ceil(s/n) cells, floor(s/n) apart; those would leave the
-    last row and column of 14 out of 3 bins. Finest level first, a level's bins row by row.
+    Level n max-pools a window into n x n bins; bin i of an axis of s cells goes from floor(i s / n) up to
+    ceil((i + 1) s / n). For the maps of section 2.3 (13 cells a side) these are its bins of ceil(s/n) cells, floor(s/n)
+    apart, which would leave the last row and column of 14 cells out of 3 bins. Finest level first, a level's bins row
+    by row.
 
     Args:
       x: [B, H, W, C].

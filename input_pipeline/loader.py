@@ -212,8 +212,8 @@ def stream(
 
     Returns:
       A generator of dicts: image uint8 [B, size, size, C], label int32 [B], index int32 [B] (the example's number),
-      epoch int32 [B], offset int32 [B, 2] (see `crops.View.place`), mask bool [B] (False for padding and what was left out),
-      bad bool [B]. Its `close` ends the threads and the workers, as its end and any error do.
+      epoch int32 [B], offset int32 [B, 2] (see `crops.View.place`), mask bool [B] (False for padding and what was left
+      out), bad bool [B]. Its `close` ends the threads and the workers, as its end and any error do.
 
     Raises:
       BadImage: from the iterator, for an image that cannot be read or decoded; it names it.
