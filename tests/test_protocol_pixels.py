@@ -481,3 +481,13 @@ def test_resnets_windows(pool, windows):
         image = jax.ShapeDtypeStruct((1, height, width, 3), 'float32')
         maps = jax.eval_shape(functools.partial(model.apply, dense=True), variables, image)
         assert maps.shape == (1, windows[height], windows[width], 2)
+
+
+def test_the_whole_map_is_one_view():
+    """SPP-net's full-image views, of photographs of any shape: one vector of scores."""
+    model = architectures.create('prelu_net_a', num_classes=3)
+    variables = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 224, 224, 3), 'float32'))
+    for height, width in ((224, 224), (256, 341), (614, 256)):
+        image = jax.ShapeDtypeStruct((1, height, width, 3), 'float32')
+        maps = jax.eval_shape(functools.partial(model.apply, dense='whole'), variables, image)
+        assert maps.shape == (1, 1, 1, 3)
