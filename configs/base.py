@@ -12,6 +12,7 @@ def _crop(kind):
     crop.square = False  # only its central square is kept
     crop.warp = False  # resized to a square, its shape not kept
     crop.truncate = False  # the long side is rounded down, as torchvision does, not to the nearest
+    crop.center_rounds = 'down'  # of center, where half a pixel is left: down, up (fb.resnet.torch), even (torchvision)
     crop.area = (0.08, 1.0)  # of the photograph
     crop.aspect = (3 / 4, 4 / 3)
     crop.form = 'fb'  # fb, torchvision, inception
@@ -54,7 +55,7 @@ def get_config():
     config.colour.value_shift = 0.0  # up to so many grey levels
     config.colour.lighting = 'none'  # fb, cc2, sqrt; measured: on the training images
     config.colour.lighting_deviation = 0.1
-    config.colour.mean_under_crop = True  # a mean image: the part under the crop, or always its centre
+    config.colour.mean_under_crop = True  # the mean image of a square: its part under the crop, or always its centre
     config.colour.scale = 1.0  # of what the normalisation leaves, in training
     config.colour.flip = False
     config.colour.padding = 0  # pixels around, then a random crop

@@ -15,6 +15,7 @@ def get_config():
     config.crop.filter = 'bicubic'
     config.test_crop.filter = 'bicubic'
     config.test_crop.truncate = True
+    config.test_crop.center_rounds = 'up'
     config.colour.jitter = 'fb'  # brightness, contrast, saturation, 0.4 each, in random order
     config.colour.lighting = 'fb'
     config.colour.lighting_deviation = 0.1

@@ -36,7 +36,8 @@ def recipe():
     config.colour.flip = True
     config.colour.lighting = 'fb'  # [3.4] "the standard color augmentation", AlexNet's
     config.colour.lighting_deviation = 0.1
-    config.normalize = 'mean_image'  # [3.4]
+    config.normalize = 'mean_image'  # [3.4] of 224x224, as in the authors' release: the same under every crop
+    config.colour.mean_under_crop = False
 
     config.architecture = 'resnet50'
     config.architecture_options.group_size = 32

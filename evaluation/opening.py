@@ -142,10 +142,10 @@ def fitting(member):
 
 
 def _protocol(config, name, average, trimmed):
-    """The protocol of a name; 'single' under the name that it has for this config."""
+    """The protocol of a name; 'single' is the one that this config's own view has a name for, where there is one."""
     made = protocols.create(name, trimmed, config.architecture)
     if name == 'single':
-        made = made._replace(**_own_view(config))
+        made = _own_view(config) or made
     if average not in ('', 'softmax', 'logits'):
         raise UserError(f'--average is softmax or logits, not {average!r}')
     if average and average != made.average:
@@ -154,19 +154,19 @@ def _protocol(config, name, average, trimmed):
 
 
 def _own_view(config):
-    """What changes of the protocol 'single' for a config: a name that papers' tables know, where there is one."""
+    """The protocol that 'single' is for a config: one that papers' tables know by a name, or None."""
     crop, size = config.test_crop, config.image_size
     if crop.kind == 'none' and config.dataset in ('cifar10', 'mnist'):
-        return {'name': f'{config.dataset.removesuffix("10")}_single'}
+        return protocols.create(f'{config.dataset.removesuffix("10")}_single')
     if crop.kind != 'center' or crop.short_side[0] < size:
-        return {}
+        return None
     for kind in ('', '_square', '_warped', f'_of_{crop.short_side[0]}'):
         name = f'single_{size}{kind}'
         known = protocols.create(name)
         (scale,) = known.scales
         if (scale.short_side, scale.square, scale.warp) == (crop.short_side[0], crop.square, crop.warp):
-            return {'name': name, 'what': known.what}
-    return {}
+            return known
+    return None
 
 
 def _misfit(member):

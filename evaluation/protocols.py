@@ -11,7 +11,8 @@
 | `ten_crop_warped` | of the photograph as 256x256 | Caffe's reference models |
 | `ten_crop_full` | of the whole photograph of short side 256 | PReLU-net, ResNet |
 | `ten_crop_full_logits` | the same, logits averaged | fb.resnet.torch, DenseNet |
-| `ten_crop_cross` | top, bottom, left, right and middle of the 256 square | the lecture's AlexNet |
+| `ten_crop_cross` | top, bottom, left, right and middle of the 256 square | the lecture's views |
+| `ten_crop_cross_warped` | of the photograph as 256x256 | the lecture's AlexNet, which trains on such |
 | `googlenet_144` | 4 scales, 3 squares, 6 views, mirror images | GoogLeNet |
 | `vgg_dense:Q,...` | the whole photograph, scores averaged over space, then softmax | VGG, table 3 and 4 |
 | `vgg_multicrop:Q,...` | 5x5 crops a scale, mirror images | VGG, table 5 |
@@ -23,6 +24,15 @@
 | `cifar_single`, `mnist_single` | each image once, whole | |
 
 A size other than 224 is appended: `ten_crop_square:227`. Averages are of soft-maxes unless the table says otherwise.
+
+Where the middle of a crop lies when an odd number of pixels is left over is the config's `test_crop.center_rounds`. Of
+'up' and 'even' (fb.resnet.torch and torchvision) the mirrored crops are crops of the mirrored photograph, as in those
+programs; else (cuda-convnet2, Caffe) they are the same crops, mirrored.
+
+`resnet_fcn` looks at as many 7x7 windows as the last map has: short sides of 224, 256, 384, 480 and 640 have 1, 2, 6, 9
+and 14 on that axis. A long side gives what the networks' own pooling gives: with Caffe's, which the paper's networks
+have (`stem_pool='ceil'`: no padding, the last window rounded up), 12 windows of 577 pixels and 24 of 961; with
+torchvision's padded one (`stem_pool='padded'`) 13 and 25. The paper does not count them.
 """
 
 import functools
@@ -39,7 +49,8 @@ class Scale(NamedTuple):
 
     Fields:
       short_side: of the resized photograph; 0: the image as the config's `test_crop` and `fit` make it.
-      boxes: (height, width, size) -> [(top, left, side)] of the resized photograph; None for a dense pass over it.
+      boxes: (height, width, size, middle) -> [(top, left, side)] of the resized photograph, see `views`; None for a
+        dense pass over it.
       square: only its middle square is kept.
       warp: it is resized to a square.
       reading: of a dense pass, the network's: True, 'fine' or 'whole'.
@@ -183,6 +194,10 @@ PROTOCOLS = {  # name: numbers after the colon -> protocol; the default numbers
         lambda n: _ten(
             'ten_crop_cross', views.cross, n[0], 'sides and middle of the 256 square, mirrored', square=True
         ),
+        (224,),
+    ),
+    'ten_crop_cross_warped': (
+        lambda n: _ten('ten_crop_cross_warped', views.cross, n[0], 'sides and middle of 256x256, mirrored', warp=True),
         (224,),
     ),
     'googlenet_144': (

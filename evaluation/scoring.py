@@ -24,7 +24,6 @@ from evaluation.protocols import Protocol
 from input_pipeline import crops, geometry, loader, recipe
 
 _CANVAS = 128  # pixels that the sides of a canvas are multiples of
-_MOST_PIXELS = 2**24  # of a photograph resized as a whole; of a larger one its boxes alone
 _IN_FLIGHT = 3  # batches that the device may have before it; a CPU runs them side by side, and each slower for it
 _WAITING_BYTES = 2**30  # of pixels that wait for more of their size
 
@@ -54,13 +53,16 @@ class _Item(NamedTuple):
     Fields:
       key: (member, scale, kind, shape of the pixels, number of boxes).
       pixels: uint8 [h, w, C].
-      boxes: int32 [V, 2], (top, left) of each crop; of a whole image its offset.
+      boxes: int32 [V, F, 2], (top, left) of each view in the pixels; F is 2 where the protocol flips, the second box
+        that of the view to be mirrored.
+      places: int32 [V, F, 2], (top, left) of each in the square that a mean image is of; see `crops.View.place`.
       share: of the mean of these views in the image's sum; None: the number of views.
     """
 
     key: tuple
     pixels: np.ndarray
     boxes: np.ndarray
+    places: np.ndarray
     share: float | None
 
 
@@ -68,8 +70,7 @@ class _Functions(NamedTuple):
     """What runs of a member.
 
     Fields:
-      look: by kind, (pixels [M, h, w, C], boxes [M, V, 2]) -> images [M V, ...], each with its mirror image behind it
-        where the protocol flips.
+      look: by kind, (pixels [M, h, w, C], boxes, places [M, V, F, 2]) -> images [M V F, ...].
       network: by reading, (variables, images) -> scores, float32; None is that of crops.
       reduce: by kind, for each scale (scores, V) -> their mean [M, K].
     """
@@ -157,52 +158,71 @@ class Scorer:
         return found
 
     def _whole(self, key, member, scale, image, resized):
-        pixels, offset = loader.prepare_image(image, recipe.form(member.config, train=False))
-        return [_Item((*key, 'whole', pixels.shape, 1), pixels, np.array([offset], np.int32), None)]
+        pixels, place = loader.prepare_image(image, recipe.form(member.config, train=False))
+        return [_item(key, 'crops', pixels, [[(0, 0)]], [[place]])]
 
     def _crops(self, key, member, scale, image, resized):
-        crop, size = member.config.test_crop, member.protocol.size
+        crop, protocol, size = member.config.test_crop, member.protocol, member.protocol.size
         grid, kept = crops.resized(*image.shape[:2], scale.short_side, scale.square, scale.warp, crop.truncate)
-        boxes = scale.boxes(*kept[2:], size)
         if min(*kept[2:]) < size:
-            raise UserError(f'{member.protocol.name}: a crop of {size} does not fit a side of {scale.short_side}')
-        total, share = len(boxes), scale.weight
+            raise UserError(f'{protocol.name}: a crop of {size} does not fit a side of {scale.short_side}')
+        boxes = scale.boxes(*kept[2:], size, crops.MIDDLES[crop.center_rounds])
+        if grid[0] * grid[1] <= crops.MOST_PIXELS:
+            photograph = self._resized(image, grid, crop, resized)
+            photograph = photograph[kept[0] : kept[0] + kept[2], kept[1] : kept[1] + kept[3]]
+        else:
+            photograph = None
 
-        def item(pixels, places):
-            part = None if share is None else share * len(places) / total
-            return _Item((*key, 'crops', pixels.shape, len(places)), pixels, np.array(places, np.int32), part)
+        def window(top, left, side):
+            """What is in a box, [size, size, C]."""
+            if photograph is not None:
+                part = photograph[top : top + side, left : left + side]
+            else:  # too large to be resized as a whole
+                rows, columns = image.shape[0] / grid[0], image.shape[1] / grid[1]
+                corner = (kept[0] + top) * rows, (kept[1] + left) * columns
+                view = crops.View((*corner, side * rows, side * columns), side, self._filter(crop, image, grid))
+                part = crops.cut(image, view)
+            return geometry.resize(part, size, size, crops.filter_of(crop.filter, size / side))
 
-        def cut(box):  # another side, or a photograph too large to be resized as a whole
-            top, left, side = box
-            rows, columns = image.shape[0] / grid[0], image.shape[1] / grid[1]
-            corner = (kept[0] + top) * rows, (kept[1] + left) * columns
-            view = crops.View((*corner, side * rows, side * columns), size, self._filter(crop, image, grid))
-            return crops.cut(image, view)
+        # The programs that cut about another middle than Caffe's mirror the photograph, and cut their boxes of that.
+        of_mirrored = crop.center_rounds != 'down'
+        views = []
+        for top, left, side in boxes:
+            other = kept[3] - side - left if of_mirrored else left
+            views.append([(top, left, side), (top, other, side)] if protocol.flip else [(top, left, side)])
+        mean_image = member.statistics.get('mean_image')
+        square = crops.square_in(*kept[2:], scale.short_side if mean_image is None else len(mean_image))
 
-        if total == 1 or grid[0] * grid[1] > _MOST_PIXELS:  # one crop is had faster than the photograph around it
-            return [item(np.concatenate([cut(box) for box in boxes]), [(size * row, 0) for row in range(total)])]
-        photograph = self._resized(image, grid, crop, resized)
-        photograph = photograph[kept[0] : kept[0] + kept[2], kept[1] : kept[1] + kept[3]]
-        own = [(top, left) for top, left, side in boxes if side == size]
-        other = [photograph[top : top + side, left : left + side] for top, left, side in boxes if side != size]
-        found = [item(_on_canvas(photograph), own)] if own else []
-        if other:
-            filter = self._filter(crop, image, grid)
-            stack = np.concatenate([geometry.resize(part, size, size, filter) for part in other])
-            found.append(item(stack, [(size * row, 0) for row in range(len(other))]))
-        return found
+        def place(top, left, side):  # of another side: that of the view about the same middle
+            more = (side - size) // 2
+            return top + more - square[0], left + more - square[1]
+
+        def item(pixels, some, where):
+            share = None if scale.weight is None else scale.weight * len(some) / len(views)
+            spots = [[where(*box) for box in view] for view in some]
+            return _item(key, 'crops', pixels, spots, [[place(*box) for box in view] for view in some], share)
+
+        def stacked(some):
+            rows = {box: size * row for row, box in enumerate(dict.fromkeys(box for view in some for box in view))}
+            return item(np.concatenate([window(*box) for box in rows]), some, lambda *box: (rows[box], 0))
+
+        if photograph is None or len(views) == 1:
+            return [stacked(views)]
+        own, other = ([view for view in views if (view[0][2] == size) == same] for same in (True, False))
+        found = [item(_on_canvas(photograph), own, lambda top, left, side: (top, left))] if own else []
+        return found + ([stacked(other)] if other else [])
 
     def _dense(self, key, member, scale, image, resized):
         crop = member.config.test_crop
         grid, _ = crops.resized(*image.shape[:2], scale.short_side, truncate=crop.truncate)
-        if grid[0] * grid[1] > _MOST_PIXELS:
+        if grid[0] * grid[1] > crops.MOST_PIXELS:
             raise ValueError(f'is {image.shape[0]}x{image.shape[1]}, too long for a dense pass')
         photograph = self._resized(image, grid, crop, resized)
         if scale.fit:
             height, width = scale.fit(*grid)
             top, left = (grid[0] - height) // 2, (grid[1] - width) // 2
             photograph = photograph[top : top + height, left : left + width]
-        return [_Item((*key, 'dense', photograph.shape, 1), photograph, np.zeros((1, 2), np.int32), scale.weight)]
+        return [_item(key, 'dense', photograph, [[(0, 0)]], [[(0, 0)]], scale.weight)]
 
     def _resized(self, image, grid, crop, resized):
         """The photograph in the size of a grid, once for all who want it."""
@@ -229,25 +249,22 @@ class Scorer:
         preprocess = recipe.preprocessing(config, 0, train=False, statistics=lambda: statistics)
         over_maps = recipe.preprocessing(_by_channel(config), 0, train=False, statistics=lambda: statistics)
 
-        def with_mirrors(images):
-            both = jnp.stack([images, images[:, :, ::-1]], 1) if protocol.flip else images
-            return both.reshape(-1, *images.shape[1:])
-
-        def whole(pixels, boxes):
-            return with_mirrors(preprocess({'image': pixels, 'offset': boxes[:, 0]}))
-
-        def crops_of(canvas, boxes):
-            size = protocol.size
+        def crops_of(canvas, boxes, places):
+            size = protocol.size or config.image_size
 
             def cut(image, box):
                 return lax.dynamic_slice(image, (box[0], box[1], 0), (size, size, image.shape[2]))
 
-            views = jax.vmap(lambda image, places: jax.vmap(functools.partial(cut, image))(places))(canvas, boxes)
-            views = views.reshape(-1, *views.shape[2:])
-            return with_mirrors(preprocess({'image': views, 'offset': boxes.reshape(-1, 2)}))
+            boxes = boxes.reshape(len(canvas), -1, 2)
+            views = jax.vmap(lambda image, some: jax.vmap(functools.partial(cut, image))(some))(canvas, boxes)
+            images = preprocess({'image': views.reshape(-1, *views.shape[2:]), 'offset': places.reshape(-1, 2)})
+            pairs = images.reshape(-1, flips, *images.shape[1:])
+            return pairs.at[:, 1:].set(pairs[:, 1:, :, ::-1]).reshape(images.shape)
 
-        def dense(pixels, boxes):
-            return with_mirrors(over_maps({'image': pixels, 'offset': boxes[:, 0]}))
+        def dense(pixels, boxes, places):
+            images = over_maps({'image': pixels, 'offset': places[:, 0, 0]})
+            pairs = [images, images[:, :, ::-1]][:flips]
+            return jnp.stack(pairs, 1).reshape(-1, *images.shape[1:])
 
         def scores(variables, images, **reading):
             return member.model.apply(variables, images, **reading).astype(jnp.float32)
@@ -265,15 +282,14 @@ class Scorer:
         def jitted(function, **options):
             return jax.jit(function, compiler_options=layers.compiler_options(), **options)
 
-        reduce = {'whole': (jitted(mean, static_argnums=1),) * len(protocol.scales)}
-        reduce['crops'] = reduce['whole']
+        reduce = {'crops': (jitted(mean, static_argnums=1),) * len(protocol.scales)}
         reduce['dense'] = [
             jitted(functools.partial(mean_of_maps, reduce=scale.reduce), static_argnums=1) for scale in protocol.scales
         ]
         readings = {scale.reading for scale in protocol.scales if not scale.boxes and scale.short_side}
         network = {reading: jitted(functools.partial(scores, dense=reading)) for reading in readings}
         return _Functions(
-            {'whole': jitted(whole), 'crops': jitted(crops_of), 'dense': jitted(dense)},
+            {'crops': jitted(crops_of), 'dense': jitted(dense)},
             {None: jitted(scores), **network},
             reduce,
         )
@@ -289,14 +305,14 @@ class Scorer:
         """The mean scores [number of items, K] of items of one key, on the device."""
         number, place, kind, *_ = key
         missing = self.capacity(key) - len(items)
-        pixels = np.stack([item.pixels for item in items] + [np.zeros_like(items[0].pixels)] * missing)
-        boxes = np.stack([item.boxes for item in items] + [np.zeros_like(items[0].boxes)] * missing)
+        columns = zip(*((item.pixels, item.boxes, item.places) for item in items), strict=True)
+        arrays = [np.stack(column + (np.zeros_like(column[0]),) * missing) for column in columns]
         functions = self._functions[number]
-        images = functions.look[kind](*self.place((pixels, boxes)))
+        images = functions.look[kind](*self.place(tuple(arrays)))
         reading = self.members[number].protocol.scales[place].reading if kind == 'dense' else None
         self.programs.add((number, reading, images.shape))
         found = functions.network[reading](self.members[number].variables, images)
-        return functions.reduce[kind][place](found, boxes.shape[1])
+        return functions.reduce[kind][place](found, key[-1])
 
     def views(self, key):
         """How many views the mean of an item with this key is of."""
@@ -395,6 +411,12 @@ def _windows(scorer, number, place, shape):
 
     jax.eval_shape(reduce, maps)
     return counted[0]
+
+
+def _item(key, kind, pixels, boxes, places, share=None):
+    """The `_Item` of some views: [V][F] tuples of (top, left)."""
+    boxes, places = np.array(boxes, np.int32), np.array(places, np.int32)
+    return _Item((*key, kind, pixels.shape, len(boxes)), pixels, boxes, places, share)
 
 
 def _on_canvas(photograph):

@@ -1,30 +1,39 @@
 """Which boxes of a photograph a paper looked at, as data: (top, left, side) in the pixels of the resized photograph.
 
-Each function takes its height and width, and the side of a crop. Where `side` of a box is not the crop's, what is in
-the box is resized to it.
+Each function takes its height and width, the side of a crop, and where the middle lies: of so many pixels left over on
+an axis, how many are on its near side (`crops.MIDDLES`). Where `side` of a box is not the crop's, what is in the box is
+resized to it.
 """
 
+from input_pipeline.crops import MIDDLES
 
-def centre(height, width, size):
+DOWN = MIDDLES['down']
+
+
+def centre(height, width, size, middle=DOWN):
     """The middle."""
-    return [((height - size) // 2, (width - size) // 2, size)]
+    return [(middle(height - size), middle(width - size), size)]
 
 
-def five(height, width, size):
+def five(height, width, size, middle=DOWN):
     """The corners and the middle: with their mirror images ten crops (Krizhevsky et al. 2012, section 4.1)."""
     bottom, right = height - size, width - size
-    return [(0, 0, size), (0, right, size), (bottom, 0, size), (bottom, right, size), *centre(height, width, size)]
+    corners = [(0, 0, size), (0, right, size), (bottom, 0, size), (bottom, right, size)]
+    return corners + centre(height, width, size, middle)
 
 
-def cross(height, width, size):
+def cross(height, width, size, middle=DOWN):
     """Top, bottom, left, right and the middle: the lecture's reading of AlexNet's ten crops."""
     bottom, right = height - size, width - size
-    sides = [(0, right // 2), (bottom, right // 2), (bottom // 2, 0), (bottom // 2, right)]
-    return [(top, left, size) for top, left in sides] + centre(height, width, size)
+    sides = [(0, middle(right)), (bottom, middle(right)), (middle(bottom), 0), (middle(bottom), right)]
+    return [(top, left, size) for top, left in sides] + centre(height, width, size, middle)
 
 
-def grid(height, width, size, count=5):
-    """A regular grid of count x count boxes over the whole photograph (Simonyan and Zisserman 2014, section 3.2)."""
+def grid(height, width, size, middle=None, count=5):
+    """A regular grid of count x count boxes over the whole photograph (Simonyan and Zisserman 2014, section 3.2).
+
+    Places are rounded half up, by no family's rule of the middle.
+    """
 
     def places(free):
         return [int(step * free / (count - 1) + 0.5) for step in range(count)]
@@ -32,16 +41,16 @@ def grid(height, width, size, count=5):
     return [(top, left, size) for top in places(height - size) for left in places(width - size)]
 
 
-def squares(height, width):
+def squares(height, width, middle=DOWN):
     """(top, left) of three squares of the short side: at the ends of the long one and in its middle."""
     free = abs(height - width)
-    return [(place, 0) if height > width else (0, place) for place in (0, free // 2, free)]
+    return [(place, 0) if height > width else (0, place) for place in (0, middle(free), free)]
 
 
-def of_googlenet(height, width, size):
+def of_googlenet(height, width, size, middle=DOWN):
     """Of each of three squares the corners, the middle, and the square itself (Szegedy et al. 2014, section 7)."""
     side, found = min(height, width), []
-    for top, left in squares(height, width):
-        found += [(top + down, left + across, size) for down, across, _ in five(side, side, size)]
+    for top, left in squares(height, width, middle):
+        found += [(top + down, left + across, size) for down, across, _ in five(side, side, size, middle)]
         found.append((top, left, side))
     return found

@@ -38,9 +38,9 @@ class View(NamedTuple):
     """A box of a photograph, (top, left, height, width) in its pixels with fractions, and the size it is resized to.
 
     `closed`: the box is cut out first, and the filter reads nothing outside it. `offset` is where the view lies in the
-    square, or the resized photograph, that it is cut from: (top, left), for the part of a mean image under it. `whole`,
-    for tests: (height', width', top, left), all of the photograph is resized and the view sliced from it, which is to
-    the bit what Pillow's users do.
+    square, or the resized photograph, that it is cut from: (top, left); `square` is where the square that a mean image
+    is of lies there. `whole`, for tests: (height', width', top, left), all of the photograph is resized and the view
+    sliced from it, which is to the bit what Pillow's users do.
     """
 
     box: tuple
@@ -48,10 +48,16 @@ class View(NamedTuple):
     filter: str
     closed: bool = False
     offset: tuple = (0, 0)
+    square: tuple = (0, 0)
     whole: tuple | None = None
 
+    @property
+    def place(self):
+        """(top, left) of the view in the square that a mean image is of; it may lie outside."""
+        return self.offset[0] - self.square[0], self.offset[1] - self.square[1]
 
-_MOST_PIXELS = 2**24  # of a photograph resized as a whole; a 20,000 x 10 one would take a gigabyte
+
+MOST_PIXELS = 2**24  # of a photograph resized as a whole; a 20,000 x 10 one would take a gigabyte
 
 
 def cut(image, view, resized=None):
@@ -65,7 +71,7 @@ def cut(image, view, resized=None):
         if view.filter == 'bicubic':
             return geometry.resize_bicubic(image, view.size, view.size)
         return geometry.resize(image, view.size, view.size, view.filter)
-    if view.whole and view.whole[0] * view.whole[1] <= _MOST_PIXELS:
+    if view.whole and view.whole[0] * view.whole[1] <= MOST_PIXELS:
         *size, top, left = view.whole
         resized, key = {} if resized is None else resized, (*size, view.filter)
         if key not in resized:
@@ -81,6 +87,13 @@ def rounded(x):
     """To the nearest integer, halves up: Python's own goes to the even one."""
     return math.floor(x + 0.5)
 
+
+# Where the middle lies when so many pixels are left over on an axis: each family of programs has its own rule.
+MIDDLES = {
+    'down': lambda free: free // 2,  # cuda-convnet2, Caffe
+    'up': lambda free: -(-free // 2),  # fb.resnet.torch
+    'even': lambda free: round(free / 2),  # torchvision: a half goes to the even pixel
+}
 
 # From a photograph resized to a short side
 
@@ -106,14 +119,20 @@ def resized(height, width, short_side, square=False, warp=False, truncate=False)
     return size, ((size[0] - short_side) // 2, (size[1] - short_side) // 2, short_side, short_side)
 
 
-def _view(height, width, grid, kept, top, left, size, filter, exact=False):
-    """The view at (top, left) of what is kept of a resized photograph."""
+def square_in(height, width, side):
+    """(top, left) of the central square of that side in a resized photograph."""
+    return (height - side) // 2, (width - side) // 2
+
+
+def _view(height, width, grid, kept, top, left, size, filter, side, exact=False):
+    """The view at (top, left) of what is kept of a resized photograph; mean images are of squares of `side`."""
     rows, columns = height / grid[0], width / grid[1]  # pixels of the photograph a pixel of the grid
     box = ((kept[0] + top) * rows, (kept[1] + left) * columns, size * rows, size * columns)
     if grid == (height, width):
         box = (kept[0] + top, kept[1] + left, size, size)
     whole = (*grid, kept[0] + top, kept[1] + left) if exact else None
-    return View(box, size, filter_of(filter, grid[0] / height), offset=(top, left), whole=whole)
+    square = square_in(*kept[2:], side)
+    return View(box, size, filter_of(filter, grid[0] / height), offset=(top, left), square=square, whole=whole)
 
 
 def filter_of(name, scale):
@@ -134,30 +153,35 @@ def random_crop(height, width, draws, size, short_side=(256, 256), filter='bilin
     chosen = short_side[draws.integer(0, 1)] if ends_only else draws.integer(*short_side)
     grid, kept = resized(height, width, chosen, **kept)
     top, left = draws.integer(0, kept[2] - size), draws.integer(0, kept[3] - size)
-    return _view(height, width, grid, kept, top, left, size, filter)
+    return _view(height, width, grid, kept, top, left, size, filter, short_side[0])
 
 
-def _five_places(kept, size):
+def _five_places(kept, size, middle=MIDDLES['down']):
     """(top, left) of crops of what is kept: its corners and its centre."""
     rows, columns = kept[2] - size, kept[3] - size
-    return (0, 0), (0, columns), (rows, 0), (rows, columns), (rows // 2, columns // 2)
+    return (0, 0), (0, columns), (rows, 0), (rows, columns), (middle(rows), middle(columns))
 
 
 def one_of_five(height, width, draws, size, short_side=(256, 256), filter='bilinear', **kept):
     """A corner or the centre: with the flip, ZFNet's ten fixed crops (Zeiler and Fergus 2013, section 3)."""
     grid, kept = resized(height, width, draws.integer(*short_side), **kept)
-    return _view(height, width, grid, kept, *_five_places(kept, size)[draws.integer(0, 4)], size, filter)
+    place = _five_places(kept, size)[draws.integer(0, 4)]
+    return _view(height, width, grid, kept, *place, size, filter, short_side[0])
 
 
 def center_crop(height, width, draws=None, *, size, short_side=(256, 256), filter='bilinear', **kept):
-    """The centre of the photograph resized to a short side: the first of each paper's test views."""
+    """The centre of the photograph resized to a short side: the first of each paper's test views.
+
+    `center_rounds`, of `MIDDLES`, is where it lies when an odd number of pixels is left over.
+    """
     return five_crops(height, width, size, short_side[0], filter, **kept)[-1]
 
 
-def five_crops(height, width, size, short_side=256, filter='bilinear', **kept):
+def five_crops(height, width, size, short_side=256, filter='bilinear', center_rounds='down', **kept):
     """The corners and the centre, five views: with their flips AlexNet's ten (Krizhevsky et al. 2012, section 4.1)."""
     grid, kept = resized(height, width, short_side, **kept)
-    return [_view(height, width, grid, kept, *place, size, filter, exact=True) for place in _five_places(kept, size)]
+    places = _five_places(kept, size, MIDDLES[center_rounds])
+    return [_view(height, width, grid, kept, *place, size, filter, short_side, exact=True) for place in places]
 
 
 # The area crop
@@ -193,7 +217,8 @@ def area_crop(height, width, draws, size, area=(0.08, 1.0), aspect=(3 / 4, 4 / 3
             top, left = draws.integer(0, height - tall), draws.integer(0, width - wide)
             return View((top, left, tall, wide), size, filter, closed=True)
     if form == 'fb':
-        return center_crop(height, width, size=size, short_side=(size, size), filter=filter)
+        fb = {'truncate': True, 'center_rounds': 'up'}  # as that program's own test
+        return center_crop(height, width, size=size, short_side=(size, size), filter=filter, **fb)
     tall, wide = height, width
     if form == 'torchvision' and width < aspect[0] * height:
         tall = min(height, max(1, rounded(width / aspect[0])))
@@ -212,7 +237,7 @@ def whole(height, width, draws=None, *, size, filter='bilinear'):
 SHORT_SIDE = ('short_side', 'filter', 'square', 'warp', 'truncate')
 KINDS = {  # a config's word: the rule, and which keys of the config are its arguments
     'whole': (whole, ('filter',)),
-    'center': (center_crop, SHORT_SIDE),
+    'center': (center_crop, (*SHORT_SIDE, 'center_rounds')),
     'random': (random_crop, (*SHORT_SIDE, 'ends_only')),
     'one_of_five': (one_of_five, SHORT_SIDE),
     'area': (area_crop, ('filter', 'area', 'aspect', 'form')),
@@ -236,7 +261,7 @@ def rule(size, kind, **values):
     if 'short_side' in keys and not size <= low <= high:
         raise UserError(f'short_side must be (low, high), both at least the image_size {size}, not {(low, high)}')
     filters = (*geometry.FILTERS, 'random') if kind == 'area' else (*geometry.FILTERS, 'cuda_convnet')
-    choices = {'filter': filters, 'form': ('fb', 'torchvision', 'inception')}
+    choices = {'filter': filters, 'form': ('fb', 'torchvision', 'inception'), 'center_rounds': tuple(MIDDLES)}
     for key, allowed in choices.items():
         if key in keys and values[key] not in allowed:
             raise UserError(f'{key} must be one of {", ".join(allowed)}, not {values[key]!r}')

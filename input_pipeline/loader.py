@@ -70,7 +70,7 @@ class Form(NamedTuple):
 
 
 def prepare_image(image, form, draws=None):
-    """One image, encoded or uint8 [H, W, C], in a form: (uint8 [size, size, channels], its offset (top, left)).
+    """One image, encoded or uint8 [H, W, C], in a form: (uint8 [size, size, channels], its `crops.View.place`).
 
     Raises:
       ValueError: it cannot be decoded, or is too large to be padded.
@@ -80,7 +80,7 @@ def prepare_image(image, form, draws=None):
     image = geometry.match_channels(image, form.channels)
     if form.crop is not None:
         view = form.crop(*image.shape[:2], draws)
-        return crops.cut(image, view), view.offset
+        return crops.cut(image, view), view.place
     if form.fit == 'resize':
         return geometry.resize(image, form.size, form.size), (0, 0)
     if max(image.shape[:2]) > form.size:
@@ -212,8 +212,8 @@ def stream(
 
     Returns:
       A generator of dicts: image uint8 [B, size, size, C], label int32 [B], index int32 [B] (the example's number),
-      epoch int32 [B], offset int32 [B, 2] (see `crops.View`), mask bool [B] (False for padding and what was left out),
-      bad bool [B]. Its `close` ends the threads and the workers, as its end and any error do.
+      epoch int32 [B], offset int32 [B, 2] (see `crops.View.place`), mask bool [B] (False for padding and what was left
+      out), bad bool [B]. Its `close` ends the threads and the workers, as its end and any error do.
 
     Raises:
       BadImage: from the iterator, for an image that cannot be read or decoded; it names it.

@@ -106,7 +106,10 @@ def _normalization(config, statistics):
     if config.normalize == 'constant':
         return {'mean': colour.MEANS[config.mean], 'std': colour.STDS[config.std]}
     if config.normalize == 'mean_image':
-        return {'mean_image': statistics['mean_image'], 'mean_under_crop': config.colour.mean_under_crop}
+        # A mean image of the network's own size is the same under every crop; one of a square has a part under each.
+        of_square = any(crop.square or crop.warp for crop in (config.crop, config.test_crop))
+        under = config.colour.mean_under_crop and of_square
+        return {'mean_image': statistics['mean_image'], 'mean_under_crop': under}
     if config.normalize == 'channel_mean':
         return {'mean': statistics['mean']}
     if config.normalize == 'channel_mean_std':

@@ -60,8 +60,9 @@ def crops(member, image, rounds=half_up):
     for scale in member.protocol.scales:
         if scale.boxes is None:
             continue
-        resized = resize_short_side(image, scale.short_side, rounds)
-        resized = middle(resized, scale.short_side, scale.short_side) if scale.square else resized
+        side = scale.short_side
+        resized = resize(image, side, side) if scale.warp else resize_short_side(image, side, rounds)
+        resized = middle(resized, side, side) if scale.square else resized
         for top, left, side in scale.boxes(*resized.shape[:2], size):
             crop = resized[top : top + side, left : left + side]
             crop = crop if side == size else resize(crop, size, size)

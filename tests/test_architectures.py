@@ -461,14 +461,11 @@ HEADS = {
 
 
 def pyramid_of(window):
-    """He et al. 2014, section 2.3: 7x7, 3x3, 2x2 and 1x1 bins of [B, 14, 14, C], each the largest of its pixels."""
+    """He et al. 2014, appendix A: 7x7, 3x3, 2x2 and 1x1 bins of [B, 14, 14, C], each the largest of its pixels."""
     bins = []
     for level in (7, 3, 2, 1):
-        extent, stride = math.ceil(14 / level), 14 // level
-        for row in range(level):
-            for column in range(level):
-                top, left = stride * row, stride * column
-                bins.append(window[:, top : top + extent, left : left + extent].max((1, 2)))
+        ends = [(math.floor(14 * i / level), math.ceil(14 * (i + 1) / level)) for i in range(level)]
+        bins += [window[:, top:bottom, left:right].max((1, 2)) for top, bottom in ends for left, right in ends]
     return np.concatenate(bins, axis=-1)
 
 

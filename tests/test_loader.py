@@ -208,7 +208,7 @@ def test_offsets_are_those_of_the_mean_images_frame():
         for kind, places in (('random', 17), ('one_of_five', 3), ('center', 1)):
             rule = crops.rule(
                 24, kind, short_side=(40, 40), filter='bilinear', square=True, warp=False, truncate=False,
-                area=(1, 1), aspect=(1, 1), ends_only=False,
+                center_rounds='down', area=(1, 1), aspect=(1, 1), ends_only=False,
             )  # fmt: skip
             batch = joined(stream(source, 16, 16, loader.Form(24, 3, crop=rule)))
             assert np.array_equal(batch['image'][:, 0, 0, :2], batch['offset'])

@@ -59,8 +59,8 @@ def _center(mean, std='none', size=224, **crop):
     }
 
 
-TORCH = _center('fb', 'fb')
-BICUBIC = _center('fb', 'fb', filter='bicubic')
+TORCH = _center('fb', 'fb', center_rounds='even')
+BICUBIC = _center('fb', 'fb', filter='bicubic', center_rounds='even')
 CIFAR10 = {
     **{'dataset': 'cifar10', 'test_split': 'test', 'channels': 3, 'image_size': 32},
     **{'normalize': 'constant', 'mean': 'fb', 'std': 'fb'},
@@ -72,6 +72,7 @@ MNIST = {
 # Caffe's own reference programs force both sides to 256; here the shape is kept, as its users mostly do, and as the
 # errors of `results/README.md` were counted.
 CAFFE_GOOGLENET = _center('caffe_googlenet')
+CADENE_INCEPTION = _center('bn_inception', center_rounds='even')  # torchvision's crop
 CAFFE_ALEXNET = _center('caffe', size=227, warp=True)
 
 # Releases
@@ -143,7 +144,7 @@ RELEASES = {
     'alexnet_owt': (_torchvision('alexnet', names.ALEXNET.__getitem__, last='fc8', matrices=('fc6',)),),
     'googlenet': (Release('caffe', 'bvlc_googlenet', names.caffe_googlenet, {}, CAFFE_GOOGLENET, **_HEADS),),
     'bn_inception': (
-        Release('cadene_bgr', 'bninception', names.bninception, {}, _center('bn_inception'), **_BN),
+        Release('cadene_bgr', 'bninception', names.bninception, {}, CADENE_INCEPTION, **_BN),
         Release('caffe', 'BN-Inception', names.caffe_bn_inception, {'conv_bias': None}, CAFFE_GOOGLENET, **_BN),
         Release('caffe_fork', 'bn_inception', names.caffe_bn_inception_fork, {}, _center('bn_inception'), **_BN),
     ),
