@@ -3,7 +3,12 @@
 --config.KEY=VALUE overrides a key of the config. The same command again resumes, or says that the run is finished.
 """
 
-import command_line  # noqa: I001  (first: the clock starts with it)
+import interrupts  # first: Ctrl-C is heard from here on
+
+if __name__ == '__main__':
+    interrupts.listen()
+
+import command_line  # noqa: I001  (next: the clock starts with it)
 
 import shlex
 import sys
@@ -25,7 +30,8 @@ def main():
     if VERIFY_RESUME.value:
         from training import verify
 
-        return 0 if verify.verify_resume(sys.argv, config) else 1
+        with interrupts.Raised():  # its folder is removed
+            return 0 if verify.verify_resume(sys.argv, config) else 1
     from training import distributed, loop
 
     workdir = WORKDIR.value or f'runs/{name}'

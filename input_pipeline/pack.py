@@ -11,6 +11,11 @@ result is the same to the byte. Train from it with --config.dataset=pack --confi
 all of a store and compares its checksums.
 """
 
+import interrupts  # first: Ctrl-C is heard from here on
+
+if __name__ == '__main__':
+    interrupts.listen()
+
 import contextlib
 import errno
 import fcntl
