@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from absl import flags
-from conftest import MODULE_LOADER
 from ml_collections import config_flags
 
 import command_line
@@ -48,7 +47,7 @@ def parsed(monkeypatch, *arguments):
     return values
 
 
-@pytest.mark.filterwarnings(MODULE_LOADER)
+@pytest.mark.filterwarnings('ignore:the load_module:DeprecationWarning')
 def test_flags_and_configs_have_their_paths_expanded(monkeypatch, tmp_path):
     monkeypatch.setenv('HOME', str(tmp_path))
     (tmp_path / 'mine.py').write_text(
