@@ -44,6 +44,10 @@ def load_config():
     if not path:
         raise UserError('no config: pass --config configs/NAME.py, for example --config configs/lenet5_digits.py')
     paths.expand_config(CONFIG.value)
+    if overrides():
+        from training import unread
+
+        unread.refuse(CONFIG.value, {key: f'--config.{key}={value}' for key, value in overrides().items()})
     return CONFIG.value, run_name(path)
 
 
@@ -51,6 +55,32 @@ def run_name(config_file):
     """The name of a config's runs, fit for a folder: alexnet_lecture_cifar10 of configs/alexnet.py:lecture,cifar10."""
     file, _, variant = config_file.partition(':')
     return re.sub(r'[^\w.-]+', '_', f'{Path(file).stem}_{variant}').strip('_')
+
+
+def overrides():
+    """{key: value} of the --config.KEY=VALUE on this command line."""
+    return config_flags.get_override_values(flags.FLAGS['config'])
+
+
+def typed(keys):
+    """{key: the words on this command line that set it}: a flag, or a part of the config's variant; not the others."""
+    file, _, variant = config_flags.get_config_filename(flags.FLAGS['config']).partition(':')
+    parts, words = variant.split(',') if variant else [], {}
+    whole = dict(_leaves(read_config(f'{file}:{variant}' if variant else file)))
+    for part in parts:
+        rest = ','.join(other for other in parts if other != part)
+        without = dict(_leaves(read_config(f'{file}:{rest}' if rest else file)))
+        words |= {key: f':{part}' for key in keys if whole.get(key) != without.get(key)}
+    given = overrides()
+    return words | {key: f'--config.{key}={given[key]}' for key in keys if key in given}
+
+
+def _leaves(config, prefix=''):
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from _leaves(value, f'{prefix}{key}.')
+        else:
+            yield prefix + key, value
 
 
 def config_flags_given():

@@ -61,8 +61,6 @@ def look(config, workdir, say=print):
 
 def _look_at_run(config, workdir, say):
     check(config)
-    if (workdir / 'config.json').exists() and not folders.holds(workdir, config):
-        raise UserError(f'{workdir} holds another run; pass another --workdir')
     there = memory.available()  # before the data takes its part
     devices = jax.devices()
     say(
@@ -70,7 +68,7 @@ def _look_at_run(config, workdir, say):
         f'{_count(jax.process_count(), "process", "es")}'
     )
     run = Run(config)
-    loop.resume_point(workdir, len(run.source))
+    folders.changes(workdir, config, begun=loop.resume_point(workdir, len(run.source)) != (0, 0))
     examples = _look_at_data(run, say)
     run.statistics = _statistics(run, workdir)
     with _memory_is_the_users():
