@@ -32,7 +32,7 @@ _LATER = (
     'steps', 'recompute_batch_stats',
 )  # fmt: skip
 
-_TELLING = ('architecture', 'dataset', 'num_epochs')  # of several differences, those that say the most
+_TELLING = ('architecture', 'dataset', 'optimizer', 'num_epochs')  # of several differences, those that say the most
 
 
 class OtherRun(UserError):
@@ -48,7 +48,7 @@ class OtherRun(UserError):
     def __init__(self, workdir, differences, finished, typed=None):
         self.workdir, self.differences, self.finished = workdir, differences, finished
         typed, only_later = typed or {}, differences.keys() <= set(_LATER)
-        key = min(differences, key=lambda key: (key in _LATER, key not in typed))
+        key = min(differences, key=lambda key: (key in _LATER, key not in typed, key not in _TELLING))
         alike = [other for other in differences if typed.get(other, key) == typed.get(key, other)]
         key = min([key, *alike], key=lambda key: key not in _TELLING)  # of what the same words set, the most telling
         there, here = differences[key]
