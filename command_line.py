@@ -4,6 +4,7 @@ Exit codes: 0 done, 2 something the user can mend, 75 another process of the run
 Ctrl-C and SIGTERM.
 """
 
+import contextlib
 import os
 import re
 import runpy
@@ -12,6 +13,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from unittest import mock
 
 START = time.time()  # before the slow imports: start-up counts as time, too
 
@@ -19,7 +21,7 @@ from absl import app, flags, logging  # noqa: E402
 from ml_collections import ConfigDict, config_flags  # noqa: E402
 
 import paths  # noqa: E402
-from configs import base, listing  # noqa: E402
+from configs import base, listing, variants  # noqa: E402
 from errors import UserError, first_line, nearest  # noqa: E402
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -44,10 +46,10 @@ def load_config():
     if not path:
         raise UserError('no config: pass --config configs/NAME.py, for example --config configs/lenet5_digits.py')
     paths.expand_config(CONFIG.value)
-    if overrides():
+    if chosen := {**_set_in_own_file(path), **_options(path), **{key: _flag(key) for key in overrides()}}:
         from training import unread
 
-        unread.refuse(CONFIG.value, {key: f'--config.{key}={value}' for key, value in overrides().items()})
+        unread.refuse(CONFIG.value, chosen)
     return CONFIG.value, run_name(path)
 
 
@@ -71,8 +73,58 @@ def typed(keys):
         rest = ','.join(other for other in parts if other != part)
         without = dict(_leaves(read_config(f'{file}:{rest}' if rest else file)))
         words |= {key: f':{part}' for key in keys if whole.get(key) != without.get(key)}
-    given = overrides()
-    return words | {key: f'--config.{key}={given[key]}' for key in keys if key in given}
+    return words | {key: _flag(key) for key in keys if key in overrides()}
+
+
+def _flag(key):
+    return f'--config.{key}={overrides()[key]}'
+
+
+def _options(config_file):
+    """{key: the words that set it} of the options of a network in a config's variant."""
+    parts = [part for part in config_file.partition(':')[2].split(',') if part.startswith(variants.OPTION)]
+    return {f'architecture_options.{part.partition("=")[0][len(variants.OPTION) :]}': f':{part}' for part in parts}
+
+
+_FOR_FLAGS = ('reference_batch_size', 'init_layers')  # what a file may say for the day when a flag makes it count
+
+
+def _set_in_own_file(config_file):
+    """{key: its place, in words} of what the lines of a user's own config file set.
+
+    What a recipe sets on which it builds is left out, and so are the recipes of this project: their variants read what
+    they do not.
+    """
+    file = config_file.partition(':')[0]
+    if Path(file).resolve().parent == Path(listing.__file__).parent:
+        return {}
+    lines, set_item = {}, ConfigDict.__setitem__
+
+    def recorded(config, key, value):
+        frame = sys._getframe(1)
+        while 'ml_collections' in frame.f_code.co_filename:  # from setattr and update
+            frame = frame.f_back
+        if frame.f_code.co_filename == file:
+            lines[id(config), key] = frame.f_lineno
+        set_item(config, key, value)
+
+    with mock.patch.object(ConfigDict, '__setitem__', recorded), contextlib.suppress(UserError):
+        config = read_config(file)  # without its variant, which may have no use for some of it
+    if not lines:
+        return {}
+    both = ('learning_rate', 'learning_rates', 'plateau')  # of a recipe that has a variant `fixed`
+    waiting = (*_FOR_FLAGS, *both) if all((id(config), key) in lines for key in both[:2]) else _FOR_FLAGS
+    from training import unread
+
+    inner = {f'{key}.': value for key, value in config.items() if isinstance(value, ConfigDict)}
+    return {
+        f'{prefix}{key}': f'{file}, line {lines[id(part), key]}: {key}'
+        for prefix, part in {'': config, **inner}.items()
+        for key in part
+        if (id(part), key) in lines
+        and not {key, prefix.rstrip('.')} & set(waiting)
+        and ('members' in config or unread.why(config, f'{prefix}{key}'))
+    }
 
 
 def _leaves(config, prefix=''):

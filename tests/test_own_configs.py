@@ -3,10 +3,12 @@
 import functools
 
 import pytest
+from conftest import ROOT
 
 import command_line
 from configs import base, listing, series
 from errors import UserError
+from training import unread
 
 FILE = """from configs import lenet5_digits
 
@@ -60,6 +62,45 @@ def test_what_is_right_is_kept(tmp_path):
     file.write_text(FILE.format('config.momentum = 0; config.architecture_options.anything = 3'))
     config = command_line.read_config(str(file))
     assert config.momentum == 0.0 and type(config.momentum) is float and config.architecture_options.anything == 3
+
+
+UNREAD = {  # lines of a file: what is said of them
+    'config.learning_rate = 7.0': "learning_rate has no effect with schedule='steps': learning_rates counts",
+    "config.optimizer = 'adam'; config.momentum = 0.5": "momentum has no effect with optimizer='adam'",
+    'config.distortion.versions = 1; config.distortion.shear = 0.1': 'shear has no effect with distortion.versions=1',
+    'config.update(average_decay=0.5)': "average_decay has no effect with average='none'",
+}
+
+
+def refused(file):
+    """What is said of a file's lines, '' where nothing is."""
+    try:
+        unread.refuse(command_line.read_config(str(file)), command_line._set_in_own_file(str(file)))
+    except UserError as error:
+        return str(error)
+    return ''
+
+
+@pytest.mark.parametrize('line, says', UNREAD.items())
+def test_a_line_without_effect_is_refused(tmp_path, line, says):
+    file = tmp_path / 'mine.py'
+    file.write_text(FILE.format(line))
+    assert refused(file).startswith(f'{file}, line 6: {says}')
+
+
+def test_what_a_recipe_sets_is_not_the_users(tmp_path):
+    file = tmp_path / 'mine.py'
+    file.write_text(FILE.format("config.schedule, config.optimizer = 'cosine', 'adam'"))  # which has learning_rates
+    assert refused(file) == ''
+
+
+@pytest.mark.parametrize('name', listing.names())
+def test_a_copy_of_a_recipe_has_no_such_line(tmp_path, name):
+    """Its variants read what it does not: `fixed` the table of rates, a flag the batch that they are for."""
+    file = tmp_path / f'{name}.py'
+    file.write_bytes((ROOT / 'configs' / f'{name}.py').read_bytes())
+    for variant in ('', *(f':{key}' for key in listing.variants_of(name) if not key.endswith('='))):
+        assert refused(f'{file}{variant}') == ''
 
 
 def leaves(config, prefix=''):

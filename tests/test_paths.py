@@ -52,7 +52,8 @@ def test_flags_and_configs_have_their_paths_expanded(monkeypatch, tmp_path):
     monkeypatch.setenv('HOME', str(tmp_path))
     (tmp_path / 'mine.py').write_text(
         'from configs import lenet5_digits\ndef get_config():\n    config = lenet5_digits.get_config()\n'
-        "    config.init_from = '~/runs/a'\n    return config\n"
+        "    config.init_from, config.dataset = '~/runs/a', 'folder'\n"
+        "    config.normalize = 'mean_image'\n    return config\n"
     )
     command = '--config=~/mine.py --workdir=~/w --checkpoint=~/a --checkpoint ~/b --config.data_dir=~/data'
     values = parsed(monkeypatch, *shlex.split(command), '--config.statistics', '~/s.npz')

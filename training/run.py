@@ -1,6 +1,7 @@
 """What a config builds: data, network, optimiser, and the jitted functions over them. Nothing here changes in a run."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -187,7 +188,7 @@ class Run:
         if group and part > group and part % group:
             raise UserError(
                 f'batch norm takes groups of {group} images, and a step has {part} at a time: take a multiple of it, '
-                'or set --config.architecture_options.group_size'
+                f'or set --config.architecture_options.group_size={math.gcd(part, group)}'
             )
 
     def _inherit(self):
