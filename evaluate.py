@@ -28,7 +28,7 @@ AVERAGE = flags.DEFINE_enum('average', '', ['', 'softmax', 'logits'], "What is a
 TRIM = flags.DEFINE_bool('trim', False, 'In dense passes keep the middle of the long side, a multiple of 32.')
 WEIGHTS = flags.DEFINE_list('weights', [], 'Of the members of an ensemble: 2,1.')
 LABELS = flags.DEFINE_string('labels', '', 'imagenet_v2, imagenet_a, imagenet_r, or real=FILE (real.json).')
-TABLE = flags.DEFINE_string('table', '', "A paper's table, run on these checkpoints: vgg3 to vgg6, googlenet3, ...")
+TABLE = flags.DEFINE_string('table', '', "A paper's table, run on these checkpoints: vgg3 to vgg7, resnet3, ...")
 WORST = flags.DEFINE_bool('worst', False, 'Also print the worst classes and the most confused pairs.')
 OUTPUT = flags.DEFINE_string('output', None, 'Also write the result as JSON to this file.')
 PREDICTIONS = flags.DEFINE_string('predictions', None, "Also write each image's best five classes, as CSV.")
@@ -66,7 +66,7 @@ def main():
         pass
     elif TABLE.value:
         print('\n'.join(tables.lines(TABLE.value, done)))
-        _write_json([row._asdict() | {'here': result} for row, result in done])
+        _write_json(tables.values(done))
     else:
         print('\n'.join(report.lines(config, opened, result)))
         if WORST.value:

@@ -284,6 +284,13 @@ class BatchNorm(nn.Module):
         size = min(self.group_size or len(x), len(x))
         if len(x) % size:
             raise UserError(f'a batch of {len(x)} is not whole groups of group_size={self.group_size}')
+        count = x.size // channels[0] * size // len(x)
+        if count == 1 and not self.is_initializing():
+            raise UserError(
+                f'{"/".join(self.path)}: batch norm over a single value gives its bias whatever the input: its map is '
+                f'1x1 and {size} image is normalized at a time; take more (batch_size, accumulate, '
+                'architecture_options.group_size) or larger images'
+            )
         normalise = functools.partial(batch_norm, epsilon=self.epsilon)
         if size == len(x):
             y, batch_mean, batch_var = normalise(x, scale, bias)
@@ -292,7 +299,6 @@ class BatchNorm(nn.Module):
             y, means, variances = jax.vmap(normalise, in_axes=(0, None, None))(groups, scale, bias)
             y, batch_mean, batch_var = y.reshape(x.shape), means.mean(0), variances.mean(0)
         if not self.is_initializing():
-            count = x.size // channels[0] * size // len(x)
             keep, take = self.momentum, 1 - self.momentum
             mean.value = keep * mean.value + take * batch_mean
             var.value = keep * var.value + take * batch_var * (count / max(count - 1, 1))

@@ -2,7 +2,7 @@
 
 python -m configs                                # all, with their variants
 python -m configs NAME[:VARIANT]                 # one, resolved: a line a key
-python -m configs --write tests/golden/configs   # those that the tests hold, as files
+python -m configs --write tests/golden/configs   # what the tests hold: the base, and how each differs from it
 """
 
 import argparse
@@ -31,7 +31,7 @@ def main():
     flags = parser.parse_args([paths.expanded(argument) for argument in sys.argv[1:]])
     if flags.write:
         for file, recipe in listing.golden().items():
-            (flags.write / file).write_text(listing.text(listing.load(recipe)))
+            (flags.write / file).write_text(listing.golden_text(recipe))
     elif flags.recipe:
         sys.stdout.write(listing.text(listing.load(flags.recipe)))
     else:

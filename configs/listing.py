@@ -2,11 +2,12 @@
 
 import difflib
 import importlib
+import re
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from configs import variants
+from configs import base, variants
 
 # Files of this folder that are no recipes.
 SHARED = ('__init__', '__main__', 'base', 'checkpoint', 'cifar', 'fb', 'imagenet', 'listing', 'series', 'variants')
@@ -56,7 +57,7 @@ def variants_of(name):
 
 def golden():
     """What the tests hold, {file: 'NAME:VARIANT'}: recipes, their own variants, and a family's head on CIFAR-10."""
-    held = {}
+    held = {'base.txt': ''}
     for name in names():
         own = [key for key in variants_of(name) if key == 'fixed' or not (key in variants.GENERAL or key.endswith('='))]
         head = ['cifar10'] if hasattr(_module(name), 'recipe') else []
@@ -68,6 +69,18 @@ def golden():
 def text(config):
     """A config, resolved: a line for each key, sorted, `crop.kind: 'random'`."""
     return ''.join(f'{key}: {value!r}\n' for key, value in sorted(_flat(config, '')))
+
+
+def differences(config):
+    """The lines of `text` whose value is not the base's; those of a series' members begin with `members.NAME.`."""
+    usual = set(text(base.get_config()).splitlines(keepends=True))
+    lines = text(config).splitlines(keepends=True)
+    return ''.join(line for line in lines if re.sub(r'^members\.\w+\.', '', line) not in usual)
+
+
+def golden_text(recipe):
+    """What the tests hold of 'NAME:VARIANT': its differences from the base; of '', the base itself."""
+    return differences(load(recipe)) if recipe else text(base.get_config())
 
 
 def _flat(config, prefix):

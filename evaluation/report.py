@@ -1,8 +1,9 @@
 """A result in words, beside what the papers printed."""
 
-from evaluation import protocols, published, results, views
+from evaluation import published, results, views
 
 WORST = 10
+MOST = 3  # differences from a row that are told
 
 
 def lines(config, opened, result):
@@ -58,45 +59,45 @@ def _member(entry):
 
 
 def beside(config, opened, result):
-    """The papers' rows of the same networks under the same protocol; none where protocols or data differ."""
+    """The papers' rows of these networks under these protocols, in lines.
+
+    A row belongs to a network, its options, its data and its training. Where something is not known to be equal there
+    is no row; of the nearest one the line says what differs.
+    """
     if result['labels']:
         return ['published: the papers tested on other labels']
-    networks = [entry.member.config.architecture for entry in opened]
-    names = {entry.member.protocol.name for entry in opened}
-    if len(names) > 1:
-        return ['published: nothing; no table has members under several protocols']
-    (name,) = names
-    rows = [row for row in published.rows(networks) if _is_of_data(row, config)]
-    same = [row for row in rows if row.protocol == name and all(_is_of(row, entry) for entry in opened)]
-    if rows and not same:
-        known = ', '.join(sorted({row.protocol for row in rows}))
-        return [f'published: nothing of {" + ".join(networks)} by {name}; by {known} there is']
-    return [f'published: {row.errors} (top-1/top-5; {", ".join(_origin(row))})' for row in same]
+    if len({entry.member.weight for entry in opened}) > 1:
+        return ["published: nothing; the papers' ensembles weigh all members alike"]
+    if len({str(entry.where) for entry in opened}) < len(opened):
+        return ["published: nothing; a checkpoint is given twice, and the papers' ensembles are of several networks"]
+    networks, by = [published.trained(entry) for entry in opened], [entry.member.protocol.name for entry in opened]
+    names = [network.config.architecture for network in networks]
+    rows = [row for row in published.rows() if len(row.members) == len(opened) and published.is_of_data(row, config)]
+    fits = [fit for fit in (published.fit(row, networks, by) for row in rows) if fit]
+    equal = [fit.row for fit in fits if not fit.differences]
+    if equal:
+        return [f'published: {row.errors} (top-1/top-5; {", ".join(_origin(row, config, result))})' for row in equal]
+    if fits:
+        fit = min(fits, key=lambda fit: (not fit.row.is_of_recipes, len(fit.differences)))
+        more = len(fit.differences) - MOST
+        rest = f'; and {more} more' if more > 0 else ''
+        return [
+            f'published: no row is known to be of this network and its training; the nearest is {fit.row.errors} '
+            f'({", ".join(_origin(fit.row))}): {"; ".join(fit.differences[:MOST])}{rest}'
+        ]
+    known = sorted({' and '.join(row.protocols) for row in rows if published.fit(row, networks)})
+    here = ' and '.join(dict.fromkeys(by))
+    return [f'published: nothing of {" + ".join(names)} by {here}; by {", ".join(known)} there is'] if known else []
 
 
-def _is_of_data(row, config):
-    """Whether a row is of the config's data: MNIST, CIFAR-10, or 1000 classes."""
-    if row.protocol in protocols.WHOLE:
-        return row.protocol.removesuffix('_single') in config.dataset
-    return config.num_classes == 1000
-
-
-def _is_of(row, entry):
-    config = entry.member.config
-    return published.is_of(row, config.architecture, entry.member.model, trained_sides(entry))
-
-
-def trained_sides(entry):
-    """(low, high) short side of the images that a checkpoint was trained on; None of converted weights."""
-    return None if entry.card else tuple(entry.member.config.crop.short_side)
-
-
-def _origin(row):
-    yield row.table
-    if row.trained:
-        yield f'trained at {"-".join(map(str, dict.fromkeys(row.trained)))}'
+def _origin(row, config=None, result=None):
+    yield f'{row.source}: {row.label}'
     if row.note:
         yield row.note
+    if row.test5 is not None:
+        yield f"{row.test5} of ILSVRC's test images"
+    if result and result['num_examples'] != published.IMAGES[config.dataset]:
+        yield f'of {_images(published.IMAGES[config.dataset])}'
 
 
 def worst(rows, names, count=WORST):

@@ -1,7 +1,23 @@
 """A paper's table, its rows run on the checkpoints that are given."""
 
+from typing import NamedTuple
+
 from errors import UserError, nearest
-from evaluation import opening, protocols, published, report
+from evaluation import opening, protocols, published
+
+
+class Planned(NamedTuple):
+    """A row of a table, and what it is run on.
+
+    Fields:
+      row: of `published`.
+      members: the checkpoints, in the row's order; () where it is not run.
+      reason: why not.
+    """
+
+    row: published.Row
+    members: tuple
+    reason: str
 
 
 def plan(name, opened):
@@ -12,7 +28,7 @@ def plan(name, opened):
       opened: of `opening.open_checkpoint`.
 
     Returns:
-      [(row, its checkpoints)], in the order of the table; none where one is missing.
+      A `Planned` for each row, in the order of the table.
 
     Raises:
       UserError: no such table, or no row of it can be run.
@@ -20,60 +36,86 @@ def plan(name, opened):
     if name not in published.TABLES:
         known = ', '.join(published.TABLES)
         raise UserError(f'no table {name!r}{nearest(name, published.TABLES)} There are: {known}.')
-    rows = [(row, _takes(row, opened)) for row in published.TABLES[name]]
-    if not any(found for _, found in rows):
-        wanted = ', '.join(dict.fromkeys(network for row, _ in rows for network in row.networks))
-        raise UserError(f'table {name} has no row of these checkpoints: it is of {wanted}')
-    return rows
+    opened = list({str(entry.where): entry for entry in opened}.values())  # none is two networks of an ensemble
+    networks = [published.trained(entry) for entry in opened]
+    planned = [_planned(row, opened, networks) for row in published.TABLES[name].rows]
+    if not any(one.members for one in planned):
+        near = next((f'; {one.row.label}: {one.reason}' for one in planned if one.reason not in _NOTHING), '')
+        raise UserError(f'no row of table {name} is of these checkpoints{near}. It is of: {_networks(planned)}')
+    return planned
 
 
-def _takes(row, opened):
-    free, found = list(opened), []
-    for network in row.networks:
-        fits = [
-            number
-            for number, entry in enumerate(free)
-            if entry.member.config.architecture == network
-            and published.is_of(row, network, entry.member.model, report.trained_sides(entry))
-        ]
-        if not fits:
-            return ()
-        found.append(free.pop(fits[0]))
-    return tuple(found)
+NONE_OF_OURS, NOT_GIVEN, OTHER_DATA = _NOTHING = 'no network of ours', 'no checkpoint given', 'of other data'
 
 
-def run(rows, tested, trim=False):
+def _planned(row, opened, networks):
+    if not row.members:
+        return Planned(row, (), NONE_OF_OURS)
+    if not published.is_of_data(row, opened[0].member.config):
+        return Planned(row, (), OTHER_DATA)
+    fit = published.fit(row, networks)
+    if not fit:
+        return Planned(row, (), NOT_GIVEN)
+    if fit.differences:
+        return Planned(row, (), fit.differences[0])
+    members = zip(fit.places, row.members, strict=True)
+    return Planned(row, tuple((opened[place], member.protocol) for place, member in members), '')
+
+
+def _networks(planned):
+    origins = (origin for one in planned for member in one.row.members for origin in member.origins)
+    return ', '.join(dict.fromkeys(map(published.network_of, origins))) or 'no network of ours'
+
+
+def run(planned, tested, trim=False):
     """Runs the rows of a table whose checkpoints are there.
 
     Args:
-      rows: of `plan`.
-      tested: (number of the row, its checkpoints under its protocol) -> the result of `testing.test`.
+      planned: of `plan`.
+      tested: (number of the row, its checkpoints, each under its protocol) -> the result of `testing.test`.
       trim: whether dense passes are trimmed.
 
     Returns:
-      [(row, result or None)].
+      [(`Planned`, result or None)].
     """
     done = []
-    for number, (row, members) in enumerate(rows):
-        trimmed = trim and protocols.create(row.protocol).is_dense
-        members = [opening.under(entry, row.protocol, trimmed=trimmed) for entry in members]
-        done.append((row, tested(number, members) if members else None))
+    for number, one in enumerate(planned):
+        members = [
+            opening.under(entry, protocol, trimmed=trim and protocols.create(protocol).is_dense)
+            for entry, protocol in one.members
+        ]
+        done.append((one, tested(number, members) if members else None))
     return done
 
 
 def lines(name, done):
     """The table as text, of what `run` returns."""
-    yield f'| {published.TABLES[name][0].table} | protocol | published | here | images |'
-    yield '| --- | --- | ---: | ---: | ---: |'
-    for row, result in done:
-        network = ' + '.join(dict.fromkeys(row.networks))
-        if len(set(row.networks)) == 1 < len(row.networks):
-            network += f' x {len(row.networks)}'
-        if row.trained:
-            network += f', S = {"-".join(map(str, dict.fromkeys(row.trained)))}'
-        if row.note:
-            network += f', {row.note}'
-        here, images = 'no checkpoint given', ''
+    yield f'| {published.TABLES[name].source} | protocol | published | test images | here | images |'
+    yield '| --- | --- | ---: | ---: | ---: | ---: |'
+    for one, result in done:
+        row, by, here, images = one.row, one.row.protocols, one.reason, ''
         if result:
+            by = list(
+                dict.fromkeys([result['protocol']] if isinstance(result['protocol'], str) else result['protocol'])
+            )
             here, images = f'{result["top1_error"]:.2f}/{result["top5_error"]:.2f}', f'{result["num_examples"]:,}'
-        yield f'| {network} | {row.protocol} | {row.errors} | {here} | {images} |'
+        server = '' if row.test5 is None else row.test5
+        yield f'| {row.label} | {" + ".join(by)} | {row.errors} | {server} | {here} | {images} |'
+
+
+def values(done):
+    """The table as JSON values, of what `run` returns."""
+    return [
+        {
+            'label': row.label,
+            'networks': [' or '.join(map(str, member.origins)) for member in row.members],
+            'protocols': [member.protocol for member in row.members],
+            **{key: None if getattr(row, key) is None else str(getattr(row, key)) for key in ('top1', 'top5', 'test5')},
+            'table': row.source,
+            'note': row.note,
+            'here': result,
+            'reason': one.reason,
+        }
+        for one, result in done
+        for row in [one.row]
+    ]

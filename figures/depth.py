@@ -28,7 +28,7 @@ class Network(NamedTuple):
 
     Fields:
       name, parameters, multiply_adds: of the catalogue.
-      error: per cent.
+      error: per cent; `printed`: as its paper prints it.
       measure: what the error is: 'top-5, ImageNet validation'.
       line: its name in the legend.
       views: a key of the shapes; '' of a data set whose images are looked at once.
@@ -38,6 +38,7 @@ class Network(NamedTuple):
     parameters: int
     multiply_adds: int
     error: float
+    printed: str
     measure: str
     line: str
     views: str
@@ -66,7 +67,7 @@ def draw(every):
             panel.set_xlabel(what.replace('_', '-'))
         pair[0].set_ylabel(f'{row[0].measure}, error, %')
     _legend(panels[0][1])
-    left = '; '.join(f'{one.name} {one.measure} {one.error:g}' for one in rest)
+    left = '; '.join(f'{one.name} {one.measure} {one.printed}' for one in rest)
     made.supxlabel(f'Not drawn, for few have an error of this kind alone: {left}', fontsize=11)
     made.suptitle("Published errors of the registered networks, each by its paper's own protocol", fontsize=18)
     made.draw_without_rendering()
@@ -91,7 +92,7 @@ def networks():
         if published.dataset.startswith('ImageNet'):
             views = next((view for view in _SHAPES if published.protocol.startswith(view)), 'more')
         measure = f'{kind}, {published.dataset}'
-        found.append(Network(name, entry.parameters, entry.multiply_adds, error, measure, line, views))
+        found.append(Network(name, entry.parameters, entry.multiply_adds, float(error), error, measure, line, views))
     return found
 
 

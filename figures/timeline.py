@@ -16,15 +16,16 @@ def make(out):
     with style.look():
         made = style.figure(13, 7)
         axes = made.add_subplot()
-        axes.bar(years, [winner.top5 for winner in winners], 0.7, color=colours)
+        axes.bar(years, [float(winner.top5) for winner in winners], 0.7, color=colours)
         for winner in winners:
-            inside = winner.top5 < published.HUMAN.top5  # above its bar it would meet the line
-            place = {'y': winner.top5 - 0.3, 'va': 'top'} if inside else {'y': winner.top5 + 0.3, 'va': 'bottom'}
+            inside, top = winner.top5 < published.HUMAN.top5, float(winner.top5)  # above its bar it would meet the line
+            place = {'y': top - 0.3, 'va': 'top'} if inside else {'y': top + 0.3, 'va': 'bottom'}
             colour = 'white' if inside else 'black'
-            axes.text(winner.year, s=f'{winner.top5:g}', ha='center', fontsize=15, color=colour, **place)
-        axes.axhline(published.HUMAN.top5, color=style.BLACK, linestyle='--')
-        says = f'human level: {published.HUMAN.top5:g}, {published.HUMAN.entry}\n({published.HUMAN.table})'
-        axes.text(years[-1] + 0.4, published.HUMAN.top5 + 0.3, says, ha='right', va='bottom')
+            axes.text(winner.year, s=str(winner.top5), ha='center', fontsize=15, color=colour, **place)
+        human = float(published.HUMAN.top5)
+        axes.axhline(human, color=style.BLACK, linestyle='--')
+        says = f'human level: {published.HUMAN.top5}, {published.HUMAN.entry}\n({published.HUMAN.table})'
+        axes.text(years[-1] + 0.4, human + 0.3, says, ha='right', va='bottom')
         axes.set_xticks(years, [f'{winner.year}\n{winner.entry}' for winner in winners])
         axes.set_ylabel('top-5 error, %')
         axes.set_ylim(0, 31)

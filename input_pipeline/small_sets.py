@@ -1,6 +1,7 @@
 """Small data sets that are held in memory: digits, MNIST, CIFAR-10, and random pixels."""
 
 import gzip
+import importlib.util
 import struct
 from pathlib import Path
 
@@ -12,19 +13,28 @@ from input_pipeline.example import ArraySource, known_split
 DIGITS = tuple('0123456789')
 
 
-def digits(split, seed=0):
+def digits(split):
     """scikit-learn's bundled handwritten digits: 1,797 scans of 8x8 in 17 grey levels, ink high.
 
-    The split is fixed: 80% train, 20% test, drawn with `seed` in equal proportions of each class.
-    """
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
+    The split is fixed: 80% train, 20% test in equal proportions of each class. `digits_split.txt` lists the examples of
+    each in order, as scikit-learn's `train_test_split(test_size=0.2, random_state=0, stratify=labels)` draws them.
 
-    images, labels = load_digits(return_X_y=True)
-    images = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
-    train, test = train_test_split(np.arange(len(labels)), test_size=0.2, random_state=seed, stratify=labels)
+    Importing scikit-learn takes as long as importing JAX, so the file that `sklearn.datasets.load_digits` reads is read
+    here.
+
+    Raises:
+      UserError: scikit-learn is not installed, or there is no such split.
+    """
+    package = importlib.util.find_spec('sklearn')
+    if package is None:
+        raise UserError('the digits come with scikit-learn: pip install scikit-learn')
+    scans = Path(package.origin).parent / 'datasets/data/digits.csv.gz'
+    table = np.loadtxt(scans, delimiter=',', dtype=np.uint8)  # 64 pixels and the label
+    train, test = (Path(__file__).parent / 'digits_split.txt').read_text().split('\n\n')
     chosen = {'train': train, 'test': test}[known_split(split, ('train', 'test'))]
-    return ArraySource(images[chosen], labels[chosen], DIGITS, f'digits/{split}')
+    table = table[np.array(chosen.split(), int)]
+    images = np.rint(table[:, :64].reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
+    return ArraySource(images, table[:, 64], DIGITS, f'digits/{split}')
 
 
 def mnist(data_dir, split):

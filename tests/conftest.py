@@ -1,11 +1,21 @@
-"""The process that runs the tests: eight CPU devices, so that every test of sharding has something to shard over."""
+"""The process that runs the tests: eight CPU devices, programs compiled quickly, what is expensive made once."""
 
 import os
+import tempfile
 
 # Before JAX starts. NPROC: with more devices than cores, collectives wait for threads that XLA would not make.
 os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=8'
 os.environ['NPROC'] = os.environ['PJRT_NPROC'] = '16'
 os.environ['JAX_PLATFORMS'] = 'cpu'
+# Most of the time of the tests was spent in the compiler. Its optimizations are left out except where a test asks for
+# what a user runs (the marker `optimized`), and workers and scripts share what they compiled: a folder of this run
+# alone, or JAX_COMPILATION_CACHE_DIR. JAX keys its entries by the program, the options and the versions.
+os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '-1'
+if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):  # the workers of pytest-xdist inherit it
+    CACHE = tempfile.TemporaryDirectory(prefix='jax-cache-')
+    os.environ['JAX_COMPILATION_CACHE_DIR'] = CACHE.name
 
 import functools
 import json
@@ -17,6 +27,7 @@ from pathlib import Path
 import absl.flags
 import jax
 import pytest
+from warm import Warm
 
 import weights
 from configs import lenet5_digits
@@ -27,10 +38,28 @@ absl.flags.FLAGS.mark_as_parsed()
 
 ROOT = Path(__file__).parents[1]
 MODULE_LOADER = 'ignore:the load_module() method is deprecated:DeprecationWarning'  # how ml_collections loads a config
+PYTHON = [sys.executable, '-W', 'error', '-W', MODULE_LOADER]
+
+
+MODULE = pytest.StashKey()
 
 
 def pytest_addoption(parser):
     parser.addoption('--photographs', type=int, default=10, help='how many test_protocols.py looks at')
+
+
+def pytest_configure(config):
+    config.stash[MODULE] = None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Frees the programs of the module before; compiles for an `optimized` test as for a user."""
+    quick = item.get_closest_marker('optimized') is None
+    if item.config.stash[MODULE] != item.module or quick != jax.config.read('jax_disable_most_optimizations'):
+        jax.config.update('jax_disable_most_optimizations', quick)
+        jax.clear_caches()  # its keys know nothing of that flag
+    item.config.stash[MODULE] = item.module
 
 
 @pytest.fixture(autouse=True)
@@ -66,22 +95,39 @@ def digits_run(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
-def cache_dir(tmp_path_factory):
-    """A compilation cache for the processes that the tests start."""
-    return tmp_path_factory.mktemp('jax-cache')
+def warm():
+    """Forks for every command (`warm.Warm`), on one device."""
+    server = Warm(PYTHON, ROOT, one_device_environment())
+    yield server
+    server.close()
+
+
+def one_device_environment():
+    """The environment of a script: a user's, but for the platform, the compiler's effort and its cache."""
+    return {k: v for k, v in os.environ.items() if k not in ('XLA_FLAGS', 'NPROC', 'PJRT_NPROC')}
 
 
 @pytest.fixture
-def script(cache_dir):
-    """Runs a script of the root as a user does, on one device: script('train.py', '--config', ...)."""
-    env = {k: v for k, v in os.environ.items() if k not in ('XLA_FLAGS', 'NPROC', 'PJRT_NPROC')}
-    env['JAX_COMPILATION_CACHE_DIR'] = str(cache_dir)
-    run = functools.partial(subprocess.run, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
+def script(request, warm):
+    """Runs a script of the root, on one device: script('train.py', '--config', ...).
 
-    def call(name, *arguments, **options):
-        return run([sys.executable, '-W', 'error', '-W', MODULE_LOADER, name, *map(str, arguments)], **options)
+    In a fork of a process that has imported the packages. `script.fresh` starts a new interpreter, as a user does.
+    """
+    env = one_device_environment()
+    if request.node.get_closest_marker('optimized'):
+        del env['JAX_DISABLE_MOST_OPTIMIZATIONS']
 
-    call.env = env
+    def fresh(name, *arguments):
+        command = [*PYTHON, name, *map(str, arguments)]
+        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
+
+    def call(name, *arguments):
+        return warm.run(name, *map(str, arguments))
+
+    if request.node.get_closest_marker('optimized'):
+        fresh.env, fresh.fresh = env, fresh
+        return fresh
+    call.env, call.fresh = env, fresh
     return call
 
 

@@ -45,7 +45,7 @@ def test_an_entry_is_whole(name):
     assert architectures.create(name).num_classes == entry.num_classes
     assert entry.differs and all(sentence.endswith('.') for sentence in entry.differs)
     if entry.published:
-        errors = [error for error in entry.published[:2] if error is not None]
+        errors = [float(error) for error in entry.published[:2] if error is not None]
         assert errors and errors == sorted(errors, reverse=True) and all(0 < error < 50 for error in errors)
 
 
@@ -76,7 +76,7 @@ def test_a_pattern_and_json(command):
     assert code == 0 and [entry['name'] for entry in found] == ['vgg_a', 'vgg_b', 'vgg_c', 'vgg_d', 'vgg_e']
     assert {'year', 'paper', 'input_shape', 'num_classes', 'published', *COUNTS} <= set(found[3])
     assert found[3]['parameters'] == 138_357_544 and found[3]['input_shape'] == [224, 224, 3]
-    assert found[3]['published']['top5'] == 7.5 and 'Simonyan and Zisserman 2014' in found[3]['paper']
+    assert found[3]['published']['top5'] == '7.5' and 'Simonyan and Zisserman 2014' in found[3]['paper']
     assert all('lenet' not in row for row in command('res*')[1].splitlines())
 
 

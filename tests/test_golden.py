@@ -4,6 +4,7 @@ import pytest
 
 from benchmarks import peers
 
+pytestmark = pytest.mark.optimized
 # One of a family; the others are of the same code, at other depths and widths.
 QUICK = {'alexnet_owt', 'vgg_a', 'resnet18', 'resnet20', 'wrn_40_4', 'resnext50_32x4d', 'densenet121', 'se_resnet50'}
 FILES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in golden.names()]

@@ -13,6 +13,8 @@ from jax import lax
 from architectures import cpu, layers
 from errors import UserError
 
+pytestmark = pytest.mark.optimized
+
 
 def numbers(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)

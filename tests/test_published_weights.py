@@ -9,6 +9,8 @@ import pytest
 import evaluation
 from configs import checkpoint
 
+pytestmark = pytest.mark.optimized
+
 
 def wrong(folder, data, protocol='single', **changes):
     """(top-1, top-5) wrong answers of a converted checkpoint on the images of a folder; skips where there is none."""

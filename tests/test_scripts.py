@@ -3,7 +3,6 @@
 import csv
 import importlib.util
 import json
-import os
 import re
 import shlex
 import shutil
@@ -33,14 +32,10 @@ SHORT = ('--config.num_epochs=3', '--config.learning_rates=((2,0.02),(1,0.004))'
 
 
 @pytest.fixture(scope='module')
-def trained(tmp_path_factory, cache_dir):
+def trained(tmp_path_factory, warm):
     """A short run on the digits: its workdir and what it printed."""
     workdir = tmp_path_factory.mktemp('trained') / 'run'
-    env = {k: v for k, v in os.environ.items() if k not in ('XLA_FLAGS', 'NPROC')}
-    command = [sys.executable, 'train.py', *DIGITS, *SHORT, '--workdir', str(workdir)]
-    done = subprocess.run(
-        command, cwd=ROOT, env=env | {'JAX_COMPILATION_CACHE_DIR': str(cache_dir)}, capture_output=True, text=True
-    )
+    done = warm.run('train.py', *DIGITS, *SHORT, '--workdir', str(workdir))
     assert done.returncode == 0, done.stderr
     return workdir, done.stdout
 
@@ -192,6 +187,7 @@ def test_a_signal_saves_and_says_how_to_resume(script, tmp_path, number, code):
 
 
 @pytest.mark.slow
+@pytest.mark.optimized
 def test_killed_and_resumed_is_the_run_that_was_not(script):
     """SIGKILL four times, once while a checkpoint is written: equal to the bit to an uninterrupted run."""
     done = script('train.py', *DIGITS, '--verify_resume')

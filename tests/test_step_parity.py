@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from golden import steps
 
+pytestmark = pytest.mark.optimized
 FILES = [pytest.param(name, marks=() if name == 'resnet18' else pytest.mark.slow) for name in steps.names()]
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from errors import UserError
-from evaluation import protocols, published, views
+from evaluation import protocols, views
 from input_pipeline import crops
 
 SHAPES = {'landscape': (375, 500), 'portrait': (500, 375), 'square': (256, 256), 'panorama': (100, 3000)}
@@ -128,20 +128,6 @@ def test_names():
         protocols.create('ten_crop_full', trimmed=True)
     assert protocols.create('resnet_fcn', trimmed=True).name.endswith('+trimmed')
     assert protocols.multiple_of_32(256, 341) == (256, 320)
-
-
-def test_every_published_row_has_a_protocol_and_networks_of_ours():
-    import architectures
-
-    rows = (*published.MORE, *(row for table in published.TABLES.values() for row in table))
-    assert len(rows) > 90
-    for row in rows:
-        protocols.create(row.protocol)
-        assert set(row.networks) <= set(architectures.names())
-        assert row.top1 is not None or row.top5 is not None
-        assert row.top1 is None or row.top5 is None or row.top5 < row.top1
-    (both,) = published.rows(['vgg_e', 'vgg_d'], 'vgg_both:256,384,512')
-    assert both.errors == '23.7/6.8'
 
 
 @pytest.mark.parametrize('network, divisor', [('overfeat_accurate', 3), ('overfeat_fast', 2)])

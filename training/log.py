@@ -1,9 +1,12 @@
 """A run's log: `metrics.jsonl`, a JSON object a line, and the same numbers as TensorBoard events.
 
 A line has `kind`, `step` and its values; what depends on the clock is under `time`, so two runs of one seed agree in
-everything else. Kinds: 'train' (means since the last), 'epoch' (means of the epoch, errors of the test set), 'decision'
-(a controller changed the rate, or a user the key of the config that `by_hand` names), 'warning', 'inherited' (weights
-of another run), 'finished', 'resume'.
+everything else. Each number of a line is the scalar `KIND/NAME` of the events; those of a resumed run are, once
+TensorBoard has dropped what a restart purges, the lines of metrics.jsonl and no others.
+
+Kinds: 'train' (means since the last), 'epoch' (means of the epoch, errors of the test set), 'decision' (a controller
+changed the rate, or a user the key of the config that `by_hand` names), 'warning', 'inherited' (weights of another
+run), 'finished', 'resume'.
 """
 
 import json
@@ -42,7 +45,12 @@ class RunLog:
             temporary.write_text(''.join(json.dumps(row) + '\n' for row in self.rows))
             os.replace(temporary, self._path)
         self._file = self._path.open('a')
-        self._board = SummaryWriter(str(workdir), purge_step=resume_step, flush_secs=5)
+        # Of two files made in the same second the second would take the place of the first, but for the suffix.
+        suffix = f'.{len(list(Path(workdir).glob("events.out.tfevents.*"))):04d}'
+        self._board = SummaryWriter(str(workdir), purge_step=resume_step, flush_secs=5, filename_suffix=suffix)
+        for row in self.rows if resume_step is not None else ():
+            if row['step'] >= resume_step:  # purged from the events with the lines that were dropped
+                self._show(row)
 
     def write(self, kind, step, time, **values):
         """Appends a line; it is in the file when this returns."""
@@ -52,9 +60,13 @@ class RunLog:
             return
         self._file.write(json.dumps(row) + '\n')
         self._file.flush()
-        for name, value in {**values, **time}.items():
-            if isinstance(value, (int, float)):
-                self._board.add_scalar(f'{kind}/{name}', value, step)
+        self._show(row)
+
+    def _show(self, row):
+        """Writes the numbers of a line to the events."""
+        for name, value in {**row, **(row['time'] or {})}.items():
+            if isinstance(value, (int, float)) and name not in ('kind', 'step'):
+                self._board.add_scalar(f'{row["kind"]}/{name}', value, row['step'])
 
     def last_epoch(self):
         """The last epoch's line, or None."""

@@ -49,7 +49,7 @@ def train(config, workdir, started=None):
     check(config)
     workdir, place = open_place(workdir)
     splits = recipe.open_splits(config)
-    run = Run(config, resume_point(place, len(splits[0])), splits)
+    run = Run(config, splits=splits, **resume_point(place, len(splits[0])))
     with contextlib.ExitStack() as stack:
         changes = {}
         with distributed.Together() as first:
@@ -73,7 +73,7 @@ def train(config, workdir, started=None):
         if changes:
             write_config(workdir, config)
         clock.start_up_ends()
-        if at < run.total_steps and not run.finished(at, controller):
+        if (at < run.total_steps and not run.finished(at, controller)) or _untested(run, log, at):
             current = _epochs(run, current, kept, log, display, clock, stop, trace, stack)
         with clock.time('checkpoint'):
             kept.wait()
@@ -96,7 +96,7 @@ def _check_length(run, changes):
 
 
 def resume_point(place, images):
-    """(step, examples seen until then) of the last checkpoint; (0, 0) where there is none.
+    """What `Run` takes of the last checkpoint: its `start` and `average_start`; {} where there is none.
 
     Args:
       place: of the checkpoints' folder.
@@ -106,18 +106,18 @@ def resume_point(place, images):
       UserError: the run was on other images, by their number.
     """
     if not (place / checkpoints.FOLDER).is_dir():
-        return 0, 0
+        return {}
     with checkpoints.Checkpoints(place / checkpoints.FOLDER, read_only=True) as kept:
         latest = kept.latest()
         if latest is None:
-            return 0, 0
+            return {}
         info = kept.info(latest)
         if info.get('training_images', images) != images:
             raise UserError(
                 f'{place} holds a run on {info["training_images"]:,} training images, and here are {images:,}; pass '
                 'its data to resume, or another --workdir'
             )
-        return latest, info['examples_seen']
+        return {'start': (latest, info['examples_seen']), 'average_start': info.get('average_start')}
 
 
 def _begin(run, workdir, kept, clock):
@@ -151,13 +151,11 @@ def _epochs(run, current, kept, log, display, clock, stop, trace, stack):
     at = int(current.step)
     display.header()
     (advance, refresh_curvature), batches = _compile(run, current, clock), None
-    epoch_ends = {run.steps_at(e): e for e in range(1, int(config.num_epochs) + 1)}
-    epoch_ends.setdefault(run.steps_at(config.num_epochs), config.num_epochs)  # a fraction of an epoch at the end
-    evaluated = {row['step'] for row in log.rows if row['kind'] == 'epoch'}
+    epoch_ends = run.epoch_ends
     controller, over = jax.device_get(current.controller), False
     window_began, window_step, waited = time.perf_counter(), at, clock.seconds()['input']
 
-    if at in epoch_ends and at not in evaluated:  # the run was stopped between the two
+    if _untested(run, log, at):  # the run was stopped between the two
         current, over = _end_epoch(run, current, epoch_ends[at], kept, log, display, clock, stop)
     while at < run.total_steps and not over:
         trace.reached(at)
@@ -228,6 +226,11 @@ def _epochs(run, current, kept, log, display, clock, stop, trace, stack):
             display.say(f'stopped by {name}; saved at step {int(current.step):,}. The same command resumes.')
             raise Interrupted(stop.agreed)
     return current
+
+
+def _untested(run, log, at):
+    """Whether an epoch ends at this step and its test is not in the log."""
+    return at in run.epoch_ends and not any(row['kind'] == 'epoch' and row['step'] == at for row in log.rows)
 
 
 def _next(at, every):
@@ -349,6 +352,7 @@ def _save(run, current, kept, log, clock, top1_error=None, epoch_is_closed=False
         info = {
             **checkpoints.describe(run.config),
             'examples_seen': run.position(int(current.step)),
+            'average_start': run.average_start,
             'training_images': len(run.source),
             'clock': clock.seconds(),
             'epoch_is_closed': epoch_is_closed,
@@ -374,8 +378,9 @@ def _summary(run, workdir, log, display, clock, at, controller):
     display.say(f'{"finished" if run.finished(at, controller) else "stopped as told"} at step {at:,}')
     if last:
         display.say(
-            f'test error: {last["test_top1_error"]:.2f}% at the end ({last["test_wrong_top1"]} of '
-            f'{last["test_num_examples"]:,} wrong), {best["test_top1_error"]:.2f}% at best (epoch {best["epoch"]})'
+            f'test error: {last["test_top1_error"]:.2f}% at step {last["step"]:,} ({last["test_wrong_top1"]} of '
+            f'{last["test_num_examples"]:,} wrong); the best was {best["test_top1_error"]:.2f}% at step '
+            f'{best["step"]:,} (epoch {best["epoch"]:g})'
         )
         if 'moving_test_top1_error' in last:
             display.say(

@@ -68,7 +68,7 @@ def _look_at_run(config, workdir, say):
         f'{_count(jax.process_count(), "process", "es")}'
     )
     run = Run(config)
-    folders.changes(workdir, config, begun=loop.resume_point(workdir, len(run.source)) != (0, 0))
+    folders.changes(workdir, config, begun=bool(loop.resume_point(workdir, len(run.source))))
     examples = _look_at_data(run, say)
     run.statistics = _statistics(run, workdir)
     with _memory_is_the_users():

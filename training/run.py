@@ -120,11 +120,11 @@ def test_batches(config, source, mesh_size):
 class Run:
     """What a config builds: data, network, optimiser, the jitted functions. Nothing here changes during a run.
 
-    `start` is (step, examples seen until then) of the checkpoint that the run goes on from: its batch size may have
-    been another.
+    `start` is (step, examples seen until then) of the checkpoint that the run resumes from: its batch size may have
+    been another. `average_start` is the step from which that checkpoint averages, if it does.
     """
 
-    def __init__(self, config, start=(0, 0), splits=None):
+    def __init__(self, config, start=(0, 0), splits=None, average_start=None):
         self.config, self.start = config, start
         self.statistics = None  # to be set before the first step, where the config needs them (`statistics_of`)
         self.source, self.test_source = splits or recipe.open_splits(config)
@@ -134,13 +134,19 @@ class Run:
         self.steps_at = functools.partial(
             schedules.steps_at, num_examples=self.num_examples, batch_size=batch_size, start=start
         )  # the step at which an epoch ends
+        # The run's length, in steps and in epochs: all that depends on it takes it from here.
         self.last_step = config.steps or self.steps_at(config.num_epochs)
+        self.num_epochs = self.position(config.steps) / self.num_examples if config.steps else config.num_epochs
+        self.epoch_ends = {self.steps_at(epoch): epoch for epoch in range(1, int(self.num_epochs) + 1)}
+        self.epoch_ends.setdefault(self.last_step, round(self.num_epochs, 4))  # a fraction of an epoch
         self.total_steps = min(self.last_step, config.stop_at_step or self.last_step)
+        self.average_start = round(config.average_start * self.last_step)
+        if average_start is not None and average_start <= start[0]:  # it has begun, and goes on
+            self.average_start = average_start
         self.scale = batch_size / config.reference_batch_size if config.scale_lr else 1.0  # of the learning rates
-        num_epochs = config.steps * batch_size / self.num_examples if config.steps else config.num_epochs
         self.schedule = schedules.create(
             config.schedule, config.learning_rates, config.learning_rate, config.decay_factor, config.decay_every,
-            config.decay_power, num_epochs, self.num_examples, batch_size, start, self.scale,
+            config.decay_power, self.num_epochs, self.num_examples, batch_size, start, self.scale,
         )  # fmt: skip
         self.warmup = ConfigDict({**config.warmup, 'learning_rate': config.warmup.learning_rate * self.scale})
         controller = controllers.create(
@@ -157,9 +163,15 @@ class Run:
         )  # fmt: skip
         if config.trained_layers:
             self.optimizer = optimizers.only(self.optimizer, config.trained_layers)
-        shape = (config.image_size, config.image_size, config.channels)
+        self.image_shape = (config.image_size, config.image_size, config.channels)
         self.initial_state = functools.partial(
-            state.create, self.model, self.optimizer, shape, config.seed, controller, config.average != 'none'
+            state.create,
+            self.model,
+            self.optimizer,
+            self.image_shape,
+            config.seed,
+            controller,
+            config.average != 'none',
         )
         self._check_image_size()
         self.lies = mesh.of_state(self.mesh, jax.eval_shape(self.initial_state))
@@ -190,6 +202,10 @@ class Run:
                 f'batch norm takes groups of {group} images, and a step has {part} at a time: take a multiple of it, '
                 f'or set --config.architecture_options.group_size={math.gcd(part, group)}'
             )
+        if 1 in (part, group):  # a layer on a 1x1 map would have nothing to take statistics of
+            images = jax.ShapeDtypeStruct((part, *self.image_shape), 'float32')
+            forward = functools.partial(self.model.apply, train=True, mutable=True, rngs={'dropout': jax.random.key(0)})
+            jax.eval_shape(forward, jax.eval_shape(self.initial_state).variables, images)
 
     def _inherit(self):
         """What the run takes over of another's weights."""
@@ -210,7 +226,7 @@ class Run:
         return {
             'none': None,
             'ema': state.ema_weight(config.average_decay),
-            'uniform': state.uniform_weight(round(config.average_start * self.last_step)),
+            'uniform': state.uniform_weight(self.average_start),
         }[config.average]
 
     def _prepare_training(self):

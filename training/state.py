@@ -15,7 +15,8 @@ class TrainState(struct.PyTreeNode):
     `epoch` are sums of the training metrics (`zero_totals`) since the last line of the log and since the epoch began:
     a run that resumes between two lines logs what it would have logged. `controller` is that of `controllers`, {} where
     the learning rate is a function of the step alone. `average` holds the average of the variables over the steps, {}
-    where the run has none.
+    where the run has none. Averages and what the optimizer accumulates are float32, whatever the parameters are: in
+    bfloat16 a small step away from a large number is no step.
     """
 
     step: jax.Array
@@ -84,7 +85,12 @@ def uniform_weight(start):
 
 def moved(average, variables, weight):
     """The average after one more iterate."""
-    return jax.tree.map(lambda old, new: old + weight * (new - old), average, variables)
+    return jax.tree.map(lambda old, new: old + weight * (new - old), average, wide(variables))
+
+
+def wide(tree):
+    """The tree in float32, or in its own type where that is wider."""
+    return jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), tree)
 
 
 def create(model, optimizer, image_shape, seed, controller=None, averaged=False):
@@ -104,10 +110,10 @@ def create(model, optimizer, image_shape, seed, controller=None, averaged=False)
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=batch_stats,
-        opt_state=optimizer.init(params),
+        opt_state=optimizer.init(wide(params)),
         order_digest=jnp.zeros((), jnp.uint32),
         window=zero_totals(),
         epoch=zero_totals(),
         controller=jax.tree.map(jnp.asarray, controller or {}),
-        average={'params': params, 'batch_stats': batch_stats} if averaged else {},
+        average=wide({'params': params, 'batch_stats': batch_stats}) if averaged else {},
     )

@@ -14,7 +14,7 @@ from jax import lax
 from architectures import layers
 from input_pipeline import loader
 from training import sdlm
-from training.state import add_totals, moved
+from training.state import add_totals, moved, wide
 
 _DIGEST_BASE = 1_000_003
 
@@ -76,7 +76,7 @@ def train_step(
             gradients_of, state, parts, dropout, accumulate, num_devices
         )
     updates, opt_state = optimizer.update(
-        gradients, state.opt_state, state.params, rate=rate(state.step, state.controller)
+        wide(gradients), state.opt_state, wide(state.params), rate=rate(state.step, state.controller)
     )
     params = optax.apply_updates(state.params, updates)
     metrics = {
@@ -118,9 +118,12 @@ def _accumulated(gradients_of, state, parts, key, accumulate, num_devices):
         (_, (more, more_wrong, batch_stats)), more_gradients = gradients_of(
             state.params, batch_stats, *part, jax.random.fold_in(key, number)
         )
-        return (value + more, wrong + more_wrong, batch_stats, jax.tree.map(jnp.add, gradients, more_gradients)), None
+        gradients = jax.tree.map(jnp.add, gradients, wide(more_gradients))
+        return (value + more, wrong + more_wrong, batch_stats, gradients), None
 
-    nothing = (jnp.zeros(()), jnp.zeros((), jnp.int32), state.batch_stats, jax.tree.map(jnp.zeros_like, state.params))
+    nothing = (
+        jnp.zeros(()), jnp.zeros((), jnp.int32), state.batch_stats, jax.tree.map(jnp.zeros_like, wide(state.params)),
+    )  # fmt: skip
     # XLA's CPU backend runs a convolution's gradients many times more slowly inside of a loop.
     unroll = jax.default_backend() == 'cpu'
     return lax.scan(add, nothing, (jnp.arange(accumulate), *map(cut, parts)), unroll=unroll)[0]
