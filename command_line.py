@@ -96,13 +96,13 @@ def _set_in_own_file(config_file):
     they do not.
     """
     file = config_file.partition(':')[0]
-    if Path(file).resolve().parent == Path(listing.__file__).parent:
+    if Path(file).resolve().parent == Path(listing.__file__).resolve().parent:
         return {}
     lines, set_item = {}, ConfigDict.__setitem__
 
     def recorded(config, key, value):
         frame = sys._getframe(1)
-        while 'ml_collections' in frame.f_code.co_filename:  # from setattr and update
+        while frame.f_globals.get('__name__', '').startswith('ml_collections.'):  # from setattr and update
             frame = frame.f_back
         if frame.f_code.co_filename == file:
             lines[id(config), key] = frame.f_lineno

@@ -68,7 +68,9 @@ def _look_at_run(config, workdir, say):
         f'{_count(jax.process_count(), "process", "es")}'
     )
     run = Run(config)
-    folders.changes(workdir, config, begun=bool(loop.resume_point(workdir, len(run.source))))
+    changes = folders.changes(workdir, config, begun=bool(loop.resume_point(workdir, len(run.source))))
+    for key, (before, after) in changes.items():
+        say(f'note: {key} is {before!r} in {workdir}, and will be {after!r} from its last checkpoint on')
     examples = _look_at_data(run, say)
     run.statistics = _statistics(run, workdir)
     with _memory_is_the_users():

@@ -102,7 +102,7 @@ def _rules_of(config, key):
         if key in rule.keys or (key != rule.by and any(k.endswith('.') and key.startswith(k) for k in rule.keys)):
             yield rule[1:]
     crop, _, part = key.partition('.')
-    if crop in ('crop', 'test_crop') and part != 'kind':
+    if crop in ('crop', 'test_crop') and part not in ('', 'kind'):
         measured = part in ('square', 'warp', 'short_side') and recipe.needs_statistics(config)
         kinds = tuple(kind for kind, (_, keys) in crops.KINDS.items() if part in keys)
         if not measured and config[crop].kind in ('none', *crops.KINDS):
