@@ -72,8 +72,14 @@ def typed(keys):
     for part in parts:
         rest = ','.join(other for other in parts if other != part)
         without = dict(_leaves(read_config(f'{file}:{rest}' if rest else file)))
-        words |= {key: f':{part}' for key in keys if whole.get(key) != without.get(key)}
-    return words | {key: _flag(key) for key in keys if key in overrides()}
+        changed = {_in_member(key) for key in whole if whole[key] != without.get(key)}
+        words |= {key: f':{part}' for key in keys if key in changed}
+    return words | {_in_member(key): _flag(key) for key in overrides() if _in_member(key) in keys}
+
+
+def _in_member(key):
+    """A key of a series as its member has it: 'seed' of 'members.vgg_a.seed'."""
+    return key.split('.', 2)[-1] if key.startswith('members.') else key
 
 
 def _flag(key):
@@ -98,7 +104,7 @@ def _set_in_own_file(config_file):
     file = config_file.partition(':')[0]
     if Path(file).resolve().parent == Path(listing.__file__).resolve().parent:
         return {}
-    lines, set_item = {}, ConfigDict.__setitem__
+    config, lines, set_item = None, {}, ConfigDict.__setitem__
 
     def recorded(config, key, value):
         frame = sys._getframe(1)
@@ -110,7 +116,7 @@ def _set_in_own_file(config_file):
 
     with mock.patch.object(ConfigDict, '__setitem__', recorded), contextlib.suppress(UserError):
         config = read_config(file)  # without its variant, which may have no use for some of it
-    if not lines:
+    if config is None or not lines:
         return {}
     both = ('learning_rate', 'learning_rates', 'plateau')  # of a recipe that has a variant `fixed`
     waiting = (*_FOR_FLAGS, *both) if all((id(config), key) in lines for key in both[:2]) else _FOR_FLAGS

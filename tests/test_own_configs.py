@@ -135,3 +135,16 @@ def test_a_series_is_locked_too():
     config = series.create(one=base.get_config())
     with pytest.raises(AttributeError, match='locked'):
         config.dta_dir = ''
+
+
+def test_words_that_set_a_key_are_found_in_the_variant(monkeypatch):
+    """What the message of another run names: `:epochs=60` sets half a dozen keys."""
+    given = {'members.two.seed': 3, 'batch_size': 64}
+    monkeypatch.setattr(command_line, 'overrides', lambda: given)
+    file = f'{ROOT}/configs/alexnet.py:epochs=60,option.lrn=none'
+    monkeypatch.setattr(command_line.config_flags, 'get_config_filename', lambda _: file)
+    keys = ('num_epochs', 'learning_rates', 'architecture_options.lrn', 'seed', 'momentum', 'batch_size')
+    assert command_line.typed(keys) == {
+        'num_epochs': ':epochs=60', 'learning_rates': ':epochs=60', 'architecture_options.lrn': ':option.lrn=none',
+        'seed': '--config.members.two.seed=3', 'batch_size': '--config.batch_size=64',
+    }  # fmt: skip

@@ -49,8 +49,9 @@ class OtherRun(UserError):
         self.workdir, self.differences, self.finished = workdir, differences, finished
         typed, only_later = typed or {}, differences.keys() <= set(_LATER)
         key = min(differences, key=lambda key: (key in _LATER, key not in typed, key not in _TELLING))
-        alike = [other for other in differences if typed.get(other, key) == typed.get(key, other)]
-        key = min([key, *alike], key=lambda key: key not in _TELLING)  # of what the same words set, the most telling
+        if key in typed:  # of what the same words set, the most telling
+            alike = [other for other in differences if typed.get(other) == typed[key]]
+            key = min(alike, key=lambda other: (other not in _TELLING, other != key))
         there, here = differences[key]
         what = 'a finished run' if only_later and finished else 'another run'
         by = f' ({typed[key]})' if key in typed else ''
