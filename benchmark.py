@@ -6,6 +6,7 @@ import math
 import sys
 from pathlib import Path
 
+import paths
 from benchmarks import architectures, contest, evaluate, input, lenet5, peers, train
 from configs import listing
 
@@ -33,7 +34,7 @@ def main():
     group = parser.add_argument_group('input, evaluate and train')
     group.add_argument('--data_dir', default='', help='a folder of photographs')
     parser.add_argument('--contestant', help=argparse.SUPPRESS)  # the process that runs one of them
-    flags = parser.parse_args()
+    flags = parser.parse_args([paths.expanded(argument) for argument in sys.argv[1:]])
     modules = {'lenet5': lenet5, 'architectures': architectures, 'train': train, 'input': input, 'evaluate': evaluate}
     if flags.contestant:
         found = modules[flags.benchmark].contestant(flags.contestant)

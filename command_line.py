@@ -4,20 +4,24 @@ Exit codes: 0 done, 2 something the user can mend, 75 another process of the run
 Ctrl-C and SIGTERM.
 """
 
+import contextlib
 import os
 import re
 import runpy
+import signal
 import sys
 import time
 import traceback
 from pathlib import Path
+from unittest import mock
 
 START = time.time()  # before the slow imports: start-up counts as time, too
 
 from absl import app, flags, logging  # noqa: E402
 from ml_collections import ConfigDict, config_flags  # noqa: E402
 
-from configs import listing  # noqa: E402
+import paths  # noqa: E402
+from configs import base, listing, variants  # noqa: E402
 from errors import UserError, first_line, nearest  # noqa: E402
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -36,11 +40,16 @@ def load_config():
     """The resolved config and its name, from --config and its overrides; of a script with --checkpoint, that one's own.
 
     Raises:
-      UserError: no config is given, or the file is missing or broken.
+      UserError: no config is given, the file is missing or broken, or a flag sets a key that has no effect.
     """
     path = config_flags.get_config_filename(flags.FLAGS['config']) if CONFIG.present else None
     if not path:
         raise UserError('no config: pass --config configs/NAME.py, for example --config configs/lenet5_digits.py')
+    paths.expand_config(CONFIG.value)
+    if chosen := {**_set_in_own_file(path), **_options(path), **{key: _flag(key) for key in overrides()}}:
+        from training import unread
+
+        unread.refuse(CONFIG.value, chosen)
     return CONFIG.value, run_name(path)
 
 
@@ -48,6 +57,88 @@ def run_name(config_file):
     """The name of a config's runs, fit for a folder: alexnet_lecture_cifar10 of configs/alexnet.py:lecture,cifar10."""
     file, _, variant = config_file.partition(':')
     return re.sub(r'[^\w.-]+', '_', f'{Path(file).stem}_{variant}').strip('_')
+
+
+def overrides():
+    """{key: value} of the --config.KEY=VALUE on this command line."""
+    return config_flags.get_override_values(flags.FLAGS['config'])
+
+
+def typed(keys):
+    """{key: the words on this command line that set it}: a flag, or a part of the config's variant; not the others."""
+    file, _, variant = config_flags.get_config_filename(flags.FLAGS['config']).partition(':')
+    parts, words = variant.split(',') if variant else [], {}
+    whole = dict(_leaves(read_config(f'{file}:{variant}' if variant else file)))
+    for part in parts:
+        rest = ','.join(other for other in parts if other != part)
+        without = dict(_leaves(read_config(f'{file}:{rest}' if rest else file)))
+        changed = {_in_member(key) for key in whole if whole[key] != without.get(key)}
+        words |= {key: f':{part}' for key in keys if key in changed}
+    return words | {_in_member(key): _flag(key) for key in overrides() if _in_member(key) in keys}
+
+
+def _in_member(key):
+    """A key of a series as its member has it: 'seed' of 'members.vgg_a.seed'."""
+    return key.split('.', 2)[-1] if key.startswith('members.') else key
+
+
+def _flag(key):
+    return f'--config.{key}={overrides()[key]}'
+
+
+def _options(config_file):
+    """{key: the words that set it} of the options of a network in a config's variant."""
+    parts = [part for part in config_file.partition(':')[2].split(',') if part.startswith(variants.OPTION)]
+    return {f'architecture_options.{part.partition("=")[0][len(variants.OPTION) :]}': f':{part}' for part in parts}
+
+
+_FOR_FLAGS = ('reference_batch_size', 'init_layers')  # what a file may say for the day when a flag makes it count
+
+
+def _set_in_own_file(config_file):
+    """{key: its place, in words} of what the lines of a user's own config file set.
+
+    What a recipe sets on which it builds is left out, and so are the recipes of this project: their variants read what
+    they do not.
+    """
+    file = config_file.partition(':')[0]
+    if Path(file).resolve().parent == Path(listing.__file__).resolve().parent:
+        return {}
+    config, lines, set_item = None, {}, ConfigDict.__setitem__
+
+    def recorded(config, key, value):
+        frame = sys._getframe(1)
+        while frame.f_globals.get('__name__', '').startswith('ml_collections.'):  # from setattr and update
+            frame = frame.f_back
+        if frame.f_code.co_filename == file:
+            lines[id(config), key] = frame.f_lineno
+        set_item(config, key, value)
+
+    with mock.patch.object(ConfigDict, '__setitem__', recorded), contextlib.suppress(UserError):
+        config = read_config(file)  # without its variant, which may have no use for some of it
+    if config is None or not lines:
+        return {}
+    both = ('learning_rate', 'learning_rates', 'plateau')  # of a recipe that has a variant `fixed`
+    waiting = (*_FOR_FLAGS, *both) if all((id(config), key) in lines for key in both[:2]) else _FOR_FLAGS
+    from training import unread
+
+    inner = {f'{key}.': value for key, value in config.items() if isinstance(value, ConfigDict)}
+    return {
+        f'{prefix}{key}': f'{file}, line {lines[id(part), key]}: {key}'
+        for prefix, part in {'': config, **inner}.items()
+        for key in part
+        if (id(part), key) in lines
+        and not {key, prefix.rstrip('.')} & set(waiting)
+        and ('members' in config or unread.why(config, f'{prefix}{key}'))
+    }
+
+
+def _leaves(config, prefix=''):
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from _leaves(value, f'{prefix}{key}.')
+        else:
+            yield prefix + key, value
 
 
 def config_flags_given():
@@ -76,6 +167,63 @@ def _check_config_file(argv):
             raise UserError(
                 f'no config file {value!r}{nearest(path.stem, listing.names())} `python -m configs` lists them.'
             )
+        read_config(value)
+
+
+def read_config(file_and_variant):
+    """The config that a file makes: 'FILE' or 'FILE:VARIANT'.
+
+    Raises:
+      UserError: it cannot be read or run, or sets a key or a type that the base does not have; the message names the
+        file and the line.
+    """
+    file, colon, variant = file_and_variant.partition(':')
+    try:
+        config = runpy.run_path(file)['get_config'](*[variant] if colon else [])
+    except Exception as error:  # whatever a user's own file raises
+        raise UserError(_what_is_wrong(file, error)) from None
+    if not isinstance(config, ConfigDict):
+        raise UserError(f'{file}: get_config must return the config, not {type(config).__name__}')
+    if missing := sorted(set(base.get_config()) - set(config)) if 'members' not in config else []:
+        raise UserError(f'{file}: its config has no key {missing[0]}; begin it with configs.base.get_config()')
+    if empty := [key for key, value in config.items() if value is None]:
+        raise UserError(f'{file}: {empty[0]} is None; leave it out for its default')
+    return config
+
+
+_WRONG_TYPE = re.compile(  # ml_collections's words
+    r"override field '(?P<key>\w+)' \(reference\)\. (?P<value>.*) is of original type <class '(?P<given>[\w.]+)'> and "
+    r"cannot be casted to type <class '(?:.*\.)?(?P<wanted>\w+)'>"
+)
+
+
+def _what_is_wrong(file, error):
+    """An error of a config file as a line: where in it, and what."""
+    if isinstance(error, SyntaxError):
+        return f'{file}, line {error.lineno}: the config file cannot be read: {error.msg}'
+    trace = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in trace if Path(frame.filename) == Path(file)]
+    where = f'{file}, line {lines[-1]}' if lines else file
+    text = first_line(error)
+    if isinstance(error, (AttributeError, KeyError)):
+        if not lines and 'get_config' in text:
+            return f'{file} defines no get_config()'
+        key = re.search(r"""["'\\]+(\w+)["'\\]+( does not exist|$)""", text.partition('\\n')[0])
+        if key and 'attribute' not in text:
+            return f'{where}: the config has no key {key[1]}{nearest(key[1], _keys(base.get_config()))}'
+    if isinstance(error, TypeError) and (field := _WRONG_TYPE.search(text)):
+        return (
+            f'{where}: {field["key"]} is of type {field["wanted"]}, and {field["value"]!r} is of type {field["given"]}'
+        )
+    in_ours = Path(trace[-1].filename) != Path(file) if trace else True
+    if isinstance(error, UserError) or (isinstance(error, ValueError) and in_ours):  # of configs/, in words for a user
+        return text
+    return f'{where}: {type(error).__name__}: {text}'
+
+
+def _keys(config):
+    """The names of a config's keys, inner ones without what is before them."""
+    return [*config] + [inner for value in config.values() if isinstance(value, ConfigDict) for inner in value]
 
 
 def _with_config_of_checkpoint(argv):
@@ -109,31 +257,24 @@ def _spread(argv):
 
 def _parse(argv):
     """Parses the flags; a wrong one raises UserError with the nearest right one."""
-    argv = _with_config_of_checkpoint(_spread(argv))
+    argv = _with_config_of_checkpoint(_spread([argv[0], *map(paths.expanded, argv[1:])]))
     _check_config_file(argv)
     try:
         return flags.FLAGS(argv)
     except AttributeError as error:  # ml_collections: no such key
         key = re.search(r"'([^'\\]+)\\?'", str(error))
         key = key[1] if key else first_line(error)
-        raise UserError(f'the config has no key {key}{_nearest_key(argv, key)} See the file for its keys.') from None
+        raise UserError(f'the config has no key {key}{_advice(argv, key)} See the file for its keys.') from None
     except (flags.Error, TypeError, ValueError) as error:
-        if 'Error whilst parsing config file' in str(error):  # ml_collections, and then the traceback
-            last = str(error).strip().splitlines()[-1]
-            raise UserError(re.sub(r'^(ValueError|[\w.]+UnknownVariant): ', '', last)) from None
         raise UserError(first_line(error)) from None
-    except (ImportError, SyntaxError, NameError) as error:
-        raise UserError(f'the config file cannot be read: {first_line(error)}') from None
 
 
-def _nearest_key(argv, key):
-    """', did you mean KEY?' from the keys of the config file on the command line."""
-    path = next((value for value in map(_config_file, argv, [*argv[1:], '']) if value), None)
-    file, _, variant = path.partition(':')
-    get_config = runpy.run_path(file)['get_config']
-    config = get_config(variant) if variant else get_config()
-    keys = [*config] + [inner for value in config.values() if isinstance(value, ConfigDict) for inner in value]
-    return nearest(key, keys)
+def _advice(argv, key):
+    """', did you mean KEY?' from the keys of the config file on the command line; of an option how it is written."""
+    file = next(value for value in map(_config_file, argv, [*argv[1:], '']) if value)
+    if any(re.match(rf'--?(no)?config\.(.*\.)?architecture_options\.{key}\b', argument) for argument in argv):
+        return f': an option of the network is set by --config {file}{"," if ":" in file else ":"}option.{key}=VALUE.'
+    return nearest(key, _keys(read_config(file)))
 
 
 def set_up_jax():
@@ -177,9 +318,9 @@ def run(main, positional=False):
             raise
         print(f'{script}: error: {_one_line(error)}', file=sys.stderr, flush=True)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print(f'{script}: interrupted', file=sys.stderr, flush=True)
-        sys.exit(130)
+        sys.exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
 
 
 def _join(script):

@@ -4,7 +4,12 @@ In:  python convert.py --arch resnet50 --source resnet50.pth --out runs/resnet50
 Out: python convert.py --to safetensors --checkpoint runs/resnet50 --out resnet50_hub
 """
 
-import command_line  # noqa: I001
+import interrupts  # first: Ctrl-C is heard from here on
+
+if __name__ == '__main__':
+    interrupts.listen()
+
+import command_line  # noqa: I001  (next: the clock starts with it)
 
 from absl import flags
 
@@ -37,7 +42,9 @@ def main():
         if not CHECKPOINT.value:
             raise UserError('no --checkpoint: name what to export, a workdir or one checkpoint')
         config, _ = command_line.load_config()
-        for note in weights.export(config, CHECKPOINT.value, STEP.value, TO.value, OUT.value, RELEASE.value):
+        with interrupts.Raised():  # a folder that is not whole is removed
+            notes = weights.export(config, CHECKPOINT.value, STEP.value, TO.value, OUT.value, RELEASE.value)
+        for note in notes:
             print(note)
         return 0
     for flag, value in (('arch', ARCH.value), ('source', SOURCE.value)):
@@ -45,9 +52,10 @@ def main():
             raise UserError(
                 f'no --{flag}: python convert.py --arch NAME --source FILE --out DIR (or --to FORMAT to export)'
             )
-    card = weights.convert_file(
-        SOURCE.value, ARCH.value, OUT.value, RELEASE.value, KEEP_BGR.value, MEAN.value, LICENCE.value
-    )
+    with interrupts.Raised():
+        card = weights.convert_file(
+            SOURCE.value, ARCH.value, OUT.value, RELEASE.value, KEEP_BGR.value, MEAN.value, LICENCE.value
+        )
     source = card['source']
     print(f'{source["file"]}: {source["name"]} ({source["release"]}), {card["num_classes"]} classes')
     for note in card['notes']:

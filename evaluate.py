@@ -5,7 +5,12 @@ Several checkpoints are an ensemble, each with its own config and pixels, and wi
 given. `docs/evaluation.md` has the protocols.
 """
 
-import command_line  # noqa: I001
+import interrupts  # first: Ctrl-C is heard from here on
+
+if __name__ == '__main__':
+    interrupts.listen()
+
+import command_line  # noqa: I001  (next: the clock starts with it)
 
 import json
 import os
@@ -99,7 +104,12 @@ def _tested(config, opened, partials, suffix=''):
     partials += [partial] if partial else []
     total = len(recipe.open_split(config, config.test_split, any_classes=True))
     try:
-        with bar(opened[0].member.config.architecture, total) as progress:
+        with interrupts.Raised() as interrupt, bar(opened[0].member.config.architecture, total) as advance:
+
+            def progress(amount=1):
+                interrupt.check()
+                advance(amount)
+
             return evaluation.test(
                 config, *opened, labels=LABELS.value, partial=partial, resume=RESUME.value, progress=progress
             )

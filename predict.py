@@ -1,6 +1,11 @@
 """Says what is in photographs: `python predict.py --checkpoint runs/resnet50 cat.jpg dog.jpg` or a folder of them."""
 
-import command_line  # noqa: I001
+import interrupts  # first: Ctrl-C is heard from here on
+
+if __name__ == '__main__':
+    interrupts.listen()
+
+import command_line  # noqa: I001  (next: the clock starts with it)
 
 import json
 

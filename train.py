@@ -3,7 +3,12 @@
 --config.KEY=VALUE overrides a key of the config. The same command again resumes, or says that the run is finished.
 """
 
-import command_line  # noqa: I001  (first: the clock starts with it)
+import interrupts  # first: Ctrl-C is heard from here on
+
+if __name__ == '__main__':
+    interrupts.listen()
+
+import command_line  # noqa: I001  (next: the clock starts with it)
 
 import shlex
 import sys
@@ -25,19 +30,23 @@ def main():
     if VERIFY_RESUME.value:
         from training import verify
 
-        return 0 if verify.verify_resume(sys.argv, config) else 1
+        with interrupts.Raised():  # its folder is removed
+            return 0 if verify.verify_resume(sys.argv, config) else 1
     from training import distributed, loop
+    from training.workdir import OtherRun
 
     workdir = WORKDIR.value or f'runs/{name}'
-    if CHECK.value:
-        from training import preflight
-
-        preflight.look(config, workdir, print if distributed.is_first() else lambda line: None)
-        return 0
     try:
+        if CHECK.value:
+            from training import preflight
+
+            preflight.look(config, workdir, print if distributed.is_first() else lambda line: None)
+            return 0
         if 'members' in config:
             return train_series(config, workdir)
         loop.train(config, workdir, command_line.START)
+    except OtherRun as error:
+        raise error.told(command_line.typed(error.differences)) from None
     except loop.Interrupted as interrupted:
         return 128 + interrupted.signal
     evaluate = ['python', 'evaluate.py', *command_line.config_flags_given(), '--checkpoint', workdir]

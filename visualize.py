@@ -4,7 +4,12 @@
 .html. docs/gallery.md shows them all.
 """
 
-import command_line  # noqa: I001
+import interrupts  # first: Ctrl-C is heard from here on
+
+if __name__ == '__main__':
+    interrupts.listen()
+
+import command_line  # noqa: I001  (next: the clock starts with it)
 
 import importlib
 import inspect

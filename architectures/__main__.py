@@ -1,5 +1,10 @@
 """The networks, or the layers of one: `python -m architectures`, `python -m architectures vgg_d`."""
 
+import interrupts  # first: Ctrl-C is heard from here on
+
+if __name__ == '__main__':
+    interrupts.listen()
+
 import argparse
 import ast
 import contextlib

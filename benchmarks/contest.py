@@ -46,7 +46,7 @@ def load():
     Threads that wait for each other by spinning, PyTorch's among them, lose a factor of ten and more where there is
     anything: a ratio taken then is none.
     """
-    return os.getloadavg()[0] / os.cpu_count()
+    return os.getloadavg()[0] / os.cpu_count() if hasattr(os, 'getloadavg') else 0.0
 
 
 def compete(benchmark, names, rounds, huge_pages=False, facts=None):

@@ -9,6 +9,7 @@ import statistics
 
 import numpy as np
 
+import system
 from benchmarks import contest, input
 
 ROWS = {  # network and protocol: photographs a turn, such that their views fill the batches, as those of a data set do
@@ -221,8 +222,6 @@ def memory(data_dir, images=input.MEMORY):
 
     A small network, five views and a dense pass: what grows, if anything, is what images leave behind.
     """
-    import resource
-
     from input_pipeline import loader
 
     paths = list(itertools.islice(itertools.cycle(input.photographs(data_dir)), images))
@@ -236,7 +235,7 @@ def memory(data_dir, images=input.MEMORY):
     for number, _ in enumerate(found, start=1):
         if number % 5_000 == 0 or number == images:
             seen.append((number, input.resident()))
-    return seen, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return seen, system.peak_memory() / 1e6
 
 
 def _row(title, names, ours, count, rounds):

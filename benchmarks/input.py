@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import system
 from benchmarks import contest
 
 BATCH, SIZE = 128, 224
@@ -200,8 +201,6 @@ def _pack(paths, stores):
 
 def memory(data_dir, images=MEMORY):
     """Peak memory of the loader over many images from JPEG: [(images, MB resident)], and the peak in MB."""
-    import resource
-
     from input_pipeline import loader
 
     source, form, order = _ours('jpeg', 'bicubic', photographs(data_dir), '')
@@ -209,7 +208,7 @@ def memory(data_dir, images=MEMORY):
     for number, _ in enumerate(loader.stream(source, form, order, images // BATCH, BATCH)):
         if (number + 1) * BATCH % 5_000 < BATCH or number == images // BATCH - 1:
             seen.append(((number + 1) * BATCH, resident()))
-    return seen, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return seen, system.peak_memory() / 1e6
 
 
 def resident():

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 
+import system
 from benchmarks import architectures, contest, peers
 
 LARGEST = 4096  # images a step that are tried
@@ -194,8 +195,6 @@ def _photographs(data_dir):
 
 def _torch_step(kind, arch, batch, dtype, size):
     """The peer's step, as many a turn as ours, and what it took."""
-    import resource
-
     import torch
 
     one = architectures.torch_step(kind, 'train', arch, batch, dtype, size)
@@ -207,8 +206,8 @@ def _torch_step(kind, arch, batch, dtype, size):
             one()
 
     def facts():
-        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return {'steps': steps, 'peak_bytes': torch.cuda.max_memory_allocated() if cuda else 1024 * kilobytes}
+        peak = torch.cuda.max_memory_allocated() if cuda else system.peak_memory()
+        return {'steps': steps, 'peak_bytes': peak}
 
     return step, facts
 

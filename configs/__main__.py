@@ -10,6 +10,7 @@ import os
 import sys
 from pathlib import Path
 
+import paths
 from configs import listing
 
 
@@ -27,7 +28,7 @@ def main():
     parser = argparse.ArgumentParser(prog='python -m configs', description='The recipes.')
     parser.add_argument('recipe', nargs='?', metavar='NAME[:VARIANT]', help='print this one, resolved')
     parser.add_argument('--write', type=Path, metavar='FOLDER', help='write those that the tests hold to the folder')
-    flags = parser.parse_args()
+    flags = parser.parse_args([paths.expanded(argument) for argument in sys.argv[1:]])
     if flags.write:
         for file, recipe in listing.golden().items():
             (flags.write / file).write_text(listing.golden_text(recipe))

@@ -16,7 +16,7 @@ Time: five or seven times alexnet.py's; by the size of the release `fall` takes 
 Measured: not yet run here.
 """
 
-from configs import alexnet, series, variants
+from configs import alexnet, base, series, variants
 
 
 def _sixth(member, seed):
@@ -44,6 +44,7 @@ def get_config(variant=''):
         members[f'alexnet_{seed}'].init_from = 'fall'  # fc8 does not fit, and starts anew
     config = series.create(**members)
     if fall.dataset != config.members.alexnet_0.dataset:
-        config.fall_data_dir = ''  # where the release of fall 2011 lies
+        with config.unlocked():
+            config.fall_data_dir = ''  # where the release of fall 2011 lies
         fall.data_dir = config.get_ref('fall_data_dir')
-    return config
+    return base.locked(config)

@@ -20,7 +20,11 @@ def _crop(kind):
 
 
 def get_config():
-    """The base of all configs; on its own it trains nothing of interest."""
+    """The base of all configs; on its own it trains nothing of interest.
+
+    It is locked: a recipe that sets a key that is not here, or a value of another type, raises where it does so. Only
+    `architecture_options` takes new keys, for networks have options of their own.
+    """
     config = ConfigDict()
 
     # Data
@@ -143,4 +147,14 @@ def get_config():
     config.stop_at_step = 0  # 0: run to num_epochs
     config.stall_steps = 1000  # after so many steps without progress one warning says what to do; 0: never
     config.profile_steps = ''  # FIRST:LAST, as 10:15: a trace of these steps, for TensorBoard, into workdir/profile
+    return locked(config)
+
+
+def locked(config):
+    """The config, with its keys and their types fixed, but for the networks' own options."""
+    config.lock()
+    if 'architecture_options' in config:
+        config.architecture_options.unlock()
+    for member in config.get('members', {}).values():
+        member.architecture_options.unlock()
     return config

@@ -2,6 +2,8 @@
 
 from ml_collections import ConfigDict
 
+from configs import base
+
 # What is said once for all members: `--config.KEY=VALUE` reaches each.
 SHARED = ('data_dir', 'labels', 'on_bad_image', 'workers', 'dtype', 'scale_lr', 'accumulate', 'test_batch_size')
 
@@ -25,4 +27,4 @@ def create(**members):
             if key not in ('data_dir', 'labels') or member.dataset == first.dataset:
                 member[key] = config.get_ref(key)
         config.members[name] = member
-    return config
+    return base.locked(config)

@@ -149,7 +149,6 @@ def _use_cifar10(config, small):
 
 
 def _use_folder(config, small, folder):
-    folder = os.path.expanduser(folder)
     train = os.path.join(folder, 'train')
     if not os.path.isdir(train):
         raise ValueError(f'no folder {train}: folder=DIR reads DIR/train/CLASS/IMAGE and DIR/test/CLASS/IMAGE')

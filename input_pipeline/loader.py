@@ -24,6 +24,7 @@ import grain.experimental
 import jax
 import numpy as np
 
+import system
 from errors import UserError
 from input_pipeline import crops, geometry
 from input_pipeline.example import ArraySource
@@ -185,7 +186,7 @@ def _complaint(source, number, error):
 
 def _threads():
     """Two a core, for each waits at times: of JPEGs, 2 cores make 900 a second with two threads and 1,100 with four."""
-    return min(32, 2 * len(os.sched_getaffinity(0)))
+    return min(32, 2 * system.cores())
 
 
 def stream(
@@ -265,7 +266,7 @@ def _until_closed(batches, workers):
         code = re.search(r'Worker process was terminated .*exit code (-?\d+)', str(error))
         if code is None:
             raise
-        killed = ', killed: perhaps the memory is full' if code[1] == str(-signal.SIGKILL) else ''
+        killed = ', killed: perhaps the memory is full' if code[1] == '-9' else ''
         raise UserError(
             f'a worker process of the input died (exit code {code[1]}{killed}). The same command goes on from the last '
             'checkpoint; --config.workers=0 needs none'
@@ -281,6 +282,8 @@ def _with_signals_blocked(function, *arguments):
 
     They go on working until the process that they work for, which hears them, has saved what it did.
     """
+    if not hasattr(signal, 'pthread_sigmask'):  # Windows, where they do not reach a group
+        return function(*arguments)
     multiprocessing.resource_tracker.ensure_running()  # starting it would unblock them
     signals = signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM)
     with ThreadPoolExecutor(1, initializer=signal.pthread_sigmask, initargs=signals) as thread:

@@ -11,9 +11,13 @@ result is the same to the byte. Train from it with --config.dataset=pack --confi
 all of a store and compares its checksums.
 """
 
+import interrupts  # first: Ctrl-C is heard from here on
+
+if __name__ == '__main__':
+    interrupts.listen()
+
 import contextlib
 import errno
-import fcntl
 import io
 import json
 import os
@@ -29,6 +33,7 @@ from absl import flags
 from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
+import system
 from errors import UserError, first_line
 from input_pipeline import geometry, packed, recipe
 from input_pipeline.example import checked
@@ -130,7 +135,7 @@ def pack(
             _compare(f'{folder}: {split}', held, entry)
             held['command'] = command
         _save(folder, manifest)
-        workers = threads or len(os.sched_getaffinity(0))
+        workers = threads or system.cores()
         record = {'short_side': short_side, 'kind': kind, 'channels': channels}
         for split, source in chosen.items():
             _pack_split(folder, manifest, split, source, record, on_bad_image, workers)
@@ -141,17 +146,12 @@ def pack(
 def _claimed(folder):
     """Makes the folder and keeps other packers out of it; the lock goes with the process, however it ends."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(system.locked(folder))
         except BlockingIOError:
             raise UserError(f'another process is packing into {folder}: wait for it, or pass another --out') from None
-        except OSError:
-            pass  # a file system without locks
         yield
-    finally:
-        os.close(lock)
 
 
 def _manifest(folder, settings):
@@ -160,7 +160,9 @@ def _manifest(folder, settings):
         manifest = packed.read_manifest(folder)
         _compare(folder, manifest, settings)
         return manifest
-    held = sorted(entry.name for entry in folder.iterdir() if entry.name != f'{packed.MANIFEST}.partial')
+    held = sorted(
+        entry.name for entry in folder.iterdir() if entry.name not in (f'{packed.MANIFEST}.partial', system.LOCK)
+    )
     if held:
         raise UserError(f'{folder} holds something else ({held[0]}): pass an --out that is new or empty')
     return settings | {'splits': {}}
@@ -270,11 +272,8 @@ def _write_places(path, places):
 
 def _sync(path):
     """Waits until a file is on the disk."""
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
+    with open(path, 'rb+') as file:
+        os.fsync(file.fileno())
 
 
 @contextlib.contextmanager

@@ -20,7 +20,6 @@ shard), `num_shards`, `num_examples` (null until the split is whole), `command` 
 import hashlib
 import json
 import os
-import resource
 import struct
 import threading
 from pathlib import Path
@@ -28,6 +27,7 @@ from pathlib import Path
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
+import system
 from errors import UserError, first_line
 from input_pipeline.example import Example, checked, known_split
 from input_pipeline.progress import bar
@@ -140,7 +140,7 @@ def find_places(path, sizes):
     """
     places, place = [], _CHUNK_HEADER  # the first chunk is the file's signature, without data
     reader = ArrayRecordReader(str(path), 'readahead_buffer_size:0,max_parallelism:0')
-    file = os.open(path, os.O_RDONLY)
+    file = os.open(path, system.READ)
     try:
         for number, size in enumerate(sizes):
             _, data_size, _, kind_and_count, decoded_size = struct.unpack('<5Q', read_place(file, place, _CHUNK_HEADER))
@@ -175,7 +175,7 @@ def read_place(file, place, size):
     for first in range(0, len(parts), _MOST_PARTS):
         some = parts[first : first + _MOST_PARTS]
         wanted = sum(map(len, some))
-        if os.preadv(file, some, start) != wanted:
+        if system.read_at(file, some, start) != wanted:
             raise OSError('it is cut short')
         start += wanted
     return record
@@ -211,9 +211,9 @@ class PackedSource:
             np.full((count, 2), -1) if known is None else known for known, count in zip(places, counts, strict=True)
         ]
         self.places = np.concatenate([np.empty((0, 2), np.int64), *places])
-        _allow_open_files(len(self.paths))
+        system.allow_open_files(len(self.paths))
         for path in self.paths:
-            self._files.append(os.open(path, os.O_RDONLY))
+            self._files.append(os.open(path, system.READ))
 
     def __len__(self):
         return len(self.places)
@@ -258,14 +258,6 @@ def _load_places(path, count):
     except (OSError, ValueError, EOFError):
         return None
     return places if places.shape == (count, 2) and places.dtype == np.int64 else None
-
-
-def _allow_open_files(count):
-    """Raises this process's limit of open files, where it may, so that so many more can stay open."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count + 512 if hard == resource.RLIM_INFINITY else min(count + 512, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def sha256(path):

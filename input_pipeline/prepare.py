@@ -5,12 +5,18 @@ where it is not there yet; some owners ask for a download by hand first (ImageNe
 where. A data set that was prepared as TFRecord is converted, and the old form kept beside the new.
 """
 
+import interrupts  # first: Ctrl-C is heard from here on
+
+if __name__ == '__main__':
+    interrupts.listen()
+
 import argparse
 import json
 import shutil
 import sys
 from pathlib import Path
 
+import paths
 from errors import UserError, first_line
 
 
@@ -19,7 +25,7 @@ def main():
     parser = argparse.ArgumentParser(prog='python -m input_pipeline.prepare', description=__doc__.splitlines()[0])
     parser.add_argument('name', help='as TFDS calls it, for example mnist, cifar10, imagenet2012')
     parser.add_argument('--data_dir', help="where data sets lie (TFDS's own default: ~/tensorflow_datasets)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args([paths.expanded(argument) for argument in sys.argv[1:]])
     try:
         prepare(arguments.name, arguments.data_dir)
     except (UserError, OSError) as error:

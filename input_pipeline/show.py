@@ -6,6 +6,11 @@ The very images of that step, cut and coloured as the network gets them, but for
 nothing to see: grey levels are as they are before the mean is subtracted. Under each are its number and its class.
 """
 
+import interrupts  # first: Ctrl-C is heard from here on
+
+if __name__ == '__main__':
+    interrupts.listen()
+
 from pathlib import Path
 
 import jax

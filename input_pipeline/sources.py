@@ -170,7 +170,7 @@ def find_imagenet(data_dir, split):
     """
     from input_pipeline import packed
 
-    folder = Path(data_dir or '~/tensorflow_datasets').expanduser()
+    folder = Path(data_dir or Path.home() / 'tensorflow_datasets')
     names = [split, *(name for name in _HELD_OUT if name != split)] if split in _HELD_OUT else [split]
     if (folder / packed.MANIFEST).is_file():
         held = packed.read_manifest(folder)['splits']

@@ -6,6 +6,11 @@ They are of what the config's crops are cut from: the central squares of the pho
 each. A run measures its own where its config asks for them and it has no file yet.
 """
 
+import interrupts  # first: Ctrl-C is heard from here on
+
+if __name__ == '__main__':
+    interrupts.listen()
+
 import functools
 import os
 from pathlib import Path

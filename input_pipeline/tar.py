@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+import system
 from errors import UserError, first_line
 from input_pipeline.example import Example, empty_classes, is_image
 from input_pipeline.labels import read_labels
@@ -88,14 +89,14 @@ class TarSource:
         else:
             raise UserError(f'{path} holds images and no class tars: pass --config.labels=FILE with their labels')
         if len(self.tars) == 1:  # one that is opened once; of a thousand, each read opens its own
-            self._file = os.open(self.tars[0], os.O_RDONLY)
+            self._file = os.open(self.tars[0], system.READ)
 
     def __len__(self):
         return len(self.names)
 
     def __getitem__(self, index):
         tar, name = self.tars[self.tar_of[index]], os.fsdecode(self.names[index])
-        file = os.open(tar, os.O_RDONLY) if self._file is None else self._file
+        file = os.open(tar, system.READ) if self._file is None else self._file
         try:
             image = _read(file, int(self.sizes[index]), int(self.offsets[index]))
         finally:
@@ -111,7 +112,7 @@ class TarSource:
     def __setstate__(self, state):
         self.__dict__.update(state)
         if len(self.tars) == 1:
-            self._file = os.open(self.tars[0], os.O_RDONLY)
+            self._file = os.open(self.tars[0], system.READ)
 
     def __del__(self):
         if getattr(self, '_file', None) is not None:
@@ -121,9 +122,9 @@ class TarSource:
 
 def _read(file, size, offset):
     """`size` bytes of a file from `offset` on, fewer only where it ends; threads may share the file."""
-    data = os.pread(file, size, offset)
+    data = system.pread(file, size, offset)
     while 0 < len(data) < size:
-        more = os.pread(file, size - len(data), offset + len(data))
+        more = system.pread(file, size - len(data), offset + len(data))
         if not more:
             break
         data += more
@@ -192,7 +193,7 @@ def _walk(tars, are_classes, total):
     images, classes = [], []  # images: (class name or None, name, number of the tar, offset, size)
     with bar(f'indexing {os.path.basename(tars[0])}{" ..." if len(tars) > 1 else ""}', total) as advance:
         for number, tar in enumerate(tars):
-            file = os.open(tar, os.O_RDONLY)
+            file = os.open(tar, system.READ)
             try:
                 _walk_one(file, tar, number, are_classes, images, classes, advance)
             finally:
@@ -249,7 +250,7 @@ def _members(file, start, size, place):
                     yield member.name, start + member.offset_data, member.size
                 tar.members.clear()  # else it keeps an object for every one
             # tarfile takes a broken header for the end; the end is a block of zeros.
-            if os.pread(file, tarfile.BLOCKSIZE, start + tar.offset)[: max(size - tar.offset, 0)] != bytes(512):
+            if system.pread(file, tarfile.BLOCKSIZE, start + tar.offset)[: max(size - tar.offset, 0)] != bytes(512):
                 raise UserError(f'{place} is cut short: it ends after {last or "its first header"}; fetch it again')
     except (tarfile.TarError, OSError) as error:
         what = f'is cut short or broken after {last}' if last else 'is no tar (a compressed one must be decompressed)'

@@ -15,7 +15,6 @@ from configs import series
 from errors import UserError
 from training import memory, mesh, preflight
 from training.run import Run
-from training.workdir import claimed
 
 
 @pytest.fixture
@@ -111,15 +110,15 @@ def test_images_that_cannot_be_read(quick, tmp_path):
         preflight.look(config, tmp_path / 'run')
 
 
-def test_a_workdir_of_another_run_is_refused_and_left(quick, tmp_path):
-    config = digits()
-    with claimed(tmp_path / 'run', config):
-        pass
-    before = {path: path.stat().st_mtime_ns for path in sorted(tmp_path.rglob('*'))}
-    assert 'limit: the network' in lines(config, tmp_path / 'run')
+def test_a_workdir_of_another_run_is_refused_and_left(quick, digits_run):
+    config, workdir = digits_run
+    before = {path: path.stat().st_mtime_ns for path in sorted(workdir.rglob('*'))}
+    assert 'limit: the network' in lines(config, workdir)
+    other = config.copy_and_resolve_references()
+    other.seed = 1
     with pytest.raises(UserError, match='holds another run'):
-        preflight.look(digits(seed=1), tmp_path / 'run')
-    assert {path: path.stat().st_mtime_ns for path in sorted(tmp_path.rglob('*'))} == before
+        preflight.look(other, workdir)
+    assert {path: path.stat().st_mtime_ns for path in sorted(workdir.rglob('*'))} == before
 
 
 @pytest.mark.slow

@@ -79,6 +79,8 @@ def watched(script):
     """
     sys.stdout.flush()
     sys.stderr.flush()
+    if not hasattr(os, 'fork'):  # Windows: then JAX's own words are all there is
+        return
     child = os.fork()
     if child == 0:
         if sys.platform == 'linux':

@@ -4,8 +4,9 @@ A line has `kind`, `step` and its values; what depends on the clock is under `ti
 everything else. Each number of a line is the scalar `KIND/NAME` of the events; those of a resumed run are, once
 TensorBoard has dropped what a restart purges, the lines of metrics.jsonl and no others.
 
-Kinds: 'train' (means since the last), 'epoch' (means of the epoch, errors of the test set), 'decision'
-(a controller changed the rate), 'warning', 'inherited' (weights of another run), 'finished', 'resume'.
+Kinds: 'train' (means since the last), 'epoch' (means of the epoch, errors of the test set), 'decision' (a controller
+changed the rate, or a user the key of the config that `by_hand` names), 'warning', 'inherited' (weights of another
+run), 'finished', 'resume'.
 """
 
 import json
@@ -31,7 +32,8 @@ class RunLog:
         if resume_step is not None:
 
             def stays(row):
-                at_end = row['kind'] in ('epoch', 'decision', 'finished') and not epoch_is_closed
+                of_end = row['kind'] in ('epoch', 'decision', 'finished') and 'by_hand' not in row
+                at_end = of_end and not epoch_is_closed
                 return row['step'] < resume_step or (row['step'] == resume_step and not at_end)
 
             self.rows = [row for row in self.rows if stays(row)]

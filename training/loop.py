@@ -3,12 +3,14 @@
 import contextlib
 import functools
 import signal
+import threading
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+import interrupts
 from errors import UserError
 from input_pipeline import loader, recipe
 from training import checkpoints, console, controllers, distributed, memory, mesh, profile, stall, transfer
@@ -17,7 +19,7 @@ from training.log import RunLog, read
 from training.metrics import count_split
 from training.run import Run, check, test_batches
 from training.state import add_totals, nonfinite_step, zero_totals
-from training.workdir import claimed, open_place, send
+from training.workdir import claimed, is_finished, open_place, send, write_config
 
 
 class Interrupted(Exception):
@@ -49,20 +51,27 @@ def train(config, workdir, started=None):
     splits = recipe.open_splits(config)
     run = Run(config, splits=splits, **resume_point(place, len(splits[0])))
     with contextlib.ExitStack() as stack:
+        changes = {}
         with distributed.Together() as first:
             if first:
-                stack.enter_context(claimed(workdir, config))
+                changes = stack.enter_context(claimed(workdir, config, begun=run.start != (0, 0)))
+                _check_length(run, changes)
                 recipe.statistics_of(config, workdir, run.source)
         run.statistics = recipe.statistics_of(config, workdir)
         copy = functools.partial(send, workdir, place) if distributed.is_first() else lambda: None
         kept = stack.enter_context(checkpoints.Checkpoints(place / checkpoints.FOLDER, after_save=copy))
         current, log = _begin(run, workdir, kept, clock)
         stack.callback(log.close)
-        display = stack.enter_context(console.Display(run.total_steps, quiet=not distributed.is_first()))
         stop = stack.enter_context(_Signals())
+        display = stack.enter_context(console.Display(run.total_steps, quiet=not distributed.is_first()))
         trace = stack.enter_context(profile.Trace(config.profile_steps, workdir, display.say))
         at, controller = int(current.step), jax.device_get(current.controller)
         run.describe(display, workdir, at, controller)
+        for key, (there, here) in changes.items():
+            decision = f'{key} is {here!r} from here on, by hand; it was {there!r}'
+            _decide(log, display, clock, at, decision, float(run.rate(at, controller)), by_hand=key)
+        if changes:
+            write_config(workdir, config)
         clock.start_up_ends()
         if (at < run.total_steps and not run.finished(at, controller)) or _untested(run, log, at):
             current = _epochs(run, current, kept, log, display, clock, stop, trace, stack)
@@ -76,9 +85,14 @@ def train(config, workdir, started=None):
         return log.last_epoch()
 
 
-def is_finished(workdir):
-    """Whether the run in a workdir came to its end."""
-    return any(row['kind'] == 'finished' for row in read(workdir))
+def _check_length(run, changes):
+    """Raises UserError where a run would end, by a change, at a step that it has passed."""
+    key = next((key for key in ('steps', 'num_epochs') if key in changes), None)
+    if key and run.start[0] >= run.last_step:
+        raise UserError(
+            f'{key}={run.config[key]:g} ends at step {run.last_step:,}, and the run is at step {run.start[0]:,}: take '
+            f'a larger one, or the old {changes[key][0]:g} to resume'
+        )
 
 
 def resume_point(place, images):
@@ -306,9 +320,9 @@ def _warm(controller):
     return 'warmup' in controller and bool(controller['warmup']['over'])
 
 
-def _decide(log, display, clock, at, decision, rate):
-    """Logs and prints what a controller decided."""
-    log.write('decision', at, {'total': clock.total()}, decision=decision, learning_rate=rate)
+def _decide(log, display, clock, at, decision, rate, **values):
+    """Logs and prints what a controller, or a hand, decided."""
+    log.write('decision', at, {'total': clock.total()}, decision=decision, learning_rate=rate, **values)
     display.say(f'  step {at:,}: {decision}; learning rate {rate:g}')
 
 
@@ -350,9 +364,12 @@ def _diverged(run, kept, at, controller):
     rate = float(run.rate(at, controller))
     good = kept.latest()
     keeps = f'the last good checkpoint is step {good}' if good else 'there was no checkpoint yet'
+    key = 'learning_rates' if run.config.schedule == 'steps' else 'learning_rate'
+    if run.warmup.learning_rate and not _warm(controller):
+        key = 'warmup.learning_rate'
     return UserError(
         f'the loss is no longer a finite number at step {at:,} (learning rate {rate:g}); stopped, {keeps} in '
-        f'{kept.folder}. Lower --config.learning_rates (or learning_rate), in another --workdir'
+        f'{kept.folder}. Lower --config.{key} to go on from there, or in another --workdir to begin anew'
     )
 
 
@@ -404,7 +421,9 @@ class _Signals:
         return self.agreed
 
     def __enter__(self):
-        self._before = {n: signal.signal(n, self._catch) for n in (signal.SIGTERM, signal.SIGINT)}
+        self._before = {}
+        if threading.current_thread() is threading.main_thread():  # Python lets no other thread have them
+            self._before = {number: signal.signal(number, self._catch) for number in interrupts.NUMBERS}
         return self
 
     def _catch(self, number, _):

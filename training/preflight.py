@@ -61,8 +61,6 @@ def look(config, workdir, say=print):
 
 def _look_at_run(config, workdir, say):
     check(config)
-    if (workdir / 'config.json').exists() and not folders.holds(workdir, config):
-        raise UserError(f'{workdir} holds another run; pass another --workdir')
     there = memory.available()  # before the data takes its part
     devices = jax.devices()
     say(
@@ -70,7 +68,9 @@ def _look_at_run(config, workdir, say):
         f'{_count(jax.process_count(), "process", "es")}'
     )
     run = Run(config)
-    loop.resume_point(workdir, len(run.source))
+    changes = folders.changes(workdir, config, begun=bool(loop.resume_point(workdir, len(run.source))))
+    for key, (before, after) in changes.items():
+        say(f'note: {key} is {before!r} in {workdir}, and will be {after!r} from its last checkpoint on')
     examples = _look_at_data(run, say)
     run.statistics = _statistics(run, workdir)
     with _memory_is_the_users():

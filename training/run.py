@@ -1,6 +1,7 @@
 """What a config builds: data, network, optimiser, and the jitted functions over them. Nothing here changes in a run."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -209,7 +210,7 @@ class Run:
         if group and part > group and part % group:
             raise UserError(
                 f'batch norm takes groups of {group} images, and a step has {part} at a time: take a multiple of it, '
-                'or set --config.architecture_options.group_size'
+                f'or set --config.architecture_options.group_size={math.gcd(part, group)}'
             )
         if 1 in (part, group):  # a layer on a 1x1 map would have nothing to take statistics of
             images = jax.ShapeDtypeStruct((part, *self.image_shape), 'float32')

@@ -101,9 +101,9 @@ def create(name, rates, rate, factor, every, power, num_epochs, num_examples, ba
         last_drop = sum(epochs for epochs, _ in rates[:-1])
         if last_drop >= num_epochs:
             raise UserError(
-                f'the rate drops for the last time after {last_drop:g} epochs, and the run has {num_epochs:g}: set '
-                'learning_rates with num_epochs, or shorten the recipe in proportion with '
-                f'--config configs/NAME.py:epochs={num_epochs:g}; for a short look at a long run, --config.stop_at_step'
+                f'the rate drops for the last time after {last_drop:g} epochs, and the run has {num_epochs:g}: shorten '
+                f'the recipe in proportion with --config configs/NAME.py:epochs={num_epochs:g}, or set '
+                '--config.learning_rates too; for a short look at a long run, --config.stop_at_step'
             )
         return schedule
     values = {'learning_rate': rate, 'decay_every': every, 'decay_factor': factor, 'decay_power': power}

@@ -5,7 +5,6 @@ one of them while a checkpoint is being written, and resumed each time. Then eve
 """
 
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -96,7 +95,7 @@ def _kill_after(process, workdir, target, rng, say):
 
 def _kill(process, workdir, where, say):
     ended = process.poll() is not None
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     if process.returncode > 0:
         _finish(process, workdir)  # says what went wrong

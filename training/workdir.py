@@ -1,26 +1,69 @@
 """A run's folder: one process at a time, one config; on this machine or in a bucket."""
 
 import contextlib
-import fcntl
 import importlib.util
 import json
 import os
 from pathlib import Path
 
 from etils import epath
+from ml_collections import ConfigDict
 
+import system
 from errors import UserError
 from input_pipeline.statistics import NAME as STATISTICS  # may lie there before the run
-from training import log
+from training import log, unread
 
 _MIRRORED = ('config.json', log.NAME, STATISTICS)
 
-# What may differ when a run is resumed: where the data lies, how often a run speaks, saves and looks up, and how many
-# examples a step takes: the next step goes on at the next example.
+# What may differ when a run is resumed: where the data lies, how often a run speaks, saves and looks up, how many
+# examples a step takes (the next step goes on at the next example), and what changes nothing that is learned.
 _FREE = (
     'accumulate', 'batch_size', 'data_dir', 'labels', 'statistics', 'log_every_steps', 'checkpoint_every_steps',
-    'profile_steps', 'steps_per_dispatch', 'stall_steps', 'stop_at_step', 'workers', 'mesh.model',
+    'profile_steps', 'steps_per_dispatch', 'stall_steps', 'stop_at_step', 'workers', 'mesh.model', 'test_batch_size',
+    'on_bad_image', 'architecture_options.remat',
 )  # fmt: skip
+
+# What concerns only the steps that are still to come: it may be changed in the middle of a run, which logs it as a
+# decision. Once the run is finished nothing is to come.
+_LATER = (
+    'learning_rate', 'learning_rates', 'schedule', 'decay_every', 'decay_factor', 'decay_power', 'plateau.threshold',
+    'plateau.factor', 'plateau.drops', 'warmup.learning_rate', 'warmup.until_error', 'warmup.steps', 'num_epochs',
+    'steps', 'recompute_batch_stats',
+)  # fmt: skip
+
+_TELLING = ('architecture', 'dataset', 'optimizer', 'num_epochs')  # of several differences, those that say the most
+
+
+class OtherRun(UserError):
+    """A workdir is of another run.
+
+    Args:
+      workdir: the folder.
+      differences: {key: (its value there, here)}, not empty.
+      finished: whether that run came to its end.
+      typed: {key: the words of the command line that set it}.
+    """
+
+    def __init__(self, workdir, differences, finished, typed=None):
+        self.workdir, self.differences, self.finished = workdir, differences, finished
+        typed, only_later = typed or {}, differences.keys() <= set(_LATER)
+        key = min(differences, key=lambda key: (key in _LATER, key not in typed, key not in _TELLING))
+        if key in typed:  # of what the same words set, the most telling
+            alike = [other for other in differences if typed.get(other) == typed[key]]
+            key = min(alike, key=lambda other: (other not in _TELLING, other != key))
+        there, here = differences[key]
+        what = 'a finished run' if only_later and finished else 'another run'
+        by = f' ({typed[key]})' if key in typed else ''
+        onwards = f', with --config.init_from={workdir} to train its weights on'
+        way = onwards if only_later and finished else ', or the old value to resume'
+        super().__init__(
+            f'{workdir} holds {what}: {key} is {there!r} there and {here!r} here{by}; pass another --workdir{way}'
+        )
+
+    def told(self, typed):
+        """The same error, which names what the user typed; `typed` is {key: the words that set it}."""
+        return OtherRun(self.workdir, self.differences, self.finished, typed)
 
 
 def is_bucket(workdir):
@@ -65,40 +108,105 @@ def send(folder, place):
 
 
 @contextlib.contextmanager
-def claimed(workdir, config):
-    """The workdir, made if need be, for this process alone; config.json in it is this config."""
-    text = _text(config)
+def claimed(workdir, config, begun=True):
+    """The workdir, made if need be, for this process alone, with config.json in it; gives `changes`.
+
+    Where there are changes to a run's later steps config.json stays as it is: see `write_config`.
+
+    Args:
+      workdir: a folder of this machine.
+      config: of the run.
+      begun: whether there is a checkpoint to go on from; before the first, no key makes another run.
+
+    Raises:
+      UserError: it cannot be written, another process trains in it, or it holds something else.
+    """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        handle = os.open(workdir, os.O_RDONLY)
         if not os.access(workdir, os.W_OK):
             raise PermissionError(13, 'Permission denied', str(workdir))
     except OSError as error:
         raise UserError(f'the workdir {workdir} cannot be written ({error.strerror}); pass another --workdir') from None
-    try:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(system.locked(workdir))
         except BlockingIOError:
             raise UserError(
                 f'another process is training in {workdir}; wait for it, or pass another --workdir'
             ) from None
         path = workdir / 'config.json'
-        if path.exists():
-            _same_config(workdir, _read(path), json.loads(text))
-        elif any(entry.name != STATISTICS for entry in workdir.iterdir()):
+        if not path.exists() and any(entry.name not in (STATISTICS, system.LOCK) for entry in workdir.iterdir()):
             raise UserError(f'{workdir} is no run of ours and not empty; pass another --workdir')
-        temporary = path.with_suffix('.tmp')
-        temporary.write_text(text)
-        os.replace(temporary, path)
-        yield
-    finally:
-        os.close(handle)
+        later = changes(workdir, config, begun)
+        if path.exists() and not begun and _is_measured_anew(_flat(_read(path)), _flat(json.loads(_text(config)))):
+            (workdir / STATISTICS).unlink(missing_ok=True)
+        if not later:
+            write_config(workdir, config)
+        yield later
+
+
+def write_config(workdir, config):
+    """Writes a run's config.json; at any moment it is whole."""
+    path = workdir / 'config.json'
+    temporary = path.with_suffix('.tmp')
+    temporary.write_text(_text(config))
+    os.replace(temporary, path)
+
+
+def is_finished(workdir):
+    """Whether the run in a workdir came to its end."""
+    return any(row['kind'] == 'finished' for row in log.read(workdir))
 
 
 def holds(workdir, config):
     """Whether a workdir is of a run of this config."""
+    try:
+        return (workdir / 'config.json').exists() and not changes(workdir, config)
+    except OtherRun:
+        return False
+
+
+def changes(workdir, config, begun=True):
+    """What a config changes of the later steps of the run in a workdir: {key: (its value there, here)}.
+
+    Args: see `claimed`.
+
+    Raises:
+      OtherRun: it changes more.
+    """
     path = workdir / 'config.json'
-    return path.exists() and not _difference(_read(path), json.loads(_text(config)))
+    if not path.exists() or not begun:
+        return {}
+    there, here = _flat(_read(path)), _flat(json.loads(_text(config)))
+    different = {
+        key: (there.get(key), here.get(key))
+        for key in sorted(there.keys() | here.keys())
+        if key not in _FREE and there.get(key) != here.get(key) and not _is_unread(key, path, config)
+    }
+    finished = is_finished(workdir)
+    if different and (finished or any(key not in _LATER for key in different) or _reshapes(there, here)):
+        raise OtherRun(workdir, different, finished)
+    return different
+
+
+def _is_unread(key, path, config):
+    """Whether a key has no effect, neither in the run of a config.json nor under a config."""
+    there = ConfigDict(_read(path))
+    return key in _flat(there.to_dict()) and bool(unread.why(config, key) and unread.why(there, key))
+
+
+def _is_measured_anew(there, here):
+    """Whether the statistics of the data that were measured for one config are not those of another."""
+    keys = {'dataset', 'data_dir', 'labels', 'train_split', 'image_size', 'channels', 'fit', 'on_bad_image'}
+    keys |= {key for key in there.keys() | here.keys() if key.startswith(('crop.', 'test_crop.'))}
+    return any(there.get(key) != here.get(key) for key in keys)
+
+
+def _reshapes(there, here):
+    """Whether the state of training has other parts under another config, or counted on its length."""
+    parts = [(run.get('schedule') == 'plateau', bool(run.get('warmup.learning_rate'))) for run in (there, here)]
+    lengths = [(run.get('num_epochs'), run.get('steps')) for run in (there, here) if run.get('average') == 'uniform']
+    return parts[0] != parts[1] or len(set(lengths)) > 1
 
 
 def _text(config):
@@ -110,24 +218,6 @@ def _read(path):
         return json.loads(path.read_text())
     except ValueError:
         raise UserError(f'{path} is no JSON; restore it, or pass another --workdir') from None
-
-
-def _same_config(workdir, there, here):
-    key, there, here = _difference(there, here) or (None, None, None)
-    if key:
-        raise UserError(
-            f'{workdir} holds another run: {key} is {there!r} there and {here!r} here; pass another --workdir, or the '
-            'old value to resume'
-        )
-
-
-def _difference(there, here):
-    """(key, its value there, here) of the first that must not differ, or None."""
-    there, here = _flat(there), _flat(here)
-    for key in sorted(there.keys() | here.keys()):
-        if key not in _FREE and there.get(key) != here.get(key):
-            return key, there.get(key), here.get(key)
-    return None
 
 
 def _flat(tree, prefix=''):

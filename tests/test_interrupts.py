@@ -1,0 +1,104 @@
+"""Ctrl-C and SIGTERM at any moment: the process ends, with a line and its exit code."""
+
+import ast
+import contextlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT
+
+import interrupts
+
+SCRIPTS = ('train.py', 'evaluate.py', 'predict.py', 'convert.py', 'visualize.py')
+MODULES = (
+    'input_pipeline/show.py',
+    'input_pipeline/pack.py',
+    'input_pipeline/statistics.py',
+    'input_pipeline/prepare.py',
+)
+
+
+def run(code):
+    """The exit code, output and errors of a program that listens first."""
+    program = f'import interrupts; interrupts.listen()\nimport os, signal, weakref\n{code}'
+    done = subprocess.run([sys.executable, '-c', program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
+SWALLOWS = """
+class Thing:
+    pass
+
+thing = Thing()
+held = weakref.ref(thing, lambda _: signal.raise_signal(signal.{}))  # where an exception is printed and lost
+del thing
+print('went on')
+"""
+CONVERTS = """
+try:
+    signal.raise_signal(signal.SIGINT)
+except BaseException:
+    raise ImportError('a library could not be loaded')
+"""
+
+
+@pytest.mark.parametrize(
+    'code, number', [(SWALLOWS.format('SIGINT'), 130), (SWALLOWS.format('SIGTERM'), 143), (CONVERTS, 130)]
+)
+def test_a_signal_in_a_callback_or_an_import_ends_the_process(code, number):
+    returned, out, errors = run(f"print('before')\n{code}")
+    assert (returned, out, errors) == (number, 'before\n', '-c: interrupted\n')
+
+
+def test_a_signal_is_raised_where_there_is_something_to_clean_up():
+    held = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt) as error, interrupts.Raised():
+        signal.raise_signal(signal.SIGTERM)
+    assert error.value.args == (signal.SIGTERM,) and signal.getsignal(signal.SIGINT) is held
+    with pytest.raises(KeyboardInterrupt), interrupts.Raised():  # an import that made another error of it
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError from None
+    with interrupts.Raised() as interrupt:
+        interrupt.check()
+        with contextlib.suppress(KeyboardInterrupt):  # a callback that swallows it
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            interrupt.check()
+
+
+@pytest.mark.parametrize('file', (*SCRIPTS, *MODULES))
+def test_a_script_listens_before_it_imports_anything_else(file):
+    _, first, second, *_ = ast.parse((ROOT / file).read_text()).body  # after the docstring
+    assert ast.unparse(first) == 'import interrupts'
+    assert ast.unparse(second) == "if __name__ == '__main__':\n    interrupts.listen()"
+
+
+def interrupted(env, workdir, seconds):
+    command = [sys.executable, '-W', 'error', '-W', 'ignore::DeprecationWarning', 'train.py']
+    command += ['--config', 'configs/lenet5_digits.py', '--workdir', str(workdir)]
+    process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=60)
+    return process.returncode, out, errors
+
+
+def check(returned, out, errors):
+    assert returned == 130 and 'Traceback' not in out + errors
+    assert errors == 'train.py: interrupted\n' or 'The same command resumes' in out
+
+
+def test_ctrl_c_among_the_imports(script, tmp_path):
+    check(*interrupted(script.env, tmp_path / 'run', 0.4))
+
+
+@pytest.mark.slow
+def test_ctrl_c_at_any_moment_of_the_first_seconds(script, tmp_path):
+    for number in range(18):
+        check(*interrupted(script.env, tmp_path / str(number), random.uniform(0.1, 6)))

@@ -1,0 +1,147 @@
+"""Which keys of a config have no effect under the values of the others, and which key counts instead."""
+
+from typing import NamedTuple
+
+from errors import UserError
+from input_pipeline import crops, recipe
+from training.run import build_model
+
+_IN_MEMORY = ('digits', 'mnist', 'cifar10', 'synthetic')  # data sets that the device holds, unless they are cropped
+
+
+class _Rule(NamedTuple):
+    """Keys that are read only under some values of another.
+
+    Fields:
+      keys: of the config; 'crop.' is all that lies in it.
+      by: the key that decides.
+      wanted: its values under which they are read, or a function of the value.
+      instead: the key that counts under the others, where there is one.
+    """
+
+    keys: tuple
+    by: str
+    wanted: object
+    instead: str = ''
+
+
+def _is_on(value):
+    return value not in ('', 'none', 0, False, ())
+
+
+def _not(*values):
+    return lambda value: value not in values
+
+
+RULES = (
+    _Rule(('learning_rates',), 'schedule', ('steps',), 'learning_rate'),
+    _Rule(('learning_rate',), 'schedule', _not('steps'), 'learning_rates'),
+    _Rule(('decay_every',), 'schedule', ('every', 'inverse'), 'learning_rates'),
+    _Rule(('decay_factor',), 'schedule', ('every',)),
+    _Rule(('decay_power',), 'schedule', ('polynomial', 'inverse')),
+    _Rule(('plateau.',), 'schedule', ('plateau',)),
+    _Rule(('warmup.until_error', 'warmup.steps'), 'warmup.learning_rate', _is_on),
+    _Rule(('num_epochs',), 'steps', (0,), 'steps'),
+    _Rule(('reference_batch_size',), 'scale_lr', (True,)),
+    _Rule(('momentum',), 'optimizer', ('momentum', 'nesterov')),
+    _Rule(('rate_inside',), 'optimizer', _not('sgd', 'sdlm')),
+    _Rule(('sdlm_mu', 'sdlm_memory', 'sdlm_samples'), 'optimizer', ('sdlm',)),
+    _Rule(('decayed',), 'weight_decay', _is_on),
+    _Rule(('rubbish_penalty',), 'loss', ('discriminative_penalty',)),
+    _Rule(('label_smoothing',), 'loss', ('cross_entropy',)),
+    _Rule(('average_decay',), 'average', ('ema',)),
+    _Rule(('average_start',), 'average', ('uniform',)),
+    _Rule(('init_layers',), 'init_from', _is_on),
+    _Rule(('distortion.',), 'distortion.versions', _not(1)),
+    _Rule(('colour.jitter_strength',), 'colour.jitter', _is_on),
+    _Rule(('colour.lighting_deviation',), 'colour.lighting', _is_on),
+    _Rule(('colour.padding_mode',), 'colour.padding', _is_on),
+    _Rule(('colour.mean_under_crop',), 'normalize', ('mean_image',)),
+    _Rule(('pixel_range',), 'normalize', ('range',)),
+    _Rule(('mean', 'std'), 'normalize', ('constant',)),
+    _Rule(('channel_order',), 'channels', (3,)),
+    _Rule(('data_dir',), 'dataset', _not('digits', 'synthetic')),
+    _Rule(('labels',), 'dataset', ('imagenet', 'folder', 'flat', 'tar')),
+)
+
+
+_OF_NETWORK = {  # key: the option of the network without which it has no effect
+    'auxiliary_weight': 'auxiliary_heads',
+    'recompute_batch_stats': 'batch_norm',
+    'architecture_options.group_size': 'batch_norm',
+}
+
+
+def why(config, key):
+    """Why a key has no effect in a config, as in "schedule='steps': learning_rates counts"; '' where it has one.
+
+    Args:
+      config: of one run.
+      key: as in 'colour.flip'.
+    """
+    for by, wanted, instead in _rules_of(config, key):
+        value = _value(config, by)
+        if not (wanted(value) if callable(wanted) else value in wanted):
+            way = f'{instead} counts' if instead else _way(by, wanted)
+            return f'{by}={value!r}: {way}'
+    if key in _OF_NETWORK and not getattr(build_model(config), _OF_NETWORK[key], False):
+        return f'architecture={config.architecture!r}: it has no {_OF_NETWORK[key]}'
+    return ''
+
+
+def _way(by, wanted):
+    """Under which values of the key that decides others are read."""
+    if callable(wanted):
+        return f'it is read under another {by}'
+    return f'it is read with {by}={" or ".join(map(str, wanted))}'
+
+
+def _rules_of(config, key):
+    """(key that decides, its values, key that counts instead) for a key."""
+    for rule in RULES:
+        if key in rule.keys or (key != rule.by and any(k.endswith('.') and key.startswith(k) for k in rule.keys)):
+            yield rule[1:]
+    crop, _, part = key.partition('.')
+    if crop in ('crop', 'test_crop') and part not in ('', 'kind'):
+        measured = part in ('square', 'warp', 'short_side') and recipe.needs_statistics(config)
+        kinds = tuple(kind for kind, (_, keys) in crops.KINDS.items() if part in keys)
+        if not measured and config[crop].kind in ('none', *crops.KINDS):
+            yield f'{crop}.kind', kinds, ''
+    cropped = [name for name in ('crop', 'test_crop') if config[name].kind != 'none']
+    if key == 'fit' and len(cropped) == 2:
+        yield 'crop.kind', ('none',), 'crop'
+    if key == 'steps_per_dispatch':
+        yield 'dataset', _IN_MEMORY, ''
+        yield 'crop.kind', ('none',), ''
+    if key in ('workers', 'on_bad_image') and not cropped:
+        yield 'dataset', _not(*(name for name in _IN_MEMORY if key == 'workers' or name != 'cifar10')), ''
+    if key == 'statistics' and not recipe.needs_statistics(config):
+        yield 'normalize', recipe.MEASURED, ''
+
+
+def _value(config, key):
+    folder, _, name = key.rpartition('.')
+    return (config[folder] if folder else config).get(name, False)
+
+
+def refuse(config, typed):
+    """Raises UserError where a key that the user set has no effect.
+
+    Args:
+      config: of a run, or of a series: there a key counts if it does in any member.
+      typed: {key: the words that set it}.
+    """
+    for key, words in typed.items():
+        reasons = [why(member, inner) for member, inner in _members(config, key)]
+        if reasons and all(reasons):
+            raise UserError(f'{words} has no effect with {reasons[0]}')
+
+
+def _members(config, key):
+    """(config of a run, its key) for each run that a key of a config reaches."""
+    if 'members' not in config:
+        return [(config, key)]
+    parts = key.split('.', 2)
+    if parts[0] == 'members' and len(parts) == 3:
+        return [(config.members[parts[1]], parts[2])]
+    return [(member, key) for member in config.members.values() if parts[0] in member]
