@@ -11,7 +11,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import QUICK_COMPILER, ROOT
 
 from errors import UserError
 from input_pipeline import loader
@@ -30,7 +30,7 @@ STREAMED = (
 
 def environment(script, devices):
     return script.env | {
-        'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+        'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': f'{QUICK_COMPILER} --xla_force_host_platform_device_count={devices}',
         'NPROC': '16', 'PJRT_NPROC': '16',
     }  # fmt: skip
 

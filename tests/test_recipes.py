@@ -1,11 +1,12 @@
 """Every recipe builds, trains two steps, is tested, saved and restored, at a reduced size."""
 
 import chex
+import jax
 import numpy as np
 import pytest
 
 import evaluation
-from architectures import layers
+from architectures import inception, layers, resnet, senet, wide_resnet
 from configs import listing
 from errors import UserError
 from input_pipeline import recipe
@@ -27,10 +28,11 @@ SHALLOW = {
     **{f'resnet{depth}': {'depth': 8} for depth in (20, 32, 44, 56, 110, 1202)},
     **{f'plain{depth}': {'depth': 8} for depth in (20, 32, 44, 56)},
     **{name: {'depth': 10, 'widen': 1} for name in ('wrn_28_10', 'wrn_40_4')},
-    **{f'densenet{depth}': {'blocks': (2, 2, 2, 2)} for depth in (121, 169, 201, 264, 161)},
-    'densenet_bc_100_12': {'blocks': (2, 2, 2)},
+    **{f'densenet{depth}': {'blocks': (2, 1, 1, 1)} for depth in (121, 169, 201, 264, 161)},
+    'densenet_bc_100_12': {'blocks': (2, 1, 1)},
     'senet154': {'depths': (1, 1, 1, 1)},
 }
+MODULES = {'GOOGLENET': ('3b', '4a', '4d', '4e'), 'BN_INCEPTION': ('3a', '3c', '4e', '5b')}  # of the inception networks
 RECIPES = [
     pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
     for name in listing.names()
@@ -47,18 +49,48 @@ def tiny(config, split, any_classes=False):
     return ArraySource(rng.integers(0, 256, shape, np.uint8), np.arange(8) % 5, names, split)
 
 
+def narrow(monkeypatch):
+    """Networks of fewer modules and a fourth of the features, fully connected layers of a sixteenth; classes stay."""
+    conv, fc, stage = layers.Layers.conv, layers.Layers.fc, resnet.stage
+
+    def narrow_conv(self, name, x, features, *args, groups=1, **kwargs):
+        if not isinstance(self.unit, resnet.ResidualBlock):  # what is added must be as wide: see `narrow_stage`
+            features = max(features // 4, groups)
+        return conv(self, name, x, features, *args, groups=groups, **kwargs)
+
+    def narrow_fc(self, name, x, features, *args, **kwargs):
+        return fc(self, name, x, features // 16 if features >= 1000 else features, *args, **kwargs)
+
+    less = {'width': 4, 'features': 4, 'reduce': 2}  # as many as there are groups at least
+
+    def narrow_stage(net, name, kind, depth, options, *args, **kwargs):
+        options = {key: value // less[key] if key in less else value for key, value in options.items()}
+        return stage(net, name, kind, depth, options, *args, **kwargs)
+
+    monkeypatch.setattr(layers.Layers, 'conv', narrow_conv)
+    monkeypatch.setattr(layers.Layers, 'fc', narrow_fc)
+    for module in (resnet, senet, wide_resnet):
+        monkeypatch.setattr(module, 'stage', narrow_stage)
+    for table, names in MODULES.items():
+        rows = getattr(inception, table)
+        monkeypatch.setattr(inception, table, {name: rows[name] for name in names})
+
+
 @pytest.fixture
 def small_world(monkeypatch, one_device):
     """Tiny data sets, one device, and programs that are made quickly and run slowly."""
     monkeypatch.setattr(layers, 'compiler_options', lambda: {'xla_backend_optimization_level': 0})
     monkeypatch.setattr(recipe, 'open_split', tiny)
+    with layers.plain_forms(), jax.default_prng_impl('unsafe_rbg'):
+        yield
 
 
 @pytest.mark.parametrize('name', RECIPES)
-def test_a_recipe_trains_is_tested_saved_and_restored(name, small_world, tmp_path):
+def test_a_recipe_trains_is_tested_saved_and_restored(name, small_world, monkeypatch, tmp_path):
     whole = listing.load(name)
     check(whole)
     Run(whole)  # its shapes, at its own size
+    narrow(monkeypatch)
     small = name if name == 'lenet5_digits' else f'{name}:cifar10'
     config = listing.load(f'{small}{"," if ":" in small else ":"}epochs=1')
     config.architecture_options.update(SHALLOW.get(config.architecture, {}))
