@@ -35,6 +35,7 @@ from jax._src import compiler
 from warm import Warm
 
 import weights
+from architectures import inception, layers, resnet, senet, wide_resnet
 from configs import lenet5_digits
 from training import loop, mesh
 
@@ -101,6 +102,39 @@ def digits(**changes):
     config.distortion.versions = 1
     config.update(changes)
     return config
+
+
+INCEPTION_MODULES = {'GOOGLENET': ('3b', '4a', '4d', '4e'), 'BN_INCEPTION': ('3a', '3c', '4e', '5b')}
+
+
+def narrow(patch):
+    """Networks of fewer modules and a fourth of the features, fully connected layers of a sixteenth; classes stay.
+
+    For tests of what surrounds a network. `patch` is a pytest.MonkeyPatch.
+    """
+    conv, fc, stage = layers.Layers.conv, layers.Layers.fc, resnet.stage
+
+    def narrow_conv(self, name, x, features, *args, groups=1, **kwargs):
+        if not isinstance(self.unit, resnet.ResidualBlock):  # what is added must be as wide: see `narrow_stage`
+            features = max(features // 4, groups)
+        return conv(self, name, x, features, *args, groups=groups, **kwargs)
+
+    def narrow_fc(self, name, x, features, *args, **kwargs):
+        return fc(self, name, x, features // 16 if features >= 1000 else features, *args, **kwargs)
+
+    less = {'width': 4, 'features': 4, 'reduce': 2}  # as many as there are groups at least
+
+    def narrow_stage(net, name, kind, depth, options, *args, **kwargs):
+        options = {key: value // less[key] if key in less else value for key, value in options.items()}
+        return stage(net, name, kind, depth, options, *args, **kwargs)
+
+    patch.setattr(layers.Layers, 'conv', narrow_conv)
+    patch.setattr(layers.Layers, 'fc', narrow_fc)
+    for module in (resnet, senet, wide_resnet):
+        patch.setattr(module, 'stage', narrow_stage)
+    for table, names in INCEPTION_MODULES.items():
+        rows = getattr(inception, table)
+        patch.setattr(inception, table, {name: rows[name] for name in names})
 
 
 @pytest.fixture

@@ -4,9 +4,10 @@ import chex
 import jax
 import numpy as np
 import pytest
+from conftest import narrow
 
 import evaluation
-from architectures import inception, layers, resnet, senet, wide_resnet
+from architectures import layers
 from configs import listing
 from errors import UserError
 from input_pipeline import recipe
@@ -32,7 +33,6 @@ SHALLOW = {
     'densenet_bc_100_12': {'blocks': (2, 1, 1)},
     'senet154': {'depths': (1, 1, 1, 1)},
 }
-MODULES = {'GOOGLENET': ('3b', '4a', '4d', '4e'), 'BN_INCEPTION': ('3a', '3c', '4e', '5b')}  # of the inception networks
 RECIPES = [
     pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
     for name in listing.names()
@@ -47,33 +47,6 @@ def tiny(config, split, any_classes=False):
     shape = (8, config.image_size, config.image_size, config.channels)
     names = [str(number) for number in range(config.num_classes)]
     return ArraySource(rng.integers(0, 256, shape, np.uint8), np.arange(8) % 5, names, split)
-
-
-def narrow(monkeypatch):
-    """Networks of fewer modules and a fourth of the features, fully connected layers of a sixteenth; classes stay."""
-    conv, fc, stage = layers.Layers.conv, layers.Layers.fc, resnet.stage
-
-    def narrow_conv(self, name, x, features, *args, groups=1, **kwargs):
-        if not isinstance(self.unit, resnet.ResidualBlock):  # what is added must be as wide: see `narrow_stage`
-            features = max(features // 4, groups)
-        return conv(self, name, x, features, *args, groups=groups, **kwargs)
-
-    def narrow_fc(self, name, x, features, *args, **kwargs):
-        return fc(self, name, x, features // 16 if features >= 1000 else features, *args, **kwargs)
-
-    less = {'width': 4, 'features': 4, 'reduce': 2}  # as many as there are groups at least
-
-    def narrow_stage(net, name, kind, depth, options, *args, **kwargs):
-        options = {key: value // less[key] if key in less else value for key, value in options.items()}
-        return stage(net, name, kind, depth, options, *args, **kwargs)
-
-    monkeypatch.setattr(layers.Layers, 'conv', narrow_conv)
-    monkeypatch.setattr(layers.Layers, 'fc', narrow_fc)
-    for module in (resnet, senet, wide_resnet):
-        monkeypatch.setattr(module, 'stage', narrow_stage)
-    for table, names in MODULES.items():
-        rows = getattr(inception, table)
-        monkeypatch.setattr(inception, table, {name: rows[name] for name in names})
 
 
 @pytest.fixture
@@ -119,7 +92,8 @@ def test_the_members_of_a_series_are_whole_recipes(name):
         check(member)
 
 
-def test_the_lectures_vgg_diverges_and_says_so(small_world, tmp_path):
+def test_the_lectures_vgg_diverges_and_says_so(small_world, monkeypatch, tmp_path):
+    narrow(monkeypatch)
     config = listing.load('vgg_a:lecture,cifar10,epochs=1')
     config.update({'batch_size': 4, 'test_batch_size': 8, 'learning_rates': ((1, 0.1),)})
     with pytest.raises(UserError, match=r'no longer a finite number at step \d \(learning rate 0.1\); stopped, '):

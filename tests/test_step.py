@@ -298,11 +298,19 @@ def test_frozen_batch_norm_trains_by_its_running_statistics():
     options = {'depth': 8}
     plain, frozen = (architectures.create('resnet20', **options, frozen_norm=value) for value in (False, True))
     images = jnp.asarray(RNG.normal(size=(4, 32, 32, 3)), jnp.float32)
-    variables = plain.init(jax.random.key(0), images)
+    variables = jax.jit(plain.init)(jax.random.key(0), images)
     statistics = jax.tree.map(lambda x: x + 0.3, variables['batch_stats'])
     variables = {**variables, 'batch_stats': statistics}
-    logits, updated = frozen.apply(variables, images, train=True, mutable=['batch_stats'])
+    plainly, training, frozenly = (
+        jax.jit(functools.partial(model.apply, **options))
+        for model, options in (
+            (plain, {}),
+            (plain, {'train': True, 'mutable': ['batch_stats']}),
+            (frozen, {'train': True, 'mutable': ['batch_stats']}),
+        )
+    )
+    logits, updated = frozenly(variables, images)
     chex.assert_trees_all_equal(updated['batch_stats'], statistics)
-    chex.assert_trees_all_close(logits, plain.apply(variables, images), rtol=1e-5, atol=1e-5)
-    moved = plain.apply(variables, images, train=True, mutable=['batch_stats'])[1]['batch_stats']
+    chex.assert_trees_all_close(logits, plainly(variables, images), rtol=1e-5, atol=1e-5)
+    moved = training(variables, images)[1]['batch_stats']
     assert not np.allclose(moved['conv1_bn']['mean'], statistics['conv1_bn']['mean'])

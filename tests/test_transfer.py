@@ -6,6 +6,7 @@ import chex
 import jax
 import numpy as np
 import pytest
+from conftest import narrow
 
 import architectures
 from configs import lenet5_digits
@@ -16,6 +17,13 @@ from training.log import read
 # The seven layers that the deeper networks take from A (Simonyan and Zisserman 2014, section 3.1), by shape.
 OF_A = ('conv1_1', 'conv2_1', 'conv3_1', 'conv3_2', 'fc6', 'fc7', 'fc8')
 SMALL = {'num_classes': 3, 'window': 1}
+
+
+@pytest.fixture(scope='module', autouse=True)
+def narrow_networks():
+    with pytest.MonkeyPatch.context() as patch:
+        narrow(patch)
+        yield
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from pathlib import Path
 PACKAGES = (
     'absl.app', 'chex', 'etils.epath', 'flax.linen', 'grain', 'jax', 'kornia_rs', 'matplotlib.pyplot',
     'ml_collections.config_flags', 'optax', 'orbax.checkpoint', 'PIL.Image', 'rich.progress', 'simplejpeg',
-    'sklearn.datasets', 'sklearn.model_selection', 'tensorboardX',
+    'tensorboardX',
 )  # fmt: skip
 
 
