@@ -29,13 +29,15 @@ import sys
 from pathlib import Path
 
 import absl.flags
+import flax.linen as nn
 import jax
 import pytest
 from jax._src import compiler
 from warm import Warm
 
+import architectures
 import weights
-from architectures import inception, layers, resnet, senet, wide_resnet
+from architectures import catalogue, inception, layers, resnet, senet, wide_resnet
 from configs import lenet5_digits
 from training import loop, mesh
 
@@ -135,6 +137,22 @@ def narrow(patch):
     for table, names in INCEPTION_MODULES.items():
         rows = getattr(inception, table)
         patch.setattr(inception, table, {name: rows[name] for name in names})
+
+
+class Linear(layers.Network):
+    """One fully connected layer over the pixels, and batch norm of them where it is asked for."""
+
+    @nn.compact
+    def __call__(self, images, train=False, dense=False):
+        net = self.layers(train)
+        return net.logits('fc', net.norm('bn', images), dense, window=images.shape[1])
+
+
+@pytest.fixture
+def linear(monkeypatch):
+    """Makes 'linear' a network, of LeNet-5's year: for tests of the loop, whose programs are compiled in no time."""
+    monkeypatch.setitem(architectures._REGISTRY, 'linear', Linear)
+    monkeypatch.setitem(catalogue.NETWORKS, 'linear', catalogue.NETWORKS['lenet5'])
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, digits
 from PIL import Image
 
 import evaluation
@@ -335,14 +335,13 @@ def test_another_config_or_network_in_a_workdir_is_refused(trained, script):
     assert sorted(p.name for p in workdir.rglob('*')) == before
 
 
-def test_a_workdir_in_a_bucket(tmp_path, monkeypatch, one_device):
+def test_a_workdir_in_a_bucket(tmp_path, monkeypatch, one_device, linear):
     """A folder stands in for the bucket: a machine that is new to the run goes on from what is there."""
     bucket = tmp_path / 'bucket' / 'run'
     stand_in = types.SimpleNamespace(Path=lambda path: Path(path.removeprefix('any://')))
     monkeypatch.setattr(workdirs, 'epath', stand_in)
-    config = lenet5_digits.get_config()
-    config.update({'num_epochs': 3.0, 'learning_rates': ((3, 0.02),), 'optimizer': 'momentum', 'stop_at_step': 60})
-    config.distortion.versions = 1
+    config = digits(architecture='linear', num_epochs=3.0, learning_rates=((3, 0.02),), stop_at_step=60)
+    config.optimizer = 'momentum'
 
     def train(machine):
         (tmp_path / machine).mkdir(exist_ok=True)
