@@ -46,7 +46,7 @@ def test_a_run_tells_what_it_did(trained):
     assert 'model: lenet5, 61,706 parameters' in out
     assert re.search(r'throughput: [\d,]+ images/s', out)
     assert re.search(r'^peak memory: [\d.]+ [MG]B of the (process|device)$', out, re.MULTILINE)
-    assert re.search(r'test error: [\d.]+% at the end \(\d+ of 360 wrong\)', out)
+    assert re.search(r'test error: [\d.]+% at step 135 \(\d+ of 360 wrong\)', out)
     held = {entry.name.split('.')[0] for entry in workdir.iterdir()}
     assert held == {'config', 'metrics', 'events', 'checkpoints'}
     assert json.loads((workdir / 'config.json').read_text())['learning_rates'] == [[2, 0.02], [1, 0.004]]
