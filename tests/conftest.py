@@ -26,12 +26,15 @@ import sys
 from pathlib import Path
 
 import absl.flags
+import flax.linen as nn
 import jax
 import pytest
 from jax._src import compiler
 from warm import Warm
 
+import architectures
 import weights
+from architectures import catalogue, inception, layers, resnet, senet, wide_resnet
 from configs import lenet5_digits
 from training import loop, mesh
 
@@ -43,8 +46,9 @@ MODULE_LOADER = 'ignore:the load_module() method is deprecated:DeprecationWarnin
 PYTHON = [sys.executable, '-W', 'error', '-W', MODULE_LOADER]
 
 
-# Half the time that a deep network takes to compile; JAX 0.12 no longer has the option.
+# Half the time that a deep network takes to compile; JAX 0.12 no longer has the option, and ends at the flag.
 QUICK_OPTIONS = {'xla_cpu_use_fusion_emitters': False} if jax.__version_info__ < (0, 11) else {}
+QUICK_FLAGS = '--xla_cpu_use_fusion_emitters=false' if QUICK_OPTIONS else ''  # the same for a script
 
 
 @functools.wraps(compiler.get_compile_options)
@@ -100,6 +104,55 @@ def digits(**changes):
     return config
 
 
+INCEPTION_MODULES = {'GOOGLENET': ('3b', '4a', '4d', '4e'), 'BN_INCEPTION': ('3a', '3c', '4e', '5b')}
+
+
+def narrow(patch):
+    """Networks of fewer modules and a fourth of the features, fully connected layers of a sixteenth; classes stay.
+
+    For tests of what surrounds a network. `patch` is a pytest.MonkeyPatch.
+    """
+    conv, fc, stage = layers.Layers.conv, layers.Layers.fc, resnet.stage
+
+    def narrow_conv(self, name, x, features, *args, groups=1, **kwargs):
+        if not isinstance(self.unit, resnet.ResidualBlock):  # what is added must be as wide: see `narrow_stage`
+            features = max(features // 4, groups)
+        return conv(self, name, x, features, *args, groups=groups, **kwargs)
+
+    def narrow_fc(self, name, x, features, *args, **kwargs):
+        return fc(self, name, x, features // 16 if features >= 1000 else features, *args, **kwargs)
+
+    less = {'width': 4, 'features': 4, 'reduce': 2}  # as many as there are groups at least
+
+    def narrow_stage(net, name, kind, depth, options, *args, **kwargs):
+        options = {key: value // less[key] if key in less else value for key, value in options.items()}
+        return stage(net, name, kind, depth, options, *args, **kwargs)
+
+    patch.setattr(layers.Layers, 'conv', narrow_conv)
+    patch.setattr(layers.Layers, 'fc', narrow_fc)
+    for module in (resnet, senet, wide_resnet):
+        patch.setattr(module, 'stage', narrow_stage)
+    for table, names in INCEPTION_MODULES.items():
+        rows = getattr(inception, table)
+        patch.setattr(inception, table, {name: rows[name] for name in names})
+
+
+class Linear(layers.Network):
+    """One fully connected layer over the pixels, and batch norm of them where it is asked for."""
+
+    @nn.compact
+    def __call__(self, images, train=False, dense=False):
+        net = self.layers(train)
+        return net.logits('fc', net.norm('bn', images), dense, window=images.shape[1])
+
+
+@pytest.fixture
+def linear(monkeypatch):
+    """Makes 'linear' a network, of LeNet-5's year: for tests of the loop, whose programs are compiled in no time."""
+    monkeypatch.setitem(architectures._REGISTRY, 'linear', Linear)
+    monkeypatch.setitem(catalogue.NETWORKS, 'linear', catalogue.NETWORKS['lenet5'])
+
+
 @pytest.fixture
 def one_device(monkeypatch):
     """Runs in this process take one device: their programs are made in a fraction of the time."""
@@ -127,7 +180,7 @@ def warm():
 def one_device_environment():
     """The environment of a script: a user's, but for the platform, the compiler's effort and its cache."""
     kept = {k: v for k, v in os.environ.items() if k not in ('NPROC', 'PJRT_NPROC')}
-    return kept | {'XLA_FLAGS': ' '.join(f'--{name}={value}' for name, value in QUICK_OPTIONS.items())}
+    return kept | {'XLA_FLAGS': QUICK_FLAGS}
 
 
 @pytest.fixture

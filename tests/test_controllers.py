@@ -5,9 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import digits
 from ml_collections import ConfigDict
 
-from configs import base, lenet5_digits
+from configs import base
 from errors import UserError
 from training import controllers, loop
 from training.log import read
@@ -106,8 +107,8 @@ def test_wrong_values_are_told():
         controllers.create(None, ConfigDict({'learning_rate': 0.1, 'until_error': 0.0, 'steps': 1}))
 
 
-def test_a_run_that_its_plateaus_ended_is_finished(tmp_path, capfd, one_device):
-    config = lenet5_digits.get_config()
+def test_a_run_that_its_plateaus_ended_is_finished(tmp_path, capfd, one_device, linear):
+    config = digits(architecture='linear')
     config.update({'schedule': 'plateau', 'learning_rate': 0.02, 'num_epochs': 30.0})
     config.plateau.update({'patience': 1, 'threshold': 100.0, 'drops': 1})  # no gain is enough
     last = loop.train(config, tmp_path)
@@ -125,8 +126,8 @@ def test_a_run_that_its_plateaus_ended_is_finished(tmp_path, capfd, one_device):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_in_the_middle_of_its_patience(tmp_path, one_device):
-    config = lenet5_digits.get_config()
+def test_a_run_goes_on_in_the_middle_of_its_patience(tmp_path, one_device, linear):
+    config = digits(architecture='linear')
     config.update({'schedule': 'plateau', 'learning_rate': 0.02, 'num_epochs': 7.0})
     config.plateau.update({'patience': 2, 'threshold': 100.0})
     config.warmup.update({'learning_rate': 0.01, 'steps': 10})

@@ -11,7 +11,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import QUICK_FLAGS, ROOT
 
 from errors import UserError
 from input_pipeline import loader
@@ -22,7 +22,7 @@ RUN = (
     '--config.num_epochs=1', '--config.learning_rates=((1,0.0002),)', '--config.log_every_steps=10',
 )  # fmt: skip
 STREAMED = (
-    '--config', 'configs/resnet20.py:cifar10', '--config.image_size=32', '--config.batch_size=16',
+    '--config', 'configs/resnet20.py:cifar10,option.depth=8', '--config.image_size=32', '--config.batch_size=16',
     '--config.architecture_options.group_size=4', '--config.num_epochs=1', '--config.learning_rates=((1,1e-6),)',
     '--config.log_every_steps=1', '--config.test_batch_size=16',
 )  # fmt: skip
@@ -30,7 +30,7 @@ STREAMED = (
 
 def environment(script, devices):
     return script.env | {
-        'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+        'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': f'{QUICK_FLAGS} --xla_force_host_platform_device_count={devices}',
         'NPROC': '16', 'PJRT_NPROC': '16',
     }  # fmt: skip
 

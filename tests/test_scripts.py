@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, digits
 from PIL import Image
 
 import evaluation
@@ -46,7 +46,7 @@ def test_a_run_tells_what_it_did(trained):
     assert 'model: lenet5, 61,706 parameters' in out
     assert re.search(r'throughput: [\d,]+ images/s', out)
     assert re.search(r'^peak memory: [\d.]+ [MG]B of the (process|device)$', out, re.MULTILINE)
-    assert re.search(r'test error: [\d.]+% at the end \(\d+ of 360 wrong\)', out)
+    assert re.search(r'test error: [\d.]+% at step 135 \(\d+ of 360 wrong\)', out)
     held = {entry.name.split('.')[0] for entry in workdir.iterdir()}
     assert held == {'config', 'metrics', 'events', 'checkpoints'}
     assert json.loads((workdir / 'config.json').read_text())['learning_rates'] == [[2, 0.02], [1, 0.004]]
@@ -335,14 +335,13 @@ def test_another_config_or_network_in_a_workdir_is_refused(trained, script):
     assert sorted(p.name for p in workdir.rglob('*')) == before
 
 
-def test_a_workdir_in_a_bucket(tmp_path, monkeypatch, one_device):
+def test_a_workdir_in_a_bucket(tmp_path, monkeypatch, one_device, linear):
     """A folder stands in for the bucket: a machine that is new to the run goes on from what is there."""
     bucket = tmp_path / 'bucket' / 'run'
     stand_in = types.SimpleNamespace(Path=lambda path: Path(path.removeprefix('any://')))
     monkeypatch.setattr(workdirs, 'epath', stand_in)
-    config = lenet5_digits.get_config()
-    config.update({'num_epochs': 3.0, 'learning_rates': ((3, 0.02),), 'optimizer': 'momentum', 'stop_at_step': 60})
-    config.distortion.versions = 1
+    config = digits(architecture='linear', num_epochs=3.0, learning_rates=((3, 0.02),), stop_at_step=60)
+    config.optimizer = 'momentum'
 
     def train(machine):
         (tmp_path / machine).mkdir(exist_ok=True)

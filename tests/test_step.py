@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import digits
 
 import architectures
 from configs import lenet5_digits
@@ -139,8 +140,8 @@ def test_polyaks_average_is_the_mean_from_its_start_on():
     np.testing.assert_allclose(kept(current), seen[8:].mean(0), rtol=1e-4, atol=1e-6)
 
 
-def test_what_is_tested_and_kept_is_the_average(tmp_path, one_device):
-    config = lenet5_digits.get_config()
+def test_what_is_tested_and_kept_is_the_average(tmp_path, one_device, linear):
+    config = digits(architecture='linear')
     config.update({'num_epochs': 2.0, 'learning_rates': ((2, 0.02),), 'average': 'ema', 'average_decay': 0.95})
     last = loop.train(config, tmp_path)
     run = Run(config)
@@ -179,8 +180,8 @@ def test_statistics_are_the_means_over_batches():
     np.testing.assert_allclose(found['var'], [pixels.var(ddof=1)], rtol=1e-4)
 
 
-def test_a_run_ends_with_statistics_measured_anew(tmp_path, one_device):
-    config = lenet5_digits.get_config()
+def test_a_run_ends_with_statistics_measured_anew(tmp_path, one_device, linear):
+    config = digits(architecture='linear')
     config.update({'num_epochs': 2.0, 'learning_rates': ((2, 0.02),), 'recompute_batch_stats': 3})
     config.architecture_options.batch_norm = True
     last = loop.train(config, tmp_path)
@@ -208,8 +209,8 @@ def test_smoothed_labels():
         losses.create('penalty', smoothing=0.1)
 
 
-def test_the_rates_follow_the_batch_and_the_log_says_so(tmp_path, capfd, one_device):
-    config = lenet5_digits.get_config()
+def test_the_rates_follow_the_batch_and_the_log_says_so(tmp_path, capfd, one_device, linear):
+    config = digits(architecture='linear')
     config.update({'num_epochs': 1.0, 'learning_rates': ((1, 0.02),), 'batch_size': 8, 'reference_batch_size': 32})
     config.scale_lr = True
     last = loop.train(config, tmp_path)
@@ -298,11 +299,19 @@ def test_frozen_batch_norm_trains_by_its_running_statistics():
     options = {'depth': 8}
     plain, frozen = (architectures.create('resnet20', **options, frozen_norm=value) for value in (False, True))
     images = jnp.asarray(RNG.normal(size=(4, 32, 32, 3)), jnp.float32)
-    variables = plain.init(jax.random.key(0), images)
+    variables = jax.jit(plain.init)(jax.random.key(0), images)
     statistics = jax.tree.map(lambda x: x + 0.3, variables['batch_stats'])
     variables = {**variables, 'batch_stats': statistics}
-    logits, updated = frozen.apply(variables, images, train=True, mutable=['batch_stats'])
+    plainly, training, frozenly = (
+        jax.jit(functools.partial(model.apply, **options))
+        for model, options in (
+            (plain, {}),
+            (plain, {'train': True, 'mutable': ['batch_stats']}),
+            (frozen, {'train': True, 'mutable': ['batch_stats']}),
+        )
+    )
+    logits, updated = frozenly(variables, images)
     chex.assert_trees_all_equal(updated['batch_stats'], statistics)
-    chex.assert_trees_all_close(logits, plain.apply(variables, images), rtol=1e-5, atol=1e-5)
-    moved = plain.apply(variables, images, train=True, mutable=['batch_stats'])[1]['batch_stats']
+    chex.assert_trees_all_close(logits, plainly(variables, images), rtol=1e-5, atol=1e-5)
+    moved = training(variables, images)[1]['batch_stats']
     assert not np.allclose(moved['conv1_bn']['mean'], statistics['conv1_bn']['mean'])

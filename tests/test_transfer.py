@@ -6,9 +6,9 @@ import chex
 import jax
 import numpy as np
 import pytest
+from conftest import digits, narrow
 
 import architectures
-from configs import lenet5_digits
 from errors import UserError
 from training import checkpoints, loop, optimizers, state, transfer
 from training.log import read
@@ -16,6 +16,13 @@ from training.log import read
 # The seven layers that the deeper networks take from A (Simonyan and Zisserman 2014, section 3.1), by shape.
 OF_A = ('conv1_1', 'conv2_1', 'conv3_1', 'conv3_2', 'fc6', 'fc7', 'fc8')
 SMALL = {'num_classes': 3, 'window': 1}
+
+
+@pytest.fixture(scope='module', autouse=True)
+def narrow_networks():
+    with pytest.MonkeyPatch.context() as patch:
+        narrow(patch)
+        yield
 
 
 @functools.cache
@@ -84,13 +91,12 @@ def test_what_does_not_fit_is_told(vgg_a, name, layers, says):
         transfer.load(vgg_a, variables_of(name, 2, **options).variables, layers)
 
 
-def test_a_run_starts_from_another(tmp_path, capfd, one_device):
-    config = lenet5_digits.get_config()
-    config.update({'num_epochs': 1.0, 'learning_rates': ((1, 0.02),)})
+def test_a_run_starts_from_another(tmp_path, capfd, one_device, linear):
+    config = digits(architecture='linear', num_epochs=1.0, learning_rates=((1, 0.02),))
     loop.train(config, tmp_path / 'first')
     config.update({'init_from': str(tmp_path / 'first'), 'learning_rates': ((1, 1e-9),), 'seed': 1})
     second = loop.train(config, tmp_path / 'second')
-    assert '(lenet5): 5 layers copied: ' in capfd.readouterr().out
+    assert '(linear): 1 layers copied: fc' in capfd.readouterr().out
     first = [row for row in read(tmp_path / 'first') if row['kind'] == 'epoch'][-1]
     # At a rate of next to nothing it is the network that it started from.
     assert second['test_wrong_top1'] == first['test_wrong_top1']

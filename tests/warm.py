@@ -62,9 +62,12 @@ class Warm:
 
 def serve():
     """Forks for every request on stdin and answers with its exit code; returns the request in the fork."""
+    import gc
     import signal
     import warnings
 
+    gc.collect()
+    gc.freeze()  # a fork that ends looks at no object of this process, whose pages it would copy: 0.1 s and not 0.8
     requests, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), 'w')
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for line in requests:
@@ -83,6 +86,7 @@ def serve():
         late = not signal.alarm(0)
         code = os.waitstatus_to_exitcode(status)
         print(json.dumps(None if late and code == -signal.SIGKILL else code), file=answers, flush=True)
+    requests.close(), answers.close()
     return None
 
 

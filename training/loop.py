@@ -347,7 +347,7 @@ def _look_for_stall(run, current, log, display, clock):
 
 def _save(run, current, kept, log, clock, top1_error=None, epoch_is_closed=False):
     with clock.time('checkpoint'):
-        if not all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(current.params)):
+        if not _all_finite(current.params):
             raise _diverged(run, kept, int(current.step) - 1, jax.device_get(current.controller))
         info = {
             **checkpoints.describe(run.config),
@@ -358,6 +358,11 @@ def _save(run, current, kept, log, clock, top1_error=None, epoch_is_closed=False
             'epoch_is_closed': epoch_is_closed,
         }
         kept.save(current, info, top1_error)
+
+
+@jax.jit
+def _all_finite(tree):
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))
 
 
 def _diverged(run, kept, at, controller):
