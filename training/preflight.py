@@ -70,7 +70,7 @@ def _look_at_run(config, workdir, say):
         f'{_count(jax.process_count(), "process", "es")}'
     )
     run = Run(config)
-    loop.resume_point(workdir, len(run.source))
+    loop.resume_point(workdir, run.source)
     examples = _look_at_data(run, say)
     run.statistics = _statistics(run, workdir)
     with _memory_is_the_users():
