@@ -3,6 +3,7 @@
 import command_line  # noqa: I001
 
 import json
+import sys
 
 from absl import flags
 
@@ -28,6 +29,8 @@ def main(paths):
     from evaluation import open_checkpoint, prediction
 
     opened = open_checkpoint(config, CHECKPOINT.value, STEP.value, PROTOCOL.value)
+    if opened.member.class_names is None:
+        print("note: this checkpoint, of an older version, does not tell its classes' names", file=sys.stderr)
     found = prediction.predict(opened.member, prediction.files(paths))
     if JSON.value:
         print(json.dumps(found, indent=2))
