@@ -79,15 +79,12 @@ def open_checkpoint(config, checkpoint, which='best', protocol='single', average
 
 
 def _class_names(info, card, folder):
-    """The names of a checkpoint's classes. One of an older version tells none: then those of the data set that lies in
-    its config, where they are always the same."""
+    """The names of a checkpoint's classes. An older version wrote none: of published weights the order is known."""
     if 'class_names' in info:
         return tuple(info['class_names'])
-    try:
-        own = checkpoint_config.get_config(str(folder))
-    except ValueError:  # no config lies there: the command line names one
+    if not card:
         return None
-    return (classes.of_release if card else classes.of_small_set)(own.dataset, info['num_classes'])
+    return classes.of_release(checkpoint_config.get_config(str(folder)).dataset, info['num_classes'])
 
 
 def under(opened, protocol, average='', trimmed=False):
