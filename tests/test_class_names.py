@@ -14,7 +14,7 @@ import architectures
 import evaluation
 from configs import checkpoint
 from errors import UserError
-from evaluation import label_sets, prediction
+from evaluation import label_sets, prediction, published
 from figures import opened, pictures, report
 from input_pipeline import classes, pack, recipe, sources
 from training import checkpoints, loop, preflight, transfer
@@ -217,7 +217,7 @@ def test_a_run_of_an_older_version_is_resumed(tmp_path):
     info = checkpoints.describe(config) | {'examples_seen': 16}
     with checkpoints.Checkpoints(tmp_path / 'run' / checkpoints.FOLDER) as kept:
         kept.save_model({'params': {'x': np.zeros(2)}, 'batch_stats': {}}, info)
-    assert loop.resume_point(tmp_path / 'run', recipe.open_splits(config)[0]) == (0, 16)
+    assert loop.resume_point(tmp_path / 'run', recipe.open_splits(config)[0])['start'] == (0, 16)
 
 
 def test_weights_of_as_many_other_classes_are_told(tmp_path):
@@ -425,3 +425,10 @@ def test_photographs_in_folders_are_counted_as_they_are_with_a_label_file(conver
     own = evaluation.test(config, entry, labels='subset=own')[0]
     assert (every['wrong_top1'], every['wrong_top5']) == (13, 5)
     assert own['wrong_top1'] < 13 and own['wrong_top5'] < 5
+
+
+def test_own_classes_get_no_row_of_imagenet(tmp_path):
+    config = digits(dataset='imagenet', num_classes=1000)
+    for names, said in ((classes.WNIDS, False), (tuple(f'part {k}' for k in range(1000)), True)):
+        entry = evaluation.open_checkpoint(config, network(tmp_path / str(said), config, names))
+        assert ("its classes are not ImageNet's" in published.trained(entry).doubts) == said
