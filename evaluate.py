@@ -27,7 +27,9 @@ PROTOCOL = flags.DEFINE_multi_string('protocol', [], 'How images are looked at: 
 AVERAGE = flags.DEFINE_enum('average', '', ['', 'softmax', 'logits'], "What is averaged, in place of the protocol's.")
 TRIM = flags.DEFINE_bool('trim', False, 'In dense passes keep the middle of the long side, a multiple of 32.')
 WEIGHTS = flags.DEFINE_list('weights', [], 'Of the members of an ensemble: 2,1.')
-LABELS = flags.DEFINE_string('labels', '', 'imagenet_v2, imagenet_a, imagenet_r, or real=FILE (real.json).')
+LABELS = flags.DEFINE_string(
+    'labels', '', 'subset=own, subset=all, imagenet_v2, imagenet_a, imagenet_r, or real=FILE (real.json).'
+)
 TABLE = flags.DEFINE_string('table', '', "A paper's table, run on these checkpoints: vgg3 to vgg7, resnet3, ...")
 WORST = flags.DEFINE_bool('worst', False, 'Also print the worst classes and the most confused pairs.')
 OUTPUT = flags.DEFINE_string('output', None, 'Also write the result as JSON to this file.')
@@ -44,18 +46,22 @@ def main():
     _check_flags()
     config, _ = command_line.load_config()
     import evaluation
-    from evaluation import classes, report, results, tables
+    from evaluation import report, results, tables
+    from input_pipeline import classes, labels
     from training import distributed
 
-    if SUBMISSION.value and (config.num_classes != len(classes.NAMES) or LABELS.value in ('imagenet_a', 'imagenet_r')):
+    some = LABELS.value in ('imagenet_a', 'imagenet_r') or LABELS.value.startswith('subset')
+    if SUBMISSION.value and (config.num_classes != len(classes.NAMES) or some):
         raise UserError(
             "--submission is of ILSVRC's 1000 classes, and not all of them are asked for here: leave it out"
         )
-    ids = classes.ilsvrc_ids(DEVKIT.value) if SUBMISSION.value else None
+    ids = labels.ilsvrc_ids(DEVKIT.value) if SUBMISSION.value else None
     trim = TRIM.value and not TABLE.value
     opened = evaluation.open_members(
         config, CHECKPOINT.value, STEP.value, PROTOCOL.value, AVERAGE.value, trim, WEIGHTS.value
     )
+    if SUBMISSION.value and not all(classes.are_imagenets(entry.member.class_names) for entry in opened):
+        raise UserError("--submission is of ILSVRC's 1000 classes, and the network has others: leave it out")
     partials = []
     if TABLE.value:
         rows = tables.plan(TABLE.value, opened)

@@ -8,6 +8,7 @@ if __name__ == '__main__':
 import command_line  # noqa: I001  (next: the clock starts with it)
 
 import json
+import sys
 
 from absl import flags
 
@@ -33,6 +34,8 @@ def main(paths):
     from evaluation import open_checkpoint, prediction
 
     opened = open_checkpoint(config, CHECKPOINT.value, STEP.value, PROTOCOL.value)
+    if opened.member.class_names is None:
+        print("note: this checkpoint, of an older version, does not tell its classes' names", file=sys.stderr)
     found = prediction.predict(opened.member, prediction.files(paths))
     if JSON.value:
         print(json.dumps(found, indent=2))

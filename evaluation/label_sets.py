@@ -1,4 +1,4 @@
-"""Other labels for ImageNet's classes: ReaL, ImageNetV2, -A and -R.
+"""Other labels: ReaL's, ImageNetV2's, -A's and -R's for ImageNet's classes, and a part of the classes for any network.
 
 A label set turns a source's labels into classes of the network, and may keep some of its classes only.
 """
@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from errors import UserError, first_line, nearest
-from evaluation.classes import NAMES, WNIDS, is_wnid, readable
+from input_pipeline import classes
+from input_pipeline.classes import NAMES, WNIDS, is_wnid
 
 
 def _numbers(text):
@@ -57,34 +58,50 @@ class LabelSet(NamedTuple):
     accepted: Callable | None = None
 
 
-KNOWN = ('imagenet_v2', 'imagenet_a', 'imagenet_r', 'real=FILE')
+KNOWN = ('subset=own', 'subset=all', 'imagenet_v2', 'imagenet_a', 'imagenet_r', 'real=FILE')
 
 
-def create(text, source, num_classes):
+def names_of(members):
+    """The names of the classes of an ensemble (`scoring.Member`), or of its only member; None where nobody tells."""
+    return next((member.class_names for member in members if member.class_names), None)
+
+
+def fitting(source, names):
+    """The labels under which a network is asked for a source's classes among all of its own: 'subset=all' where the
+    source has but a part of them, else ''."""
+    found = [] if names is None else classes.places(classes.told(source), names)
+    return 'subset=all' if None not in found and 0 < len(found) < len(names) else ''
+
+
+def create(text, source, num_classes, names=None):
     """The label set of a name for a source.
 
     Args:
-      text: '' for the source's own labels, 'imagenet_v2' (folders called 0 to 999: the text order of their names is not
-        the classes'), 'imagenet_a', 'imagenet_r' (folders of 200 WordNet ids), or 'real=FILE', ReaL's real.json: some
-        right classes an image, in the order of file names; images without any are left out.
+      text: '' for the source's own labels: each counts as the network's class of the same name.
+        'subset=own' or 'subset=all' where the source has but some of the network's classes: errors over their outputs
+        alone, or over all the outputs.
+        'imagenet_v2' (folders called 0 to 999: the text order of their names is not the classes'), 'imagenet_a',
+        'imagenet_r' (folders of 200 WordNet ids), or 'real=FILE', ReaL's real.json: some right classes an image, in the
+        order of file names; images without any are left out.
       source: of `input_pipeline.sources`.
       num_classes: of the network.
+      names: of the network's classes, see `classes.told`; None where its checkpoint does not tell.
 
     Raises:
       UserError: no such set, or a source that is not its.
     """
     name, _, path = text.partition('=')
     if not text:
-        if len(source.class_names) != num_classes:
-            raise UserError(
-                f'{source.name} has {len(source.class_names)} classes, and the network {num_classes}: they are not the '
-                'same; with --labels imagenet_a, imagenet_r or imagenet_v2 some are asked for'
-            )
-        return LabelSet('', None, int, readable(source.class_names))
+        return _whole(source, num_classes, names)
+    if text in ('subset=own', 'subset=all'):
+        return _subset(text, source, num_classes, names)
     if name not in ('imagenet_v2', 'imagenet_a', 'imagenet_r', 'real') or (name == 'real') != bool(path):
         raise UserError(f'no labels {text!r}{nearest(text, KNOWN)} There are: {", ".join(KNOWN)}.')
     if num_classes != 1000:
         raise UserError(f"--labels {text} is of ImageNet's 1000 classes, and the network has {num_classes}")
+    if not classes.are_imagenets(names):
+        difference = classes.first_difference(WNIDS, names)
+        raise UserError(f"--labels {text} is of ImageNet's classes, and the network has others: {difference} here")
     if name == 'real':
         return LabelSet('ReaL', None, int, NAMES, _real(path, source))
     if name == 'imagenet_v2':
@@ -92,21 +109,73 @@ def create(text, source, num_classes):
             raise UserError(f'{source.name} is not ImageNetV2: its folders are not called 0 to 999')
         numbers = [int(folder) for folder in source.class_names]
         return LabelSet('ImageNetV2', None, lambda label: numbers[label], NAMES)
-    classes = {'imagenet_a': IMAGENET_A, 'imagenet_r': IMAGENET_R}[name]
-    if len(source.class_names) != len(classes):
-        raise UserError(f'{source.name} has {len(source.class_names)} classes, and {name} {len(classes)}')
-    for given, number in zip(source.class_names, classes, strict=True):
+    some = {'imagenet_a': IMAGENET_A, 'imagenet_r': IMAGENET_R}[name]
+    if len(source.class_names) != len(some):
+        raise UserError(f'{source.name} has {len(source.class_names)} classes, and {name} {len(some)}')
+    for given, number in zip(source.class_names, some, strict=True):
         if is_wnid(given) and given != WNIDS[number]:
             raise UserError(f'{source.name} is not {name}: {given} stands where that has {WNIDS[number]}')
     title = {'imagenet_a': 'ImageNet-A', 'imagenet_r': 'ImageNet-R'}[name]
-    return LabelSet(title, classes, int, tuple(NAMES[number] for number in classes))
+    return LabelSet(title, some, int, tuple(NAMES[number] for number in some))
 
 
-def chosen(logs, classes):
-    """Of log-probabilities [K] those of some classes, whose probabilities then sum to 1."""
-    if classes is None or logs is None:
+def _whole(source, num_classes, names):
+    """The source's own labels, which are of all the network's classes."""
+    theirs, count = classes.told(source), len(source.class_names)
+    if names is None:  # a checkpoint of an older version: all that can be compared is their number
+        if count != num_classes:
+            some = num_classes == len(WNIDS) and set(theirs) <= set(WNIDS)
+            raise UserError(
+                f'{source.name} has {count:,} classes, and the network {num_classes:,}: they are not the same'
+                + (f'; {_ASK}' if some else '')
+            )
+        return LabelSet('', None, int, classes.readable(source.class_names))
+    found = classes.places(theirs, names)
+    if None in found:
+        raise UserError(_unknown(source, names))
+    if count < num_classes:
+        raise UserError(f"{source.name} has {count:,} of the network's {num_classes:,} classes: {_ASK}")
+    called = [name if name is not None else source.class_names[found.index(k)] for k, name in enumerate(names)]
+    return LabelSet('', None, found.__getitem__, classes.readable(called))
+
+
+_ASK = (
+    'pass evaluate.py --labels subset=own for the errors over their outputs alone, or subset=all for those over all '
+    'outputs'
+)
+
+
+def _subset(text, source, num_classes, names):
+    """The source's own labels, which are of some of the network's classes."""
+    theirs = classes.told(source)
+    if names is None and num_classes == len(WNIDS) and set(theirs) <= set(WNIDS):
+        names = WNIDS
+    if names is None:
+        raise UserError(
+            f'--labels {text} finds classes by their names, and the checkpoint, of an older version, does not tell its '
+            'own: train a step more with this version, or convert it again'
+        )
+    found = classes.places(theirs, names)
+    if None in found:
+        raise UserError(_unknown(source, names))
+    called = classes.of_list(names)
+    title = f'{text} ({len(found):,} of {num_classes:,} classes, '
+    if text == 'subset=all':
+        return LabelSet(f'{title}errors over all {num_classes:,} outputs)', None, found.__getitem__, called)
+    return LabelSet(f'{title}errors over their outputs alone)', tuple(found), int, tuple(called[k] for k in found))
+
+
+def _unknown(source, names):
+    message = classes.unknown_class(source.name, classes.told(source), 'the network', names)
+    numbers = sorted(source.class_names) == sorted(map(str, range(len(WNIDS))))
+    return message + ('; ImageNetV2 is tested by --labels imagenet_v2' if numbers and tuple(names) == WNIDS else '')
+
+
+def chosen(logs, some):
+    """Of log-probabilities [K] those of some classes, whose probabilities then sum to 1; None is all."""
+    if some is None or logs is None:
         return logs
-    picked = logs[np.array(classes)]
+    picked = logs[np.array(some)]
     return picked - np.logaddexp.reduce(picked)
 
 

@@ -11,7 +11,7 @@ from architectures import layers
 from configs import checkpoint as checkpoint_config
 from errors import UserError
 from evaluation import protocols, scoring
-from input_pipeline import recipe
+from input_pipeline import classes, recipe
 from training import checkpoints, mesh
 from training.run import build_model, check
 from weights import passport
@@ -65,7 +65,8 @@ def open_checkpoint(config, checkpoint, which='best', protocol='single', average
     with checkpoints.Checkpoints(folder, read_only=True) as kept:
         step = kept.choose(which) if given is None else given
         where = Path(folder) / str(step)
-        _check_recipe(where, kept.info(step), config, model)
+        info = kept.info(step)
+        _check_recipe(where, info, config, model)
         wanted = {'params': variables['params'], 'batch_stats': variables.get('batch_stats', {})}
         restored = jax.device_put(kept.deployed_model(wanted, step), mesh.replicated(mesh.of_this_process()))
     measured = recipe.statistics_of(config, Path(folder).parent)
@@ -73,8 +74,18 @@ def open_checkpoint(config, checkpoint, which='best', protocol='single', average
     if card:
         own = checkpoint_config.get_config(str(Path(folder).parent))
         passport.check(card, passport.answers(model, restored, own, measured), Path(folder).parent)
-    member = scoring.Member(model, restored, config, protocols.create('single'), measured, weight)
+    names = _class_names(info, card, Path(folder).parent)
+    member = scoring.Member(model, restored, config, protocols.create('single'), measured, weight, names)
     return under(Opened(member, where, step, which if given is None else '', card), protocol, average, trimmed)
+
+
+def _class_names(info, card, folder):
+    """The names of a checkpoint's classes. An older version wrote none: of published weights the order is known."""
+    if 'class_names' in info:
+        return tuple(info['class_names'])
+    if not card:
+        return None
+    return classes.of_release(checkpoint_config.get_config(str(folder)).dataset, info['num_classes'])
 
 
 def under(opened, protocol, average='', trimmed=False):
@@ -105,6 +116,12 @@ def open_members(config, checkpoints, which='best', names=(), average='', trimme
     for checkpoint, name, weight in zip(checkpoints, names, weights, strict=True):
         own = _beside(config, checkpoint) if opened else config
         opened.append(open_checkpoint(own, checkpoint, which, name, average, trimmed, weight))
+        names, others = (entry.member.class_names for entry in (opened[0], opened[-1]))
+        if names and others and not classes.are_same(others, names):
+            raise UserError(
+                f'{checkpoint} has other classes than the first checkpoint: {classes.first_difference(names, others)} '
+                'here; an ensemble needs the same classes in the same order'
+            )
     return opened
 
 

@@ -5,8 +5,8 @@ import os
 import jax
 
 from errors import UserError
-from evaluation import classes, results, scoring
-from input_pipeline import loader
+from evaluation import results, scoring
+from input_pipeline import classes, loader
 from input_pipeline.example import Example, is_image
 from training import mesh
 
@@ -77,7 +77,7 @@ def predict(member, paths):
     Raises:
       UserError: a file that is no image; it names it.
     """
-    names = classes.of_network(member.config)
+    names = classes.of_network(member.class_names, member.config)
     return [{'file': row.name, 'best': best(row, names)} for row in rows(member, Files(paths))]
 
 

@@ -34,6 +34,7 @@ from ml_collections import ConfigDict
 from configs import checkpoint, listing
 from errors import nearest
 from evaluation import protocols
+from input_pipeline import classes
 from training.log import read
 from training.run import build_model
 from weights.releases import RELEASES
@@ -268,6 +269,8 @@ def trained(entry):
     here, doubts = entry.member.config, []
     if here.dataset == 'cifar10' and (Path(here.data_dir) / here.test_split).is_dir():
         doubts.append("its images are the binary version's, and these are copies in class folders")
+    if here.dataset == 'imagenet' and not classes.are_imagenets(entry.member.class_names):
+        doubts.append("its classes are not ImageNet's")
     if entry.card:
         source = entry.card['source']
         return Trained(here, f'{source["release"]}/{source["name"]}', tuple(doubts))

@@ -37,6 +37,7 @@ class Member(NamedTuple):
       protocol: how it looks at images.
       statistics: of its data set, where its config wants them.
       weight: of its probabilities in the ensemble's.
+      class_names: those of its outputs (`input_pipeline.classes.told`), None where an older checkpoint does not tell.
     """
 
     model: object
@@ -45,6 +46,7 @@ class Member(NamedTuple):
     protocol: Protocol
     statistics: dict
     weight: float = 1.0
+    class_names: tuple | None = None
 
 
 class _Item(NamedTuple):

@@ -39,8 +39,8 @@ def test(config, *opened, labels='', partial='', resume=False, progress=lambda a
         the partial file holds is of another evaluation.
     """
     source = recipe.open_split(config, config.test_split, any_classes=True)
-    chosen = label_sets.create(labels, source, config.num_classes)
     members = [entry.member for entry in opened]
+    chosen = label_sets.create(labels, source, config.num_classes, label_sets.names_of(members))
     grid, (part, parts) = mesh.of_this_process(), (jax.process_index(), jax.process_count())
     dense_batch = 1 if jax.default_backend() == 'cpu' else 8
     scorer = scoring.Scorer(

@@ -21,9 +21,9 @@ def make(out, config, checkpoint, step='best', count=100, columns=0):
     if count < 1:
         raise UserError(f'--count must be at least 1, not {count}')
     opened = open_one(config, checkpoint, step)
-    data = open_data(config)
+    data = open_data(config, member=opened.member)
     with bar(opened.title, len(data.source)) as progress:
-        result, rows, names = evaluation.test(config, opened.entry, progress=progress)
+        result, rows, names = evaluation.test(config, opened.entry, labels=data.labels, progress=progress)
     found = wrong(rows)
     if not found:
         raise UserError(
@@ -50,7 +50,8 @@ def _counted(result, found, shown):
     """How many images of how many are wrong, and which of them are shown."""
     unread = f', {result["bad_images"]} of them unreadable' if result['bad_images'] else ''
     some = f'; the {shown} of them of which it is surest' if shown < found else ''
-    return f'{result["wrong_top1"]:,} of {result["num_examples"]:,} test images wrong{unread}{some}'
+    labels = f', labels of {result["labels"]}' if result['labels'] else ''
+    return f'{result["wrong_top1"]:,} of {result["num_examples"]:,} test images wrong{unread}{some}{labels}'
 
 
 def _views(config, source, rows):

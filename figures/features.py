@@ -27,7 +27,7 @@ def make(out, config, checkpoint, step='best', images=(), queries=5, count=6):
     for flag, value in (('queries', queries), ('count', count)):
         if value < 1:
             raise UserError(f'--{flag} must be at least 1, not {value}')
-    opened, data = open_one(config, checkpoint, step), open_data(config, any_classes=True)
+    opened, data = open_one(config, checkpoint, step), open_data(config)
     if count >= len(data.source):
         raise UserError(f'{data.title} has {len(data.source)} images: --count can be {len(data.source) - 1} at most')
     asked = open_data(config, images) if images else data

@@ -16,7 +16,7 @@ from architectures import layers
 from errors import UserError
 from figures import style
 from figures.opened import open_several
-from input_pipeline import loader, recipe
+from input_pipeline import classes, loader, recipe
 from input_pipeline.progress import bar
 from training import losses, mesh
 from training import step as training_step
@@ -57,7 +57,7 @@ def make(out, config, checkpoint, step='best', split='', count=1000, points=21, 
     kept = _Kept(values, {'points': points, 'span': span, 'seed': seed})
     surfaces = []
     for place, one in enumerate(opened):
-        data = images(one.member.config, split, count, seed)
+        data = images(one.member.config, split, count, seed, one.member.class_names)
         surface = kept.surface(place, _what(one, data), (points, points))
         _fill(surface, one, data, span, seed, grid, kept.save)
         surfaces.append(surface)
@@ -106,9 +106,14 @@ def axis(points, span):
     return (span * np.arange(-half, half + 1) / half).astype(np.float32)
 
 
-def images(config, split, count, seed):
-    """Images of a split drawn at random, as a test sees them, in batches of `loader.stream`: a dict of [M, B, ...]."""
-    source = recipe.open_split(config, split)
+def images(config, split, count, seed, names=None):
+    """Images of a split drawn at random, as a test sees them, in batches of `loader.stream`: a dict of [M, B, ...].
+
+    Their labels count in the names of the network's classes, where these are told (`classes.told`).
+    """
+    source = recipe.open_split(config, split, any_classes=names is not None)
+    if names is not None:
+        source = classes.like(source, names, 'the network', config.on_bad_image)
     count = min(count, len(source))
     batch_size = min(count, config.test_batch_size)
     chosen = loader.example_order(0, count, len(source), seed)[0]

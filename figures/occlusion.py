@@ -35,7 +35,8 @@ def make(out, config, checkpoint, step='best', images=(), count=3, size=0, strid
     size, stride = size or config.image_size // 4, stride or max(1, config.image_size // 28)
     if not 1 <= size <= config.image_size or not 1 <= stride <= config.image_size or count < 1:
         raise UserError(f'--size and --stride are from 1 to {config.image_size}, the side of the image, --count from 1')
-    opened, data = open_one(config, checkpoint, step), open_data(config, images)
+    opened = open_one(config, checkpoint, step)
+    data = open_data(config, images, opened.member)
     if images:
         rows = prediction.rows(opened.member, data.source)
     else:

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import evaluation
 from errors import UserError
-from evaluation import classes, label_sets, opening, prediction, scoring
-from input_pipeline import recipe
+from evaluation import label_sets, opening, prediction, scoring
+from input_pipeline import classes, recipe
 
 
 class Opened(NamedTuple):
@@ -32,11 +32,13 @@ class Data(NamedTuple):
       source: see `input_pipeline.sources`; images without labels have the label -1.
       names: of the classes.
       title: which images.
+      labels: what `evaluation.test` calls them, where they are of some of the network's classes alone.
     """
 
     source: object
     names: tuple
     title: str
+    labels: str = ''
 
 
 def open_one(config, checkpoint, step='best', protocol='single'):
@@ -83,23 +85,28 @@ def title(entry):
     return ', '.join(dict.fromkeys(words))
 
 
-def open_data(config, images=(), any_classes=False):
+def open_data(config, images=(), member=None):
     """The images that a figure shows: files that a user names, or the config's test split.
 
     Args:
       config: of the checkpoint, with the command line's changes.
       images: paths of files and folders.
-      any_classes: whether the classes of the split may be others than the network's.
+      member: the network (`scoring.Member`) in whose classes the labels are to count; the split may have but some of
+        them. None: in the split's own, whatever the network's are.
 
     Raises:
       UserError: what is not there, or other classes.
     """
+    names = member and member.class_names
     if images:
         found = prediction.files(images)
-        return Data(prediction.Files(found), classes.of_network(config), f'{len(found)} image{"s"[: len(found) - 1]}')
+        title = f'{len(found)} image{"s"[: len(found) - 1]}'
+        return Data(prediction.Files(found), classes.of_network(names, config), title)
     source = recipe.open_split(config, config.test_split, any_classes=True)
-    if any_classes:
-        names = classes.readable(source.class_names)
-    else:
-        names = label_sets.create('', source, config.num_classes).names
-    return Data(source, names, '/'.join(Path(source.name).parts[-2:]))
+    title = '/'.join(Path(source.name).parts[-2:])
+    if member is None:
+        return Data(source, classes.readable(source.class_names), title)
+    labels = label_sets.fitting(source, names)
+    chosen = label_sets.create(labels, source, config.num_classes, names)
+    numbers = [chosen.label(label) for label in range(len(source.class_names))]
+    return Data(classes.relabelled(source, numbers, chosen.names), chosen.names, title, labels)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from figures import style
+from input_pipeline import classes
 
 _LINE = 0.19  # inches of a line of words
 _POINTS = 11
@@ -34,8 +35,8 @@ def letters(side):
 
 
 def short(name, length):
-    """A class's name, of WordNet's synonyms the first, cut to so many letters."""
-    name = name.split(',')[0]
+    """A class's name, of ImageNet's synonyms the first, cut to so many letters."""
+    name = classes.first(name)
     return name if len(name) <= length else name[: length - 1].rstrip() + '…'
 
 

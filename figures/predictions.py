@@ -26,7 +26,8 @@ def make(out, config, checkpoint, step='best', images=(), count=8, columns=4):
     """
     if count < 1:
         raise UserError(f'--count must be at least 1, not {count}')
-    opened, data = open_one(config, checkpoint, step), open_data(config, images)
+    opened = open_one(config, checkpoint, step)
+    data = open_data(config, images, opened.member)
     if images:
         rows, said = prediction.rows(opened.member, data.source), ''
     else:

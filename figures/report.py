@@ -13,12 +13,12 @@ import evaluation
 from configs import base, listing
 from configs import checkpoint as checkpoint_config
 from errors import UserError
+from evaluation import label_sets, results
 from evaluation import report as words
-from evaluation import results
 from figures import filters, markup, style
 from figures.markup import text
 from figures.opened import open_one
-from input_pipeline import geometry, recipe
+from input_pipeline import classes, geometry, recipe
 from input_pipeline.progress import bar
 from training import checkpoints, log
 
@@ -225,7 +225,8 @@ def tested(config, entry, missing=''):
         return [('Test error', missing)]
     source = recipe.open_split(config, config.test_split, any_classes=True)
     with bar(config.architecture, len(source)) as progress:
-        result, rows, names = evaluation.test(config, entry, progress=progress)
+        labels = label_sets.fitting(source, entry.member.class_names)
+        result, rows, names = evaluation.test(config, entry, labels=labels, progress=progress)
     found = results.details(rows, names)
     return [
         ('Test error', _error(config, entry, result, source)),
@@ -243,6 +244,7 @@ def _error(config, entry, result, source):
     pairs = [
         ('top-5 error', fifth),
         ('images', f'{total:,}, {config.dataset}/{config.test_split}'),
+        *([('labels', result['labels'])] if result['labels'] else []),
         ('protocol', f'{protocol.name}: {protocol.what}'),
         ('loss', '-' if result['loss'] is None else f'{result["loss"]:.4f}'),
         *([('cannot be read, counted as wrong', f'{result["bad_images"]:,}')] if result['bad_images'] else []),
@@ -314,7 +316,7 @@ def _predictions(source, rows, names, config):
 
 def _short(name):
     """The first of a class's names, HTML."""
-    return text(name.split(',')[0])
+    return text(classes.first(name))
 
 
 def _picture(source, row, config):

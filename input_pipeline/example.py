@@ -23,6 +23,8 @@ class ArraySource:
       UserError: a label is no number of a class.
     """
 
+    numbered = False
+
     def __init__(self, images, labels, class_names, name):
         self.images, self.labels = images, np.asarray(labels, np.int32)
         self.class_names, self.name, self.notes = tuple(class_names), name, []

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from errors import UserError, first_line
+from input_pipeline.classes import WNIDS
 from input_pipeline.example import is_image
 
 _WNID = re.compile(r'n\d{8}')  # a WordNet id
@@ -165,10 +166,28 @@ def devkit_order(path):
         ) from None
 
 
+def ilsvrc_ids(devkit):
+    """{class: ILSVRC id} from the devkit's folder or its meta.mat.
+
+    Raises:
+      UserError: the devkit is not there, cannot be read, or is of other classes.
+    """
+    path = Path(devkit)
+    found = [path] if path.is_file() else sorted(path.rglob('meta.mat'))
+    if not found:
+        raise UserError(f'{devkit} holds no meta.mat: --devkit names the folder of the ILSVRC2012 devkit')
+    order = devkit_order(found[0])
+    if sorted(order) != list(WNIDS):
+        raise UserError(f'{found[0]} is not of the 1000 classes of ILSVRC2012')
+    return {WNIDS.index(wnid): place + 1 for place, wnid in enumerate(order)}
+
+
 def _from_wnids(path, rows, num_classes, lists):
     wnids = {row[2] for row in rows}
     lists = [sorted(known) for known in lists if wnids <= set(known)]
     lists.sort(key=lambda known: len(known) != num_classes)  # stable: a fitting one first
+    if not lists and num_classes == len(WNIDS) and wnids <= set(WNIDS):
+        lists = [list(WNIDS)]
     known = lists[0] if lists else None
     if num_classes in (None, len(wnids)) and (known is None or len(known) != (num_classes or len(known))):
         known = sorted(wnids)

@@ -35,7 +35,7 @@ from PIL import Image
 
 import system
 from errors import UserError, first_line
-from input_pipeline import geometry, packed, recipe
+from input_pipeline import classes, geometry, packed, recipe
 from input_pipeline.example import checked
 from input_pipeline.progress import bar
 
@@ -133,7 +133,7 @@ def pack(
             }
             held = manifest['splits'].setdefault(split, entry | {'num_examples': None, 'shards': []})
             _compare(f'{folder}: {split}', held, entry)
-            held['command'] = command
+            held['command'], held['numbered'] = command, getattr(source, 'numbered', False)
         _save(folder, manifest)
         workers = threads or system.cores()
         record = {'short_side': short_side, 'kind': kind, 'channels': channels}
@@ -291,6 +291,34 @@ def _writer(path):
             writer.close()
 
 
+def sources_of(config, which, folder):
+    """The sources to pack, {name of a split: source}, of the same classes, also as what the store holds already.
+
+    Args:
+      config: see `configs/base.py`.
+      which: 'train', 'test' or 'both'.
+      folder: the store; it need not be there.
+
+    Raises:
+      UserError: see `recipe.open_splits`.
+    """
+    if which == 'both':
+        train, test = recipe.open_splits(config)
+        return {config.train_split: train, config.test_split: test}
+    split, other = config.train_split, config.test_split
+    split, other = (split, other) if which == 'train' else (other, split)
+    is_there = (Path(folder) / packed.MANIFEST).is_file()
+    held = packed.read_manifest(folder)['splits'].get(other) if is_there else None
+    if not held:
+        return {split: recipe.open_split(config, split)}
+    source, names = recipe.open_split(config, split, any_classes=True), packed.told(held)
+    if which == 'test':
+        return {split: classes.like(source, names, f'{folder}/{other}', config.on_bad_image)}
+    if not classes.are_same(classes.told(source), names):
+        raise UserError(f'{source.name} has other classes than {folder}/{other}: pass another --out')
+    return {split: source}
+
+
 def main():
     """The command line."""
     import command_line
@@ -303,9 +331,7 @@ def main():
     config, _ = command_line.load_config()
     if not given.out:
         raise UserError('no store: pass --out STORE, a folder that is new or empty')
-    roles = {'train': (config.train_split,), 'test': (config.test_split,)}
-    roles['both'] = roles['train'] + roles['test']
-    chosen = {split: recipe.open_split(config, split) for split in roles[given.split]}
+    chosen = sources_of(config, given.split, given.out)
     for note in (note for source in chosen.values() for note in source.notes):
         print(f'note: {note}')
     command = shlex.join(['python', '-m', 'input_pipeline.pack', *sys.argv[1:]])

@@ -12,9 +12,10 @@ A raw image is height x width x channels bytes, row by row. Each record is a gro
 any one is read alone, and is not compressed.
 
 The manifest: `format` (1), `kind` ('jpeg' or 'raw'), `short_side` in pixels, `channels`, `quality` and `subsampling` of
-JPEG; and for each of `splits` `source`, `source_examples`, `class_names`, `shard_records` (examples of the source to a
-shard), `num_shards`, `num_examples` (null until the split is whole), `command` (what packs it), `shards`: `name`,
-`count`, `bytes`, `sha256`, and `left_out`, the names of bad images. A shard is entered when it is whole.
+JPEG; and for each of `splits` `source`, `source_examples`, `class_names`, `numbered` (whether a class that is called by
+its own number has no name), `shard_records` (examples of the source to a shard), `num_shards`, `num_examples` (null
+until the split is whole), `command` (what packs it), `shards`: `name`, `count`, `bytes`, `sha256`, and `left_out`, the
+names of bad images. A shard is entered when it is whole.
 """
 
 import hashlib
@@ -29,6 +30,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 
 import system
 from errors import UserError, first_line
+from input_pipeline import classes
 from input_pipeline.example import Example, checked, known_split
 from input_pipeline.progress import bar
 
@@ -116,6 +118,12 @@ def checked_split(folder, manifest, split):
     return held
 
 
+def told(held):
+    """The names of a split's classes, of its entry in the manifest; see `classes.told`."""
+    names = tuple(held['class_names'])
+    return classes.without_numbers(names) if held.get('numbered', True) else names  # older versions do not tell
+
+
 _BLOCK, _BLOCK_HEADER, _CHUNK_HEADER = 65_536, 24, 40  # bytes; of Riegeli, ArrayRecord's own ground
 
 
@@ -198,6 +206,7 @@ class PackedSource:
         held = checked_split(folder, manifest, split)
         self.folder, self.split = folder, split
         self.name, self.class_names = f'{folder}/{split}', tuple(held['class_names'])
+        self.numbered = held.get('numbered', True)
         self.paths = [str(split_folder(folder, split) / shard['name']) for shard in held['shards']]
         counts = [shard['count'] for shard in held['shards']]
         self.ends = np.cumsum(counts, dtype=np.int64)

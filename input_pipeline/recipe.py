@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from errors import UserError
-from input_pipeline import colour, crops, loader, sources, statistics
+from input_pipeline import classes, colour, crops, loader, sources, statistics
 from input_pipeline.distortion import distort
 
 MEASURED = (
@@ -34,8 +34,14 @@ def open_split(config, split, any_classes=False):
 
 
 def open_splits(config):
-    """The sources of the training and the test split."""
-    return open_split(config, config.train_split), open_split(config, config.test_split)
+    """The sources of the training and the test split, the labels of both counting in the training split's classes.
+
+    Raises:
+      UserError: they have other classes, by name; with `on_bad_image=skip` the test split may lack some.
+    """
+    train = open_split(config, config.train_split)
+    test = open_split(config, config.test_split, any_classes=True)
+    return train, classes.like(test, classes.told(train), train.name, config.on_bad_image)
 
 
 def form(config, train):

@@ -98,6 +98,7 @@ def synthetic(split, size, channels, num_classes, seed=0):
     count = {'train': 1024, 'test': 256}[known_split(split, ('train', 'test'))]
     rng = np.random.default_rng(seed + (split == 'test'))
     images = rng.integers(0, 256, (count, size, size, channels), np.uint8)
-    return ArraySource(
-        images, rng.integers(0, num_classes, count), [str(c) for c in range(num_classes)], f'synthetic/{split}'
-    )
+    names = [str(number) for number in range(num_classes)]
+    source = ArraySource(images, rng.integers(0, num_classes, count), names, f'synthetic/{split}')
+    source.numbered = True
+    return source

@@ -1,7 +1,8 @@
 """Where examples lie: one random-access interface over every kind of data set.
 
 A source has a length, `source[i]` gives an `Example`, `source.class_names` its classes, `source.name` what it is, and
-`source.notes` lines that a person should see (what is not there, what was left out). `source[i]` raises OSError or
+`source.notes` lines that a person should see (what is not there, what was left out). Where `source.numbered` a class
+that is called by its own number has no name (`classes.told`). `source[i]` raises OSError or
 ValueError where that example cannot be read. `ArraySource` holds its images in memory; the loader keeps those on the
 device. The others read one record at a time, from any number of threads, and pickle small enough to be sent to workers.
 """
@@ -13,6 +14,7 @@ import numpy as np
 
 from errors import UserError, first_line, nearest
 from input_pipeline import geometry
+from input_pipeline.classes import like
 from input_pipeline.example import ArraySource as ArraySource  # for all who ask whether a source is one
 from input_pipeline.example import Example, checked, empty_classes, is_image, known_split
 from input_pipeline.labels import read_labels
@@ -30,6 +32,8 @@ class FolderSource:
       UserError: no such folder, no images, or a class without any.
     """
 
+    numbered = False
+
     def __init__(self, folder, on_bad_image='stop'):
         self._open(folder, 'SPLIT/CLASS/IMAGE')
         classes, images = _list(self.folder)
@@ -44,7 +48,7 @@ class FolderSource:
         self.class_names = tuple(classes)
         if not len(self.files):
             raise UserError(f'{folder} holds no images: it needs one folder a class with images inside')
-        self.notes = empty_classes(self.labels, classes, self.folder, on_bad_image)
+        self.notes = empty_classes(self.labels, classes, self.folder, on_bad_image) + _sorted_as_text(classes)
 
     def _open(self, folder, layout):
         self.folder = self.name = str(folder)
@@ -62,6 +66,13 @@ class FolderSource:
         path = os.path.join(self.folder, os.fsdecode(self.files[index]))
         with open(path, 'rb') as file:
             return Example(file.read(), int(self.labels[index]), path)
+
+
+def _sorted_as_text(classes):
+    """A note where the folders' names are numbers whose order as text is another."""
+    if not all(name.isdecimal() for name in classes) or classes == sorted(classes, key=int):
+        return []
+    return [f'the class folders are numbers and sorted as text: {", ".join(classes[:4])}, ... are 0, 1, 2, 3, ...']
 
 
 def _list(folder):
@@ -101,6 +112,8 @@ class FlatFolderSource(FolderSource):
         range.
     """
 
+    numbered = True
+
     def __init__(self, folder, labels_file, num_classes=None, synsets=None):
         self._open(folder, 'SPLIT/IMAGE')
         images = _list(self.folder)[1]
@@ -112,6 +125,8 @@ class FlatFolderSource(FolderSource):
 
 class TfdsSource:
     """A TFDS data set prepared as ArrayRecord (no TensorFlow at run time)."""
+
+    numbered = True  # so TFDS calls classes to which a data set gives no names
 
     def __init__(self, name, data_dir, split):
         import tensorflow_datasets as tfds
@@ -228,7 +243,8 @@ def open_source(dataset, split, data_dir='', image_size=32, channels=1, num_clas
         return mnist(data_dir, split)
     if dataset == 'cifar10':
         if data_dir and (Path(data_dir) / split).is_dir():
-            return _in_memory(FolderSource(Path(data_dir) / split, on_bad_image), CIFAR10, f'cifar10/{split}')
+            folder = FolderSource(Path(data_dir) / split, on_bad_image)
+            return _in_memory(folder, CIFAR10, f'cifar10/{split}', on_bad_image)
         return cifar10(data_dir, split)
     if dataset == 'synthetic':
         return synthetic(split, image_size, channels, num_classes)
@@ -254,11 +270,10 @@ def open_source(dataset, split, data_dir='', image_size=32, channels=1, num_clas
     return PackedSource(data_dir, split)
 
 
-def _in_memory(source, class_names, name):
+def _in_memory(source, class_names, name, on_bad_image):
     """The images of class folders, all of 32x32, as an ArraySource."""
-    if source.class_names != class_names:
-        raise UserError(f'{source.name} has the class folders {", ".join(source.class_names)}: this is not {name}')
-    images = np.empty((len(source), 32, 32, 3), np.uint8)
+    source = like(source, class_names, name, on_bad_image)
+    images, labels = np.empty((len(source), 32, 32, 3), np.uint8), np.empty(len(source), np.int32)
     for index, place in enumerate(images):
         example = source[index]
         try:
@@ -267,8 +282,8 @@ def _in_memory(source, class_names, name):
             raise UserError(f'{example.name} {first_line(error)}; fetch the data set again') from None
         if image.shape != place.shape:
             raise UserError(f'{example.name} is of {image.shape[0]}x{image.shape[1]} pixels: this is not {name}')
-        place[...] = image
-    return ArraySource(images, source.labels, class_names, name)
+        place[...], labels[index] = image, example.label
+    return ArraySource(images, labels, class_names, name)
 
 
 def _find_labels(labels, folders, needed=True):

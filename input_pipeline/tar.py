@@ -73,7 +73,7 @@ class TarSource:
 
     def __init__(self, path, labels_file=None, num_classes=None, synsets=None, on_bad_image='stop'):
         path = Path(path)
-        self.name, self._file = str(path), None
+        self.name, self._file, self.numbered = str(path), None, False
         self.tars = [str(path / name) for name in _class_tars(path)] if path.is_dir() else [str(path)]
         index, self.notes = _index(path, self.tars)
         self.tar_of, self.offsets, self.sizes, self.names = (index[key] for key in ('tar', 'offsets', 'sizes', 'names'))
@@ -85,7 +85,7 @@ class TarSource:
         elif labels_file:
             names = [os.path.basename(os.fsdecode(name)) for name in self.names]
             self.labels, self.class_names, notes = read_labels(labels_file, names, num_classes, synsets)
-            self.notes += notes
+            self.notes, self.numbered = self.notes + notes, True
         else:
             raise UserError(f'{path} holds images and no class tars: pass --config.labels=FILE with their labels')
         if len(self.tars) == 1:  # one that is opened once; of a thousand, each read opens its own

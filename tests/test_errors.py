@@ -40,8 +40,19 @@ def test_unreadable_right_and_left_out_images_are_not_drawn():
     [
         ('0123456789', ['4 → 9', '7 → 1']),
         (
-            ('', 'cat, puss', '', '', 'a name of more letters than there is room', '', '', 'dog', '', 'horse'),
-            ['a name of more l…', '→ horse', 'dog', '→ cat'],
+            (
+                '',
+                'goldfish, Carassius auratus',
+                '',
+                '',
+                'a name of more letters than there is room',
+                '',
+                '',
+                'dog',
+                '',
+                'horse',
+            ),
+            ['a name of more l…', '→ horse', 'dog', '→ goldfish'],
         ),
     ],
 )

@@ -12,8 +12,8 @@ import architectures
 from architectures import layers
 from configs import base, imagenet
 from errors import UserError
-from evaluation import classes, label_sets, opening, prediction, protocols, results, scoring
-from input_pipeline import loader
+from evaluation import label_sets, opening, prediction, protocols, results, scoring
+from input_pipeline import classes, loader
 from input_pipeline.example import Example
 
 RNG = np.random.default_rng(0)
@@ -340,6 +340,6 @@ def test_files(tmp_path):
 
 
 def test_class_names():
-    names = classes.of_network(imagenet.get_config())
+    names = classes.of_network(None, imagenet.get_config())
     assert len(names) == 1000 and names[0].startswith('tench') and names[999].startswith('toilet tissue')
-    assert classes.of_network(base.get_config())[9] == '9'
+    assert classes.of_network(None, base.get_config())[9] == '9'

@@ -317,7 +317,8 @@ def checkpoint(folder, recipe, protocol, finished=True, step=10, chosen='best', 
     (workdir / 'config.json').write_text(network.config.to_json_best_effort())
     log = [{'kind': 'epoch', 'step': 10}, *[{'kind': 'finished', 'step': 10}] * finished]
     (workdir / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in log))
-    member = SimpleNamespace(config=network.config, protocol=protocols.create(protocol), weight=1.0)
+    protocol = protocols.create(protocol)
+    member = SimpleNamespace(config=network.config, protocol=protocol, weight=1.0, class_names=None)
     return opening.Opened(member, workdir / 'checkpoints' / str(step), step, chosen, card)
 
 

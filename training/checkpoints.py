@@ -29,13 +29,19 @@ INPUT = (
 _METRIC = 'top1_error'
 
 
-def describe(config):
-    """What a checkpoint's `info` says of its network, from the config: JSON values."""
+def describe(config, class_names=None):
+    """What a checkpoint's `info` says of its network: JSON values.
+
+    Args:
+      config: of the network.
+      class_names: see `input_pipeline.classes.told`; None where nobody tells.
+    """
     return {
         'architecture': config.architecture,
         'architecture_options': json.loads(config.architecture_options.to_json()),
         'num_classes': config.num_classes,
         'input': {key: getattr(config, key) for key in INPUT},
+        **({} if class_names is None else {'class_names': list(class_names)}),
     }
 
 

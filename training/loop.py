@@ -12,7 +12,7 @@ import numpy as np
 
 import interrupts
 from errors import UserError
-from input_pipeline import loader, recipe
+from input_pipeline import classes, loader, recipe
 from training import checkpoints, console, controllers, distributed, memory, mesh, profile, stall, transfer
 from training.clock import Clock
 from training.log import RunLog, read
@@ -49,7 +49,7 @@ def train(config, workdir, started=None):
     check(config)
     workdir, place = open_place(workdir)
     splits = recipe.open_splits(config)
-    run = Run(config, splits=splits, **resume_point(place, len(splits[0])))
+    run = Run(config, splits=splits, **resume_point(place, splits[0]))
     with contextlib.ExitStack() as stack:
         changes = {}
         with distributed.Together() as first:
@@ -95,15 +95,15 @@ def _check_length(run, changes):
         )
 
 
-def resume_point(place, images):
+def resume_point(place, source):
     """What `Run` takes of the last checkpoint: its `start` and `average_start`; {} where there is none.
 
     Args:
       place: of the checkpoints' folder.
-      images: the number of training images; among others the next example would be another.
+      source: the training images; among others the next example would be another.
 
     Raises:
-      UserError: the run was on other images, by their number.
+      UserError: the run was on other images, by their number, or on other classes, by their names.
     """
     if not (place / checkpoints.FOLDER).is_dir():
         return {}
@@ -111,11 +111,18 @@ def resume_point(place, images):
         latest = kept.latest()
         if latest is None:
             return {}
-        info = kept.info(latest)
+        info, images = kept.info(latest), len(source)
         if info.get('training_images', images) != images:
             raise UserError(
                 f'{place} holds a run on {info["training_images"]:,} training images, and here are {images:,}; pass '
                 'its data to resume, or another --workdir'
+            )
+        names = classes.told(source)
+        there = info.get('class_names', names)
+        if not classes.are_same(names, there):
+            raise UserError(
+                f'{place} holds a run on other classes: {classes.first_difference(there, names)} here; pass its data '
+                'to resume, or another --workdir'
             )
         return {'start': (latest, info['examples_seen']), 'average_start': info.get('average_start')}
 
@@ -350,7 +357,7 @@ def _save(run, current, kept, log, clock, top1_error=None, epoch_is_closed=False
         if not _all_finite(current.params):
             raise _diverged(run, kept, int(current.step) - 1, jax.device_get(current.controller))
         info = {
-            **checkpoints.describe(run.config),
+            **checkpoints.describe(run.config, classes.told(run.source)),
             'examples_seen': run.position(int(current.step)),
             'average_start': run.average_start,
             'training_images': len(run.source),

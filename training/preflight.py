@@ -68,7 +68,7 @@ def _look_at_run(config, workdir, say):
         f'{_count(jax.process_count(), "process", "es")}'
     )
     run = Run(config)
-    changes = folders.changes(workdir, config, begun=bool(loop.resume_point(workdir, len(run.source))))
+    changes = folders.changes(workdir, config, begun=bool(loop.resume_point(workdir, run.source)))
     for key, (before, after) in changes.items():
         say(f'note: {key} is {before!r} in {workdir}, and will be {after!r} from its last checkpoint on')
     examples = _look_at_data(run, say)

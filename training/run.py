@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 import architectures
 from architectures import layers
 from errors import UserError, first_line
-from input_pipeline import colour, loader, recipe
+from input_pipeline import classes, colour, loader, recipe
 from training import checkpoints, controllers, losses, mesh, optimizers, profile, schedules, state, step, transfer
 
 PLATEAU_METRICS = ('test_top1_error', 'test_top5_error', 'test_loss', 'train_loss', 'train_error')
@@ -221,7 +221,8 @@ class Run:
         """What the run takes over of another's weights."""
         variables = jax.eval_shape(self.initial_state).variables
         pixels = {key: getattr(self.config, key) for key in checkpoints.INPUT}
-        return transfer.load(self.config.init_from, variables, self.config.init_layers, pixels)
+        names = classes.told(self.source)
+        return transfer.load(self.config.init_from, variables, self.config.init_layers, pixels, names)
 
     def rate(self, at, controller):
         """The learning rate of step `at`."""

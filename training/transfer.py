@@ -7,6 +7,7 @@ import numpy as np
 from flax import traverse_util
 
 from errors import UserError, nearest
+from input_pipeline import classes
 from training import checkpoints, mesh
 
 _MOST_NAMED = 16
@@ -21,7 +22,7 @@ class Inherited(NamedTuple):
     notes: tuple
 
 
-def load(path, variables, layers=(), pixels=None):
+def load(path, variables, layers=(), pixels=None, class_names=None):
     """Reads from a checkpoint the weights that a network takes over.
 
     Args:
@@ -30,6 +31,8 @@ def load(path, variables, layers=(), pixels=None):
       layers: the layers to take, by name ('conv1_1', 'conv2_x/block1'), or 'NAME=THEIRS' where theirs has another; an
         empty list takes every layer that is there with the same name and shapes.
       pixels: the keys `checkpoints.INPUT` of the config; where theirs were others, a note says so.
+      class_names: of what is trained, see `input_pipeline.classes.told`; where theirs were as many others, a note says
+        so, for then their classifier fits, too.
 
     Raises:
       UserError: no checkpoint; a named layer that either network lacks or whose shapes differ; nothing that fits.
@@ -62,6 +65,9 @@ def load(path, variables, layers=(), pixels=None):
     ]
     if other:
         notes += (f'init_from: it was trained on other pixels: {"; ".join(other)}',)
+    names, there = class_names, info.get('class_names')
+    if names and there and len(names) == len(there) and not classes.are_same(names, there):
+        notes += (f'init_from: it was trained on other classes: {classes.first_difference(there, names)} here',)
     return Inherited(arrays, copied, left, notes)
 
 

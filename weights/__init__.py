@@ -11,7 +11,7 @@ import numpy as np
 
 from configs import base, imagenet
 from errors import UserError, nearest
-from input_pipeline import recipe, statistics
+from input_pipeline import classes, recipe, statistics
 from training import checkpoints
 from training.run import build_model, check
 from weights import caffe_file, convert, exporting, files, passport
@@ -51,9 +51,10 @@ def convert_file(source, arch, out, by='', keep_bgr=False, mean='', licence=''):
         }
         licence = licence or weights.metadata.get('license') or None
         notes = [*weights.notes, *converted.notes]
-        card = passport.make(config, build_model(config), converted.variables, measured, told, licence, notes)
+        names = classes.of_release(config.dataset, config.num_classes)
+        card = passport.make(config, build_model(config), converted.variables, measured, told, licence, notes, names)
         with checkpoints.Checkpoints(folder / checkpoints.FOLDER) as kept:
-            kept.save_model(converted.variables, checkpoints.describe(config))
+            kept.save_model(converted.variables, checkpoints.describe(config, names))
         (folder / 'config.json').write_text(json.dumps(json.loads(config.to_json_best_effort()), indent=2) + '\n')
         passport.save(folder, card)
     return card
@@ -108,6 +109,7 @@ def export(config, checkpoint, which, to, out, by=''):
         step = kept.choose(which) if given is None else given
         wanted = {'params': wanted['params'], 'batch_stats': wanted.get('batch_stats', {})}
         variables = jax.device_get(kept.deployed_model(wanted, step))
+        names = kept.info(step).get('class_names') or classes.of_small_set(config.dataset, config.num_classes)
     card = passport.read(Path(folder).parent)
     if not card:
         measured = recipe.statistics_of(config, Path(folder).parent)
@@ -115,7 +117,7 @@ def export(config, checkpoint, which, to, out, by=''):
             'file': f'{Path(folder).parent.name}/checkpoints/{step}',
             'name': f'{config.architecture}, trained here',
         }
-        card = passport.make(config, model, variables, measured, told)
+        card = passport.make(config, model, variables, measured, told, class_names=names)
     notes = [f'{" and ".join(narrow)} becomes float32'] if narrow else []
     with _folder(out) as made:
         return notes + exporting.write(to, made, config, model, variables, card, by)

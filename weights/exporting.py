@@ -76,14 +76,15 @@ def safetensors(out, config, model, variables, card, by):
     tensors = state_dict(config.architecture, model, variables, release)
     save_file(tensors, out / 'model.safetensors', metadata={'format': 'pt' if release else 'flax'})
     name = release.theirs if release else config.architecture
-    _write_json(out / 'config.json', hub_config(config, name, release))
+    _write_json(out / 'config.json', hub_config(config, name, release, card.get('class_names')))
     (out / 'README.md').write_text(model_card(config, name, release, card))
     whose = f'{release.theirs} of {release.by}' if release else 'our own names and layouts'
     return [f'{len(tensors)} tensors, named and laid out as {whose}']
 
 
-def hub_config(config, name, release):
-    """The values that timm looks up in a folder or on the hub: the network's name and its pixels."""
+def hub_config(config, name, release, class_names=None):
+    """The values that timm looks up in a folder or on the hub: the network's name, its pixels, and its classes' names
+    where all are told."""
     size = config.image_size
     first, last = (release.table(release.first), release.table(release.last)) if release else ('', '')
     numbers = {'mean': (0.0,) * config.channels, 'std': (1.0,) * config.channels}
@@ -95,6 +96,7 @@ def hub_config(config, name, release):
     return {
         'architecture': name,
         'num_classes': config.num_classes,
+        **({'label_names': list(class_names)} if class_names and None not in class_names else {}),
         'pretrained_cfg': {
             **{'input_size': [config.channels, size, size], 'num_classes': config.num_classes},
             **{'interpolation': config.test_crop.filter, 'crop_pct': round(size / short, 4), 'crop_mode': 'center'},

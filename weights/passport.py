@@ -9,24 +9,18 @@ import numpy as np
 
 from architectures import layers
 from errors import UserError
-from input_pipeline import colour, recipe
+from input_pipeline import classes, colour, recipe
 
 NAME = 'passport.json'
 TOLERANCE = 1e-3  # of the root mean square of a layer; float32 on another machine makes 1e-5
 _VALUES = 8
-
-CLASSES = {  # (data set, number): their order
-    ('imagenet', 1000): 'ILSVRC2012: WordNet ids, sorted (0 is n01440764, 999 is n15075141)',
-    ('cifar10', 10): 'CIFAR-10: airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck',
-    ('mnist', 10): 'digits 0 to 9',
-}
 
 PIXELS = (
     'image_size', 'channels', 'channel_order', 'fit', 'test_crop', 'normalize', 'pixel_range', 'mean', 'std',
 )  # fmt: skip
 
 
-def make(config, model, variables, statistics, source, licence=None, notes=()):
+def make(config, model, variables, statistics, source, licence=None, notes=(), class_names=None):
     """A passport: a dict fit for JSON.
 
     Args:
@@ -37,6 +31,7 @@ def make(config, model, variables, statistics, source, licence=None, notes=()):
       source: where the weights come from: {'name', ...}.
       licence: of the weights, where it is known.
       notes: what was done to them, in sentences.
+      class_names: see `input_pipeline.classes.told`; None where nobody tells.
 
     Raises:
       UserError: the network answers the probe image with numbers that are not finite.
@@ -56,7 +51,8 @@ def make(config, model, variables, statistics, source, licence=None, notes=()):
         'source': source,
         'licence': licence,
         'preprocessing': pixels_of(config),
-        'classes': CLASSES.get((config.dataset, number), f'{number}, of an order that is not told'),
+        'classes': classes.described(class_names, number),
+        'class_names': class_names and list(class_names),
         'notes': list(notes),
         'probe': probe,
     }
