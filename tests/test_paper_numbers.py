@@ -1,7 +1,5 @@
 """Numbers that the papers and their codes print, entered a second time, in another form than the sources have them."""
 
-import itertools
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,46 +8,41 @@ from evaluation import label_sets, protocols, published, scoring
 from input_pipeline import colour
 from weights import layout
 
-# Of each table the errors in its order, top-1/top-5.
+# Of each table the rows that are of networks of ours and not quoted, in its order: top-1/top-5.
 ERRORS = {
-    'Simonyan and Zisserman 2014, table 3': """29.6/10.4 29.7/10.5 28.7/9.9 28.1/9.4 28.1/9.3 27.3/8.8 27/8.8 26.8/8.7
-        25.6/8.1 27.3/9 26.9/8.7 25.5/8""",
-    'Simonyan and Zisserman 2014, table 4': """28.2/9.6 27.7/9.2 27.8/9.2 26.3/8.2 26.6/8.6 26.5/8.6 24.8/7.5 26.9/8.7
-        26.7/8.6 24.8/7.5""",
-    'Simonyan and Zisserman 2014, table 5': '24.8/7.5 24.6/7.5 24.4/7.2 24.8/7.5 24.6/7.4 24.4/7.1',
-    'Simonyan and Zisserman 2014, table 6': '24/7.1 23.9/7.2 23.7/6.8',
-    'Szegedy et al. 2014, table 3': '-/10.07 -/9.15 -/7.89 -/8.09 -/7.62 -/6.67',
-    'He et al. 2015, table 3': """28.07/9.33 -/9.15 24.27/7.38 28.54/10.02 25.03/7.76 24.52/7.46 24.19/7.4 22.85/6.71
-        21.75/6.05 21.43/5.71""",
-    'He et al. 2015, table 4': '21.59/5.71 21.99/5.81 21.84/5.71 21.53/5.6 20.74/5.25 19.87/4.6 19.38/4.49',
-    'LeCun et al. 1998, section III': '0.95/- 0.8/-',
-    'Krizhevsky et al. 2012, table 2': '40.7/18.2 38.1/16.4',
-    'BVLC, bvlc_alexnet': '42.9/19.8',
-    'BVLC, bvlc_googlenet': '31.3/11.1',
-    'Zeiler and Fergus 2013, table 2': '38.4/16.5 36.7/15.3 37.5/16 36/14.7',
-    'Sermanet et al. 2013, table 2': '39.28/17.12 39.01/16.97 38.57/16.39 38.12/16.27 35.6/14.71 35.74/14.18',
-    'He et al. 2015b, of VGG-16': '28.07/9.33',
-    'He et al. 2015a, table 4': '25.81/8.08 24.2/7.03 24.83/7.39 22.97/6.28',
-    'He et al. 2015a, table 5': '25.59/8.23 25.53/8.13 24.27/7.38',
-    'He et al. 2015a, table 6': '22.85/6.27 21.59/5.71',
-    'Ioffe and Szegedy 2015, figure 4': '25.2/7.82 21.99/5.82 20.1/4.9',
-    'He et al. 2015b, table 2': '27.94/- 27.88/- 28.54/- 25.03/-',
-    'He et al., released models': '24.7/7.8 23.6/7.1 23/6.7',
-    'fb.resnet.torch': '30.43/10.76 26.73/8.74 24.01/7.02 22.44/6.21 22.16/6.16',
-    'He et al. 2015b, table 6': '8.75/- 7.51/- 7.17/- 6.97/- 6.43/- 7.93/-',
-    'Zagoruyko and Komodakis 2016, tables 5 and 8': '4.53/- 4/- 21.9/6.03',
-    'Xie et al. 2016, tables 3 to 5': '22.2/- 21.2/5.6 20.4/5.3 19.1/4.4',
-    'Huang et al. 2016, table 3': """25.02/7.71 23.61/6.66 23.8/6.85 22.08/5.92 22.58/6.34 21.46/5.54 22.15/6.12
-        20.8/5.29 22.33/6.15""",
-    'Huang et al. 2016, table 2': '4.51/-',
-    'Hu et al. 2017, tables 2 and 8': '23.29/6.62 22.38/6.07 21.57/5.73 21.1/5.49 20.7/5.01 18.68/4.47 17.28/3.79',
+    'alexnet2': '40.7/18.2 38.1/16.4 39.0/16.6 36.7/15.4',
+    'zfnet2': '38.4/16.5 36.7/15.3 37.5/16.0 36.0/14.7',
+    'overfeat2': '39.28/17.12 39.01/16.97 38.57/16.39 38.12/16.27 35.60/14.71 35.74/14.18 35.10/13.86 33.96/13.24',
+    'googlenet3': '-/10.07 -/9.15 -/7.89 -/8.09 -/7.62 -/6.67',
+    'vgg3': """29.6/10.4 29.7/10.5 28.7/9.9 28.1/9.4 28.1/9.3 27.3/8.8 27.0/8.8 26.8/8.7 25.6/8.1 27.3/9.0 26.9/8.7
+        25.5/8.0""",
+    'vgg4': '28.2/9.6 27.7/9.2 27.8/9.2 26.3/8.2 26.6/8.6 26.5/8.6 24.8/7.5 26.9/8.7 26.7/8.6 24.8/7.5',
+    'vgg5': '24.6/7.5 24.4/7.2 24.6/7.4 24.4/7.1',
+    'vgg6': '24.7/7.5 24.0/7.1 23.9/7.2 23.7/6.8',
+    'prelu4': '26.25/8.25 25.81/8.08 24.77/7.26 24.20/7.03 25.46/7.63 24.83/7.39 24.02/6.51 22.97/6.28',
+    'prelu5': '28.07/9.33 26.48/8.59 25.59/8.23 25.53/8.13 24.27/7.38',
+    'prelu6': '22.85/6.27 21.59/5.71',
+    'bn_inception4': '25.2/7.82 21.99/5.82 20.1/4.9',
+    'resnet2': '27.94/- 27.88/-',
+    'resnet3': '28.54/10.02 25.03/7.76 24.52/7.46 24.19/7.40 22.85/6.71 21.75/6.05 21.43/5.71',
+    'resnet4': '21.84/5.71 21.53/5.60 20.74/5.25 19.87/4.60 19.38/4.49',
+    'resnet6': '8.75/- 7.51/- 7.17/- 6.97/- 6.43/- 7.93/-',
+    'resnext3': '22.2/-',
+    'resnext4': '21.2/5.6 20.4/5.3',
+    'resnext5': '19.1/4.4',
+    'densenet2': '5.92/- 4.51/-',
+    'densenet3': '25.02/7.71 23.61/6.66 23.80/6.85 22.08/5.92 22.58/6.34 21.46/5.54 22.15/6.12 20.80/5.29',
+    'senet8': '18.68/4.47 17.28/3.79',
+    'senet9': '16.88/3.58',
 }
 
 
-def test_published_errors():
-    every = sorted((*itertools.chain(*published.TABLES.values()), *published.MORE), key=lambda row: row.table)
-    found = {table: [row.errors for row in rows] for table, rows in itertools.groupby(every, lambda row: row.table)}
-    assert found == {table: errors.split() for table, errors in ERRORS.items()}
+@pytest.mark.parametrize('name', ERRORS)
+def test_published_errors(name):
+    rows = [row for row in published.TABLES[name].rows if row.members and not row.is_quoted]
+    if name == 'senet8':
+        rows = rows[-2:]  # before them networks by other trainings
+    assert [row.errors for row in rows] == ERRORS[name].split()
 
 
 # Protocols by their default numbers: short sides; what is averaged; of each scale its crops (None is a dense pass), the
@@ -120,6 +113,12 @@ def test_reductions_of_a_map_of_scores():
         found, count = scoring.REDUCTIONS[name](jnp.asarray(scores), average)
         np.testing.assert_allclose(jnp.exp(found), mean, rtol=1e-5)
         assert count == views
+
+
+def test_an_ensembles_members_count_by_their_weights():
+    first, second = np.array([0.7, 0.2, 0.1]), np.array([0.1, 0.1, 0.8])
+    found = scoring._weighted_log_mean([(3.0, np.log(first)), (1.0, np.log(second))])
+    np.testing.assert_allclose(np.exp(found), (3 * first + second) / 4, rtol=1e-12)
 
 
 # Pixels
