@@ -153,7 +153,7 @@ def test_a_kernel_for_blue_green_red_sees_in_red_green_blue_what_it_saw():
 
 def test_reals_lists_go_by_the_names_of_files_wherever_their_folders_stand(tmp_path):
     class Folders:
-        files = (b'n01/val_3.JPEG', b'n01/val_4.JPEG', b'n02/val_1.JPEG', b'n03/val_2.JPEG')
+        files = (b'n01/val_3.JPEG', b'n02/val_1.JPEG', b'n02/val_4.JPEG', b'n03/val_2.JPEG')
         class_names, name = tuple(map(str, range(1000))), 'folders'
 
         def __len__(self):
@@ -161,4 +161,4 @@ def test_reals_lists_go_by_the_names_of_files_wherever_their_folders_stand(tmp_p
 
     (tmp_path / 'real.json').write_text('[[10], [20, 21], [30], []]')
     accepted = label_sets.create(f'real={tmp_path}/real.json', Folders(), 1000).accepted
-    assert [accepted(number) for number in range(4)] == [(30,), (), (10,), (20, 21)]
+    assert [accepted(number) for number in range(4)] == [(30,), (10,), (), (20, 21)]
