@@ -240,8 +240,9 @@ def spatial_pyramid(x, levels, height, width):
             bins.append(max_pool(x, height // level, height // level).reshape(x.shape[0], 1, 1, -1))
             continue
         for top, bottom in _pyramid_bins(height, level):
+            strip = lax.slice_in_dim(x, top, bottom + rows - 1, axis=1)
             for left, right in _pyramid_bins(width, level):
-                reached = x[:, top : bottom + rows - 1, left : right + columns - 1]
+                reached = lax.slice_in_dim(strip, left, right + columns - 1, axis=2)
                 bins.append(_reduce_windows(reached, -jnp.inf, lax.max, (bottom - top, right - left)))
     return jnp.concatenate(bins, axis=-1)
 

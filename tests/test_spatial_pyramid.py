@@ -89,6 +89,23 @@ def test_the_whole_map_of_a_prelu_net(monkeypatch):
     np.testing.assert_allclose(scores[0, 0, 0], x, rtol=1e-4, atol=1e-5 * np.abs(x).max())
 
 
+def test_uneven_bins_in_onnx(monkeypatch, tmp_path):
+    onnxruntime = pytest.importorskip('onnxruntime', reason='requirements-dev.txt has it')
+    from weights import onnx_file
+
+    monkeypatch.setitem(prelu_net.MODELS, 'A', ((4, 1), (4, 1), (6, 1)))
+    model = architectures.create('prelu_net_a', num_classes=3, side=3)  # levels 3, 2 and 1: 2 does not divide 3
+    image = RNG.normal(size=(1, 48, 48, 3)).astype(np.float32)
+    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), image)
+    variables = jax.tree.map(lambda leaf: RNG.normal(size=leaf.shape).astype(np.float32) / 16, shapes)
+    with layers.plain_forms():
+        onnx_file.write(tmp_path / 'm.onnx', lambda x: model.apply(variables, x), (48, 48, 3), 'prelu_net_a')
+    session = onnxruntime.InferenceSession(tmp_path / 'm.onnx')
+    (found,) = session.run(None, {session.get_inputs()[0].name: image})
+    expected = np.asarray(jax.jit(model.apply)(variables, image))
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
 # The protocols, for a network of one convolution whose cell is a tile of 16x16 pixels
 
 
