@@ -9,10 +9,11 @@ from pathlib import Path
 import paths
 from benchmarks import architectures, contest, evaluate, input, lenet5, peers, train
 from configs import listing
+from errors import Parser, UserError
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(prog='benchmark.py', description=__doc__)
     parser.add_argument('benchmark', choices=['lenet5', 'architectures', 'train', 'input', 'evaluate'])
     parser.add_argument('--output', help='also write the result as JSON to this file; train appends a line a row')
     parser.add_argument('--rounds', type=int, default=5, help='of all but lenet5')
@@ -124,4 +125,8 @@ def _rate(images_per_second):
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except UserError as error:
+        print(f'benchmark.py: error: {error}', file=sys.stderr)
+        sys.exit(2)

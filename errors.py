@@ -1,5 +1,6 @@
-"""The one exception for what a user can mend."""
+"""The one exception for what a user can mend, and a parser of command lines that raises it."""
 
+import argparse
 import difflib
 
 
@@ -8,6 +9,14 @@ class UserError(Exception):
 
     The scripts print the message and exit with code 2 (`command_line.run`).
     """
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are `UserError`: one line, without the usage."""
+
+    def error(self, message):
+        """Raises it."""
+        raise UserError(message)
 
 
 def nearest(name, names):

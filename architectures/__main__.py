@@ -5,7 +5,6 @@ import interrupts  # first: Ctrl-C is heard from here on
 if __name__ == '__main__':
     interrupts.listen()
 
-import argparse
 import ast
 import contextlib
 import json
@@ -15,14 +14,7 @@ import sys
 import jax
 
 from architectures import describe
-from errors import UserError
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors end in one line, as all of ours."""
-
-    def error(self, message):
-        raise UserError(message)
+from errors import Parser, UserError
 
 
 def _option(text):
@@ -37,7 +29,7 @@ def _option(text):
 
 def main():
     """Prints what the command line asks for; returns the exit code: 0, or 2 after an error that the user can mend."""
-    parser = Parser(prog='python -m architectures', description=__doc__.partition(':')[0] + '.')
+    parser = Parser(prog='architectures', description=__doc__.partition(':')[0] + '.')
     parser.add_argument('name', nargs='?', default='*', help="a network, or a pattern: 'resnet*'; without one: all")
     parser.add_argument(
         '--option', action='append', default=[], metavar='KEY=VALUE', help='an option of the network; may be repeated'

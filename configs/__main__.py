@@ -5,13 +5,13 @@ python -m configs NAME[:VARIANT]                 # one, resolved: a line a key
 python -m configs --write tests/golden/configs   # what the tests hold: the base, and how each differs from it
 """
 
-import argparse
 import os
 import sys
 from pathlib import Path
 
 import paths
 from configs import listing
+from errors import Parser, UserError
 
 
 def _list():
@@ -25,7 +25,7 @@ def _list():
 
 def main():
     """Lists, prints or writes."""
-    parser = argparse.ArgumentParser(prog='python -m configs', description='The recipes.')
+    parser = Parser(prog='python -m configs', description='The recipes.')
     parser.add_argument('recipe', nargs='?', metavar='NAME[:VARIANT]', help='print this one, resolved')
     parser.add_argument('--write', type=Path, metavar='FOLDER', help='write those that the tests hold to the folder')
     flags = parser.parse_args([paths.expanded(argument) for argument in sys.argv[1:]])
@@ -43,6 +43,6 @@ if __name__ == '__main__':
         main()
     except BrokenPipeError:  # the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python flushes once more at its end
-    except ValueError as error:
+    except (UserError, ValueError) as error:
         print(f'python -m configs: error: {error}', file=sys.stderr)
         sys.exit(2)

@@ -10,23 +10,22 @@ import interrupts  # first: Ctrl-C is heard from here on
 if __name__ == '__main__':
     interrupts.listen()
 
-import argparse
 import json
 import shutil
 import sys
 from pathlib import Path
 
 import paths
-from errors import UserError, first_line
+from errors import Parser, UserError, first_line
 
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(prog='python -m input_pipeline.prepare', description=__doc__.splitlines()[0])
+    parser = Parser(prog='prepare', description=__doc__.splitlines()[0])
     parser.add_argument('name', help='as TFDS calls it, for example mnist, cifar10, imagenet2012')
     parser.add_argument('--data_dir', help="where data sets lie (TFDS's own default: ~/tensorflow_datasets)")
-    arguments = parser.parse_args([paths.expanded(argument) for argument in sys.argv[1:]])
     try:
+        arguments = parser.parse_args([paths.expanded(argument) for argument in sys.argv[1:]])
         prepare(arguments.name, arguments.data_dir)
     except (UserError, OSError) as error:
         print(f'prepare: error: {" ".join(str(error).split())}', file=sys.stderr)

@@ -25,7 +25,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from architectures import describe
-from errors import UserError, nearest
+from errors import Parser, UserError, nearest
 
 # One of each family; of ResNets the cheap one and the deep one.
 FLAGSHIPS = (
@@ -177,14 +177,6 @@ def costs(networks, chips, flags):
 
 
 # The command line
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors end in one line, as all of ours."""
-
-    def error(self, message):
-        """As argparse's, but `main` prints the line."""
-        raise UserError(message)
 
 
 def _number(kind, low, high=math.inf, zero=False):

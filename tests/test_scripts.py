@@ -317,6 +317,24 @@ def test_what_a_user_gets_wrong_is_told_in_a_line(script, name, arguments, says)
     assert done.returncode == 2
 
 
+@pytest.mark.parametrize(
+    'words',
+    [
+        *((f'{name}.py',) for name in ('train', 'evaluate', 'predict', 'convert', 'visualize')),
+        *(('-m', f'input_pipeline.{name}') for name in ('pack', 'show', 'statistics')),
+        ('benchmark.py', 'nothing'),
+        ('-m', 'architectures', 'nothing'),
+        ('-m', 'configs', 'nothing'),
+    ],
+    ids=lambda words: words[-1] if words[0] == '-m' else words[0],
+)
+def test_each_script_ends_in_a_line_in_an_interpreter_of_its_own(script, words):
+    """All other tests run scripts in forks of a process that has imported the packages."""
+    done = script.fresh(*words)
+    assert done.returncode == 2 and not done.stdout
+    assert len(done.stderr.strip().splitlines()) == 1 and 'error: ' in done.stderr
+
+
 @pytest.mark.skipif(importlib.util.find_spec('tensorflow') is not None, reason='TensorFlow is installed')
 def test_preparing_says_what_it_needs(script):
     done = script('-m', 'input_pipeline.prepare', 'mnist')
