@@ -243,8 +243,10 @@ def _random(size, low, high, region='whole', test_side=256, **more):
     return Words(train, test, **{'flip': True, **more})
 
 
-def _alexnet(size, region='square'):
-    return _random(size, 256, 256, region, mean='centre', light='cc2', scale=1 / 1.1)
+def _alexnet(size, variant):
+    """The author's code divides by 1.1 in training, with its lighting; the paper (`unscaled`) does not."""
+    region, scale = 'warped' if variant == 'lecture' else 'square', 1.0 if variant == 'unscaled' else 1 / 1.1
+    return _random(size, 256, 256, region, mean='centre', light='cc2', scale=scale)
 
 
 def _zfnet():
@@ -334,8 +336,8 @@ def _vgg_by(network, variant):
 
 _CIFAR = {'flip': True, 'pad': (4, 'constant')}
 FAMILIES = {  # the first that a name starts with
-    'alexnet_owt': lambda network, variant: _alexnet(224),
-    'alexnet': lambda network, variant: _alexnet(227, 'warped' if variant == 'lecture' else 'square'),
+    'alexnet_owt': lambda network, variant: _alexnet(224, variant),
+    'alexnet': lambda network, variant: _alexnet(227, variant),
     'zfnet': lambda network, variant: _zfnet(),
     'overfeat_fast': lambda network, variant: _overfeat(231),
     'overfeat_accurate': lambda network, variant: _overfeat(221),
