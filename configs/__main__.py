@@ -30,8 +30,8 @@ def main():
     parser.add_argument('--write', type=Path, metavar='FOLDER', help='write those that the tests hold to the folder')
     flags = parser.parse_args([paths.expanded(argument) for argument in sys.argv[1:]])
     if flags.write:
-        for file, recipe in listing.golden().items():
-            (flags.write / file).write_text(listing.golden_text(recipe))
+        for file, text in listing.golden_texts().items():
+            (flags.write / file).write_text(text)
     elif flags.recipe:
         sys.stdout.write(listing.text(listing.load(flags.recipe)))
     else:

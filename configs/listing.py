@@ -57,7 +57,7 @@ def variants_of(name):
 
 def golden():
     """What the tests hold, {file: 'NAME:VARIANT'}: recipes, their own variants, and a family's head on CIFAR-10."""
-    held = {'base.txt': ''}
+    held = {}
     for name in names():
         own = [key for key in variants_of(name) if key == 'fixed' or not (key in variants.GENERAL or key.endswith('='))]
         head = ['cifar10'] if hasattr(_module(name), 'recipe') else []
@@ -78,9 +78,9 @@ def differences(config):
     return ''.join(line for line in lines if re.sub(r'^members\.\w+\.', '', line) not in usual)
 
 
-def golden_text(recipe):
-    """What the tests hold of 'NAME:VARIANT': its differences from the base; of '', the base itself."""
-    return differences(load(recipe)) if recipe else text(base.get_config())
+def golden_texts():
+    """{file: text} of what the tests hold: the base, and how each of `golden` differs from it."""
+    return {'base.txt': text(base.get_config())} | {file: differences(load(name)) for file, name in golden().items()}
 
 
 def _flat(config, prefix):

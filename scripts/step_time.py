@@ -241,7 +241,7 @@ def _parse(argv):
 def _network(name):
     if any(wildcard in name for wildcard in '*?['):
         raise UserError(f'{name!r} is a pattern: name one network')
-    return describe.networks(name)[0]
+    return next(describe.networks(name))
 
 
 def _show(heads, rows):

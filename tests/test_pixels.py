@@ -373,7 +373,7 @@ PIXELS = (
 def recipes():
     """{what is tested once: a recipe and its words}: all recipes and variants, those with the same pixels and words."""
     found = {}
-    for name in filter(None, listing.golden().values()):
+    for name in listing.golden().values():
         config = listing.load(name)
         if 'members' in config or name.endswith(':cifar10'):  # of a series each member is a recipe
             continue
