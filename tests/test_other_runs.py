@@ -37,6 +37,18 @@ def test_before_the_first_step_no_key_makes_another_run(tmp_path):
         changes(workdir, digits(image_size=28, seed=3))
 
 
+def test_a_key_that_an_older_version_did_not_write_has_the_bases_value(tmp_path):
+    workdir = begun(tmp_path, digits())
+    values = json.loads((workdir / 'config.json').read_text())
+    del values['adam'], values['mesh'], values['colour']['flip'], values['average']
+    (workdir / 'config.json').write_text(json.dumps(values))
+    assert changes(workdir, digits()) == {}
+    other = digits()
+    other.colour.flip = True
+    with pytest.raises(OtherRun, match='colour.flip is False there and True here'):
+        changes(workdir, other)
+
+
 FREE = {'test_batch_size': 7, 'on_bad_image': 'skip', 'batch_size': 16, 'workers': 2, 'stop_at_step': 5}
 
 

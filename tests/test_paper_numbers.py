@@ -54,6 +54,7 @@ PROTOCOLS = {
     'ten_crop_full': CROPS_256,  # He et al. 2015b, section 3.4
     'ten_crop_full_logits': ((256,), 'logits', ((5, None),)),  # fb.resnet.torch adds raw outputs
     'ten_crop_cross': CROPS_256,
+    'ten_crop_cross_warped': CROPS_256,
     'googlenet_144': ((256, 288, 320, 352), 'softmax', ((18, None),)),  # Szegedy et al. 2014, section 7
     'vgg_dense': ((256, 384, 512), 'softmax', (('space_first', 1),)),  # Simonyan and Zisserman 2014, section 3.2
     'vgg_multicrop': ((256, 384, 512), 'softmax', ((25, None),)),
@@ -86,7 +87,7 @@ def test_what_a_protocol_looks_at(name):
         else:
             assert scale.reduce == what
     assert all(scale.square for scale in made.scales) == (name in ('ten_crop_square', 'ten_crop_cross'))
-    assert all(scale.warp for scale in made.scales) == (name == 'ten_crop_warped')
+    assert all(scale.warp for scale in made.scales) == (name in ('ten_crop_warped', 'ten_crop_cross_warped'))
 
 
 def test_overfeats_fast_network_has_the_short_sides_that_lie_nearest():

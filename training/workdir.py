@@ -10,6 +10,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 import system
+from configs import base
 from errors import UserError
 from input_pipeline.statistics import NAME as STATISTICS  # may lie there before the run
 from training import log, unread
@@ -177,7 +178,7 @@ def changes(workdir, config, begun=True):
     path = workdir / 'config.json'
     if not path.exists() or not begun:
         return {}
-    there, here = _flat(_read(path)), _flat(json.loads(_text(config)))
+    there, here = _flat(_held(path)), _flat(json.loads(_text(config)))
     different = {
         key: (there.get(key), here.get(key))
         for key in sorted(there.keys() | here.keys())
@@ -189,9 +190,17 @@ def changes(workdir, config, begun=True):
     return different
 
 
+def _held(path):
+    """The values of a config.json; a key that an older version did not write has the base's."""
+    values, usual = _read(path), json.loads(_text(base.get_config()))
+    return usual | {
+        key: usual[key] | value if isinstance(value, dict) and key in usual else value for key, value in values.items()
+    }
+
+
 def _is_unread(key, path, config):
     """Whether a key has no effect, neither in the run of a config.json nor under a config."""
-    there = ConfigDict(_read(path))
+    there = ConfigDict(_held(path))
     return key in _flat(there.to_dict()) and bool(unread.why(config, key) and unread.why(there, key))
 
 
