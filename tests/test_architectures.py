@@ -602,6 +602,7 @@ SCANNED = {
         *(pytest.param(*network, (REMAT, SCAN, BOTH), marks=pytest.mark.slow) for network in SCANNED.items()),
     ],
 )
+@pytest.mark.optimized
 def test_scanned_and_recomputed_a_network_is_the_same(name, options, forms):
     image = (32, 32, 3)
     plain, images = architectures.create(name, **options), pixels(4, *image)
