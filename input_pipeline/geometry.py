@@ -105,10 +105,14 @@ def _over_white(image):
     return Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image).convert('RGB')
 
 
-def orientation(encoded):
-    """The EXIF orientation of an encoded image, 1 (upright) to 8, as `turned` takes it; 1 where none can be read."""
+def orientation(file):
+    """The EXIF orientation of an encoded image, 1 (upright) to 8, as `turned` takes it; 1 where none can be read.
+
+    Args:
+      file: an open file, of which the headers are read.
+    """
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        with Image.open(file) as image:
             found = 1 if image.format == 'TIFF' else image.getexif().get(ExifTag.Orientation, 1)  # `decode` turns TIFFs
     except Exception:  # as in `decode`, which says what is wrong where the image is broken and not its EXIF alone
         return 1
