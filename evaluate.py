@@ -15,6 +15,7 @@ import command_line  # noqa: I001  (next: the clock starts with it)
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 from absl import flags
@@ -105,12 +106,15 @@ def _tested(config, opened, partials, suffix=''):
     import evaluation
     from input_pipeline import recipe
     from input_pipeline.progress import bar
+    from training import distributed
 
     partial = _partial(opened, suffix)
     partials += [partial] if partial else []
-    total = len(recipe.open_split(config, config.test_split, any_classes=True))
+    source = recipe.open_split(config, config.test_split, any_classes=True)
+    for note in source.notes if distributed.is_first() and suffix in ('', '_0') else ():
+        print(f'note: {note}', file=sys.stderr)
     try:
-        with interrupts.Raised() as interrupt, bar(opened[0].member.config.architecture, total) as advance:
+        with interrupts.Raised() as interrupt, bar(opened[0].member.config.architecture, len(source)) as advance:
 
             def progress(amount=1):
                 interrupt.check()

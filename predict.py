@@ -19,6 +19,7 @@ STEP = flags.DEFINE_string('step', 'best', "Of a workdir: 'best' by its test err
 PROTOCOL = flags.DEFINE_string('protocol', 'single', 'How images are looked at (evaluation/protocols.py).')
 JSON = flags.DEFINE_bool('json', False, 'Print JSON.')
 GRID = flags.DEFINE_string('grid', None, 'Draw the photographs with their bars to this file: .png, .svg or .html.')
+IGNORE_EXIF = flags.DEFINE_bool('ignore_exif', False, 'Take photographs as they are stored, on their side or not.')
 
 
 def main(paths):
@@ -32,11 +33,21 @@ def main(paths):
         style.check(GRID.value)
     config, _ = command_line.load_config()
     from evaluation import open_checkpoint, prediction
+    from input_pipeline.progress import bar
 
+    if GRID.value:
+        from figures import predictions
+        from figures.opened import title
     opened = open_checkpoint(config, CHECKPOINT.value, STEP.value, PROTOCOL.value)
     if opened.member.class_names is None:
         print("note: this checkpoint, of an older version, does not tell its classes' names", file=sys.stderr)
-    found = prediction.predict(opened.member, prediction.files(paths))
+    photographs, notes = prediction.files(paths)
+    source = prediction.Files(photographs, IGNORE_EXIF.value)
+    for note in (*notes, *(f'{note} (--ignore_exif takes them as they are stored)' for note in source.notes)):
+        print(f'note: {note}', file=sys.stderr)
+    pages = predictions.pages(GRID.value, len(source)) if GRID.value else []
+    with bar('predicting', len(source)) as advance:
+        found = prediction.predict(opened.member, source, advance)
     if JSON.value:
         print(json.dumps(found, indent=2))
     else:
@@ -45,10 +56,8 @@ def main(paths):
             for best in entry['best']:
                 print(f'  {best["probability"]:7.4f}  {best["name"]}')
     if GRID.value:
-        from figures import predictions
-        from figures.opened import title
-
-        predictions.draw(found, GRID.value, title(opened))
+        pictures = (source[number].image for number in range(len(source)))
+        predictions.draw(found, pictures, pages, title(opened))
     return 0
 
 

@@ -78,8 +78,8 @@ def main(words):
     style.check(OUT.value)
     if 'config' in own and (own['config'].default is inspect.Parameter.empty or command_line.CONFIG.present):
         given['config'] = command_line.load_config()[0]
-    make(**given)
-    print(OUT.value)
+    for path in make(**given) or [OUT.value]:
+        print(path)
     return 0
 
 

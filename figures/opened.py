@@ -1,5 +1,6 @@
 """Checkpoints and data that figures are drawn from, with the words that a title says of them."""
 
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -99,10 +100,13 @@ def open_data(config, images=(), member=None):
     """
     names = member and member.class_names
     if images:
-        found = prediction.files(images)
+        found, notes = prediction.files(images)
+        source = prediction.Files(found)
+        _tell(notes + source.notes)
         title = f'{len(found)} image{"s"[: len(found) - 1]}'
-        return Data(prediction.Files(found), classes.of_network(names, config), title)
+        return Data(source, classes.of_network(names, config), title)
     source = recipe.open_split(config, config.test_split, any_classes=True)
+    _tell(source.notes)
     title = '/'.join(Path(source.name).parts[-2:])
     if member is None:
         return Data(source, classes.readable(source.class_names), title)
@@ -110,3 +114,8 @@ def open_data(config, images=(), member=None):
     chosen = label_sets.create(labels, source, config.num_classes, names)
     numbers = [chosen.label(label) for label in range(len(source.class_names))]
     return Data(classes.relabelled(source, numbers, chosen.names), chosen.names, title, labels)
+
+
+def _tell(notes):
+    for note in notes:
+        print(f'note: {note}', file=sys.stderr)

@@ -4,6 +4,7 @@ import os
 from typing import NamedTuple
 
 import numpy as np
+from PIL import features
 
 from errors import UserError, nearest
 
@@ -49,12 +50,53 @@ def checked(example, class_names):
     return example
 
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.gif', '.tif', '.tiff', '.webp')
+IMAGE_SUFFIXES = (
+    '.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.ppm', '.pgm', '.gif', '.tif', '.tiff',
+    *(f'.{name}' for name in ('webp', 'avif') if features.check(name)),  # where Pillow was built with them
+)  # fmt: skip
+UNREAD_SUFFIXES = tuple(s for s in ('.webp', '.avif', '.heic', '.heif', '.jxl') if s not in IMAGE_SUFFIXES)
+NO_CLASSES = ('__MACOSX', 'lost+found', '@eaDir', '$RECYCLE.BIN', 'System Volume Information')  # unpackers' and disks'
 
 
 def is_image(name):
     """Whether a file of this name is taken for an image; hidden files (macOS leaves `._NAME`) are not."""
     return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')
+
+
+def is_class(name):
+    """Whether a folder of this name is taken for a class: not hidden ones, nor those that systems leave."""
+    return not name.startswith('.') and name not in NO_CLASSES
+
+
+def skipped(place, names):
+    """[a note on what lies at a place and is not taken for an image or a class], or [].
+
+    Args:
+      place: the folder or tar.
+      names: of the files, relative to it; of folders with a slash at the end.
+    """
+    if not names:
+        return []
+    kinds = {}
+    for name in sorted(names):
+        base = os.path.basename(name.rstrip('/'))
+        kind = '' if name.endswith('/') else os.path.splitext(base)[1].lower()
+        kinds.setdefault('hidden' if base.startswith('.') else kind or base, []).append(name)
+    largest = sorted(kinds.items(), key=lambda item: -len(item[1]))
+    said = [f'{len(held):,} {kind} ({held[0]}, ...)' if len(held) > 1 else held[0] for kind, held in largest[:5]]
+    said += [f'{sum(len(held) for _, held in largest[5:]):,} more'] if largest[5:] else []
+    unread = [kind for kind in kinds if kind in UNREAD_SUFFIXES]
+    advice = f' (Pillow reads no {" or ".join(unread)} here: convert them)' if unread else ''
+    count = '1 file or folder is' if len(names) == 1 else f'{len(names):,} files and folders are'
+    return [f'{place}: {count} skipped: {", ".join(said)}{advice}']
+
+
+def few(names, most=3):
+    """Some names in words: 'a, b and c', or 'a, b, c and 4,002 more'."""
+    named = [str(name) for name in names[:most]]
+    if len(names) > most:
+        return f'{", ".join(named)} and {len(names) - most:,} more'
+    return ' and '.join([', '.join(named[:-1]), named[-1]] if len(named) > 1 else named)
 
 
 def known_split(split, known, slices=False):
@@ -69,17 +111,24 @@ def known_split(split, known, slices=False):
     return split
 
 
-def empty_classes(labels, class_names, place, on_bad_image):
+def empty_classes(labels, class_names, place, on_bad_image, others=()):
     """Notes on classes without images, where the policy is 'skip'.
+
+    Args:
+      labels, class_names, place: of a source, and where it lies.
+      on_bad_image: the policy.
+      others: the files there that are no images, relative to the place.
 
     Raises:
       UserError: there are such classes, and the policy is 'stop'.
     """
     empty = np.flatnonzero(np.bincount(labels, minlength=len(class_names)) == 0)
     if len(empty) and on_bad_image == 'stop':
+        first = class_names[empty[0]]
         more = f' (nor in {len(empty) - 1} more)' if len(empty) > 1 else ''
         raise UserError(
-            f'{os.path.join(place, class_names[empty[0]])} is a class without images{more}: fill or remove it, or pass '
+            f'{os.path.join(place, first)} is a class without images{more}: fill or remove it, or pass '
             '--config.on_bad_image=skip to keep the class without examples'
+            + ''.join(f'. {note}' for note in skipped(place, [name for name in others if name.startswith(f'{first}/')]))
         )
     return [f'{os.path.join(place, class_names[i])} is a class without images' for i in empty]

@@ -16,17 +16,21 @@ from errors import UserError, first_line, nearest
 from input_pipeline import geometry
 from input_pipeline.classes import like
 from input_pipeline.example import ArraySource as ArraySource  # for all who ask whether a source is one
-from input_pipeline.example import Example, checked, empty_classes, is_image, known_split
+from input_pipeline.example import Example, checked, empty_classes, few, is_class, is_image, known_split, skipped
 from input_pipeline.labels import read_labels
 from input_pipeline.small_sets import CIFAR10, cifar10, digits, mnist, synthetic
+
+ANNOTATIONS = 'val_annotations.txt'  # Tiny-ImageNet's
+LABEL_FILES = ('labels.csv', 'labels.txt')
 
 
 class FolderSource:
     """A folder of class folders, `FOLDER/CLASS/IMAGE`, the layout PyTorch users have.
 
     Classes are the folders in sorted order; images are in the order of their names, those in folders below the class's
-    among them. What begins with a dot is neither. A class without images is an error, or with `on_bad_image='skip'` a
-    class without examples and one of `notes`.
+    among them. Links are followed, but for those to a folder that they lie in. What is neither (hidden files, other
+    kinds of files, images beside the class folders, what unpackers leave) is counted and named in `notes`. A class
+    without images is an error, or with `on_bad_image='skip'` a class without examples and one of `notes`.
 
     Raises:
       UserError: no such folder, no images, or a class without any.
@@ -36,19 +40,22 @@ class FolderSource:
 
     def __init__(self, folder, on_bad_image='stop'):
         self._open(folder, 'SPLIT/CLASS/IMAGE')
-        classes, images = _list(self.folder)
+        classes, images, others = _list(self.folder)
         if not classes and images:
             raise UserError(
                 f'{folder} holds images and no class folders: pass --config.labels=FILE, a file with their labels'
             )
-        found = [_images_below(self.folder, name) for name in classes]
+        others += images
+        found = [_images_below(self.folder, name, others) for name in classes]
         # 1.28 million names as Python strings would take a quarter of a gigabyte in every process.
         self.files = np.array([os.fsencode(file) for files in found for file in files], np.bytes_)
         self.labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(files) for files in found])
         self.class_names = tuple(classes)
         if not len(self.files):
-            raise UserError(f'{folder} holds no images: it needs one folder a class with images inside')
-        self.notes = empty_classes(self.labels, classes, self.folder, on_bad_image) + _sorted_as_text(classes)
+            needs = f'{folder} holds no images: it needs one folder a class with images inside'
+            raise UserError('. '.join([needs, *skipped(self.folder, others)]))
+        self.notes = empty_classes(self.labels, classes, self.folder, on_bad_image, others)
+        self.notes += _sorted_as_text(classes) + skipped(self.folder, others)
 
     def _open(self, folder, layout):
         self.folder = self.name = str(folder)
@@ -76,29 +83,40 @@ def _sorted_as_text(classes):
 
 
 def _list(folder):
-    """The names of folders and of images in a folder, each sorted."""
-    folders, images = [], []
+    """The names of a folder's class folders, of its images, each sorted, and of all else; folders there end in '/'."""
+    folders, images, others = [], [], []
     with os.scandir(folder) as entries:
         for entry in entries:
             if is_image(entry.name):
                 images.append(entry.name)
-            elif not entry.name.startswith('.') and entry.is_dir():
+            elif not entry.is_dir():
+                others.append(entry.name)
+            elif is_class(entry.name):
                 folders.append(entry.name)
-    return sorted(folders), sorted(images)
+            else:
+                others.append(f'{entry.name}/')
+    return sorted(folders), sorted(images), others
 
 
-def _images_below(root, folder):
-    """The paths of all images below ROOT/FOLDER, relative to ROOT, sorted part by part of the path."""
+def _images_below(root, folder, others):
+    """The paths of all images below ROOT/FOLDER, relative to ROOT, sorted part by part of the path.
+
+    What is no image is appended to `others`, and so are links to a folder that they lie in, which have no end.
+    """
     found = []
-    waiting = [folder]
+    waiting = [(folder, (os.path.realpath(os.path.join(root, folder)),))]
     while waiting:
-        below = waiting.pop()
-        with os.scandir(os.path.join(root, below)) as entries:
-            for entry in entries:
-                if is_image(entry.name):
-                    found.append(f'{below}/{entry.name}')
-                elif not entry.name.startswith('.') and entry.is_dir(follow_symlinks=False):
-                    waiting.append(f'{below}/{entry.name}')
+        below, way = waiting.pop()  # and the real paths of the folders that led there
+        folders, images, left = _list(os.path.join(root, below))
+        found += [f'{below}/{name}' for name in images]
+        others += [f'{below}/{name}' for name in left]
+        for name in folders:
+            path = os.path.join(root, below, name)
+            real = os.path.realpath(path) if os.path.islink(path) else os.path.join(way[-1], name)
+            if any(f'{place}/'.startswith(f'{real}/') for place in way):
+                others.append(f'{below}/{name}/')
+            else:
+                waiting.append((f'{below}/{name}', (*way, real)))
     return sorted(found, key=lambda path: path.split('/'))
 
 
@@ -116,11 +134,42 @@ class FlatFolderSource(FolderSource):
 
     def __init__(self, folder, labels_file, num_classes=None, synsets=None):
         self._open(folder, 'SPLIT/IMAGE')
-        images = _list(self.folder)[1]
+        folders, images, others = _list(self.folder)
         if not images:
             raise UserError(f'{folder} holds no images')
         self.files = np.array([os.fsencode(name) for name in images], np.bytes_)
         self.labels, self.class_names, self.notes = read_labels(labels_file, images, num_classes, synsets)
+        others = [name for name in others if name not in (*LABEL_FILES, os.path.basename(labels_file))]
+        self.notes += skipped(self.folder, [*others, *(f'{name}/' for name in folders)])
+
+
+class AnnotatedFolderSource(FolderSource):
+    """Tiny-ImageNet's validation images: `FOLDER/images`, and their classes in `FOLDER/val_annotations.txt`.
+
+    Its lines are the file's name, the class and a box, between tabs. Classes are sorted, images in the order of their
+    names.
+
+    Raises:
+      UserError: an image has no line.
+    """
+
+    def __init__(self, folder):
+        self._open(folder, 'SPLIT/images and SPLIT/val_annotations.txt')
+        lines = (Path(folder) / ANNOTATIONS).read_text().splitlines()
+        class_of = dict(line.split('\t')[:2] for line in lines if '\t' in line)
+        _, images, others = _list(Path(folder) / 'images')
+        if not images:
+            raise UserError(f'{folder}/images holds no images')
+        lacking = [name for name in images if name not in class_of]
+        if lacking:
+            raise UserError(f'{folder}/{ANNOTATIONS} has no line of {few(lacking)}')
+        self.class_names = tuple(sorted(set(class_of.values())))
+        numbers = {name: number for number, name in enumerate(self.class_names)}
+        self.files = np.array([os.fsencode(f'images/{name}') for name in images], np.bytes_)
+        self.labels = np.array([numbers[class_of[name]] for name in images], np.int32)
+        absent = len(class_of.keys() - set(images))
+        self.notes = skipped(f'{folder}/images', others)
+        self.notes += [f'{folder}/{ANNOTATIONS} labels {absent:,} images that are not there'] if absent else []
 
 
 class TfdsSource:
@@ -165,10 +214,35 @@ class TfdsSource:
 KNOWN = ('digits', 'mnist', 'cifar10', 'synthetic', 'imagenet', 'folder', 'flat', 'tar', 'pack', 'tfds:NAME')
 
 
-_HELD_OUT = ('validation', 'val', 'test')  # TFDS, PyTorch's users and we have a name each for ImageNet's 50,000
+_HELD_OUT = ('validation', 'val', 'test')  # TFDS, PyTorch's users and we have a name each for what is tested
 
 
-def find_imagenet(data_dir, split):
+def find_split(data_dir, split, labels=''):
+    """The name of the folder of a split in a folder of splits, and notes.
+
+    Of 'test', 'val' and 'validation' the one that is asked for, or where it is not there, or holds images without
+    labels as Tiny-ImageNet's test/ does, another of the three that has some.
+    """
+    folder = Path(data_dir)
+    names = [split, *(name for name in _HELD_OUT if name != split)] if split in _HELD_OUT else [split]
+    there = [name for name in names if (folder / name).is_dir()]
+    found = next((name for name in there if _has_labels(folder, name, labels)), there[0] if there else split)
+    notes = [f'{folder / split} has no labels: {folder / found} is tested'] if found != split in there else []
+    return found, notes
+
+
+def _has_labels(data_dir, split, labels):
+    """Whether it is known of which classes the images in the folder of a split are."""
+    folder = data_dir / split
+    classes, images, _ = _list(folder)
+    if (folder / ANNOTATIONS).is_file() or any(folder.glob('*.tar')):
+        return True
+    if classes:
+        return classes != ['images']
+    return bool(images) and _find_labels(labels, (folder, data_dir), needed=False) is not None
+
+
+def find_imagenet(data_dir, split, labels=''):
     """In which form ImageNet, or what is laid out like it, lies in a folder.
 
     Args:
@@ -176,6 +250,7 @@ def find_imagenet(data_dir, split):
         tars; one with train/ and val/ of class folders or of flat images with a label file; or flat images with a
         label file, which are then both splits.
       split: 'train', or any of 'validation', 'val' and 'test'.
+      labels: see `open_source`.
 
     Returns:
       (dataset, split) for `open_source`.
@@ -192,9 +267,9 @@ def find_imagenet(data_dir, split):
         return 'pack', next((name for name in names if name in held), split)
     if (folder / 'imagenet2012').is_dir():
         return 'tfds:imagenet2012', 'validation' if split in _HELD_OUT else split
-    for name in names:
-        if (folder / name).is_dir() and not any((folder / name).glob('*.tar')):
-            return ('folder' if _list(folder / name)[0] else 'flat'), name
+    name = find_split(folder, split, labels)[0]
+    if (folder / name).is_dir() and not any((folder / name).glob('*.tar')):
+        return ('folder' if _list(folder / name)[0] else 'flat'), name
     if folder.is_file() or any(folder.glob('*.tar')) or any((folder / name).is_dir() for name in names):
         return 'tar', split
     if folder.is_dir() and _list(folder)[1]:
@@ -219,8 +294,8 @@ def open_source(dataset, split, data_dir='', image_size=32, channels=1, num_clas
         'tar': the tars of ImageNet's release, read in place (`tar.find` says where they are sought);
         'pack': a packed store (`pack`);
         'tfds:NAME': a TFDS data set.
-      split: 'train' or 'test'; a subfolder for 'folder' and 'flat'; a packed store's own names; TFDS's own names and
-        slices for 'tfds:NAME'.
+      split: 'train' or 'test'; a subfolder for 'folder' and 'flat' (`find_split`: 'test' may be called val
+        or validation there); a packed store's own names; TFDS's own names and slices for 'tfds:NAME'.
       data_dir: the folder that holds it, where it is not embedded.
       image_size, channels: of synthetic data.
       num_classes: of synthetic data, and of those with a label file.
@@ -232,9 +307,11 @@ def open_source(dataset, split, data_dir='', image_size=32, channels=1, num_clas
       UserError: an unknown name, or data that is not there; the message says how to get it.
     """
     if dataset == 'imagenet':
-        dataset, split = find_imagenet(data_dir, split)
-        source = open_source(dataset, split, data_dir, image_size, channels, num_classes, labels, on_bad_image)
-        if split == '.':
+        dataset, name = find_imagenet(data_dir, split, labels)
+        source = open_source(dataset, name, data_dir, image_size, channels, num_classes, labels, on_bad_image)
+        if dataset in ('folder', 'flat'):
+            source.notes = find_split(data_dir, split, labels)[1] + source.notes
+        if name == '.':
             source.notes.append(f'{data_dir} has no splits: the same images are trained on and tested')
         return source
     if dataset == 'digits':
@@ -242,9 +319,9 @@ def open_source(dataset, split, data_dir='', image_size=32, channels=1, num_clas
     if dataset == 'mnist':
         return mnist(data_dir, split)
     if dataset == 'cifar10':
-        if data_dir and (Path(data_dir) / split).is_dir():
-            folder = FolderSource(Path(data_dir) / split, on_bad_image)
-            return _in_memory(folder, CIFAR10, f'cifar10/{split}', on_bad_image)
+        folder = Path(data_dir) / find_split(data_dir, split)[0]
+        if data_dir and folder.is_dir():
+            return _in_memory(FolderSource(folder, on_bad_image), CIFAR10, f'cifar10/{split}', on_bad_image)
         return cifar10(data_dir, split)
     if dataset == 'synthetic':
         return synthetic(split, image_size, channels, num_classes)
@@ -254,11 +331,11 @@ def open_source(dataset, split, data_dir='', image_size=32, channels=1, num_clas
         raise UserError(f'no data set {dataset!r}{nearest(dataset, KNOWN)} There are: {", ".join(KNOWN)}.')
     if not data_dir:
         raise UserError(f'the data set {dataset!r} needs --config.data_dir=FOLDER')
-    folder = Path(data_dir) / split
-    if dataset == 'flat' or (dataset == 'folder' and labels and folder.is_dir() and not _list(folder)[0]):
-        return FlatFolderSource(folder, _find_labels(labels, (folder, Path(data_dir))), num_classes)
-    if dataset == 'folder':
-        return FolderSource(folder, on_bad_image)
+    if dataset in ('folder', 'flat'):
+        name, notes = find_split(data_dir, split, labels)
+        source = _of_folder(Path(data_dir), name, dataset, labels, num_classes, on_bad_image)
+        source.notes = notes + source.notes
+        return source
     if dataset == 'tar':
         from input_pipeline import tar
 
@@ -268,6 +345,16 @@ def open_source(dataset, split, data_dir='', image_size=32, channels=1, num_clas
     from input_pipeline.packed import PackedSource
 
     return PackedSource(data_dir, split)
+
+
+def _of_folder(data_dir, split, dataset, labels, num_classes, on_bad_image):
+    """The source of the folder of a split, see `open_source`."""
+    folder = data_dir / split
+    if dataset == 'folder' and (folder / ANNOTATIONS).is_file():
+        return AnnotatedFolderSource(folder)
+    if dataset == 'flat' or (labels and folder.is_dir() and not _list(folder)[0]):
+        return FlatFolderSource(folder, _find_labels(labels, (folder, data_dir)), num_classes)
+    return FolderSource(folder, on_bad_image)
 
 
 def _in_memory(source, class_names, name, on_bad_image):
@@ -283,14 +370,16 @@ def _in_memory(source, class_names, name, on_bad_image):
         if image.shape != place.shape:
             raise UserError(f'{example.name} is of {image.shape[0]}x{image.shape[1]} pixels: this is not {name}')
         place[...], labels[index] = image, example.label
-    return ArraySource(images, labels, class_names, name)
+    held = ArraySource(images, labels, class_names, name)
+    held.notes = source.notes
+    return held
 
 
 def _find_labels(labels, folders, needed=True):
     """The path of a label file: `labels` itself, or of that name in one of some folders; None where none is needed."""
     if labels and Path(labels).is_file():
         return Path(labels)
-    places = [folder / name for folder in folders for name in ([labels] if labels else ['labels.csv', 'labels.txt'])]
+    places = [folder / name for folder in folders for name in ([labels] if labels else LABEL_FILES)]
     found = next((place for place in places if place.is_file()), None)
     if found is None and needed:
         looked = ', '.join(map(str, dict.fromkeys(places)))

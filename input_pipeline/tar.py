@@ -17,7 +17,7 @@ import numpy as np
 
 import system
 from errors import UserError, first_line
-from input_pipeline.example import Example, empty_classes, is_image
+from input_pipeline.example import IMAGE_SUFFIXES, NO_CLASSES, Example, empty_classes, is_image, skipped
 from input_pipeline.labels import read_labels
 from input_pipeline.progress import bar
 
@@ -25,7 +25,7 @@ _RELEASED = {
     'train': 'ILSVRC2012_img_train.tar',
     **dict.fromkeys(('test', 'val', 'validation'), 'ILSVRC2012_img_val.tar'),
 }
-_FORMAT = 1  # of the index
+_FORMAT = 2  # of the index
 
 
 def find(data_dir, split):
@@ -77,6 +77,7 @@ class TarSource:
         self.tars = [str(path / name) for name in _class_tars(path)] if path.is_dir() else [str(path)]
         index, self.notes = _index(path, self.tars)
         self.tar_of, self.offsets, self.sizes, self.names = (index[key] for key in ('tar', 'offsets', 'sizes', 'names'))
+        self.notes += skipped(path, list(map(os.fsdecode, index['skipped'])))
         if not len(self.names):
             raise UserError(f'{path} holds no images, neither itself nor in tars inside')
         if len(index['classes']):
@@ -134,8 +135,8 @@ def _read(file, size, offset):
 def _index(path, tars):
     """The index of some tars, read from where it is kept or made and kept there; and notes.
 
-    A dict: classes bytes [C] (none: the tar is flat); and of each image tar int32 [N] (a number in `tars`), offsets and
-    sizes int64 [N] in bytes, labels int32 [N], names bytes [N].
+    A dict: classes bytes [C] (none: the tar is flat); skipped bytes [S], the names of what is no image; and of each
+    image tar int32 [N] (a number in `tars`), offsets and sizes int64 [N] in bytes, labels int32 [N], names bytes [N].
     """
     stamp = []
     for tar in tars:
@@ -146,6 +147,7 @@ def _index(path, tars):
         stamp.append((stat.st_size, stat.st_mtime_ns))
     expected = {
         'format': np.array(_FORMAT),
+        'suffixes': np.array(IMAGE_SUFFIXES),
         'stamp': np.array(stamp, np.int64).reshape(-1, 2),
         'tars': np.array([os.fsencode(os.path.basename(tar)) for tar in tars], np.bytes_),
     }
@@ -170,7 +172,7 @@ def _load(place, expected):
     try:
         with open(place, 'rb') as file, np.load(file) as held:
             if all(key in held and np.array_equal(held[key], value) for key, value in expected.items()):
-                return {key: held[key] for key in ('classes', 'tar', 'offsets', 'sizes', 'labels', 'names')}
+                return {key: held[key] for key in ('classes', 'skipped', 'tar', 'offsets', 'sizes', 'labels', 'names')}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass  # none there, or not whole
     return None
@@ -190,12 +192,12 @@ def _save(place, arrays):
 
 def _walk(tars, are_classes, total):
     """The index of tars by their headers; see `_index`."""
-    images, classes = [], []  # images: (class name or None, name, number of the tar, offset, size)
+    images, classes, others = [], [], []  # images: (class name or None, name, number of the tar, offset, size)
     with bar(f'indexing {os.path.basename(tars[0])}{" ..." if len(tars) > 1 else ""}', total) as advance:
         for number, tar in enumerate(tars):
             file = os.open(tar, system.READ)
             try:
-                _walk_one(file, tar, number, are_classes, images, classes, advance)
+                _walk_one(file, tar, number, are_classes, images, classes, others, advance)
             finally:
                 os.close(file)
     ranks = {name: rank for rank, name in enumerate(sorted(set(classes)))}
@@ -203,6 +205,7 @@ def _walk(tars, are_classes, total):
     columns = list(zip(*images, strict=True)) or [()] * 5
     return {
         'classes': np.array([os.fsencode(name) for name in ranks], np.bytes_),
+        'skipped': np.array([os.fsencode(name) for name in others], np.bytes_),
         'labels': np.array([ranks.get(name, -1) for name in columns[0]], np.int32),
         'names': np.array([os.fsencode(name) for name in columns[1]], np.bytes_),
         'tar': np.array(columns[2], np.int32),
@@ -211,30 +214,41 @@ def _walk(tars, are_classes, total):
     }
 
 
-def _walk_one(file, tar, number, is_class, images, classes, advance):
-    """Appends what one tar holds to `images` and `classes`."""
+def _walk_one(file, tar, number, is_class, images, classes, others, advance):
+    """Appends what one tar holds to `images` and `classes`, and the names of what is neither to `others`."""
     whole = os.fstat(file).st_size
     if is_class:
         inner = [(os.path.basename(tar), 0, whole)]
     else:
         held = list(_members(file, 0, whole, tar))
-        inner = [member for member in held if member[0].endswith('.tar')]
+        inner = [member for member in held if member[0].endswith('.tar') and member[2] is not None]
+        taken = inner or [member for member in held if _is_image(member)]
+        others += sorted(name for name, *_ in set(held) - set(taken))
     for name, start, size in inner:
         label = os.path.basename(name).removesuffix('.tar')
         classes.append(label)
-        for image, offset, length in _members(file, start, size, tar if is_class else f'{tar}/{name}'):
-            if is_image(os.path.basename(image)):
+        for member in _members(file, start, size, tar if is_class else f'{tar}/{name}'):
+            if _is_image(member):
+                image, offset, length = member
                 images.append((label, image, number, offset, length))
+            else:
+                others.append(f'{os.path.basename(name)}/{member[0]}')
         advance(size)
     if not inner:
-        images.extend(
-            (None, name, number, start, size) for name, start, size in held if is_image(os.path.basename(name))
-        )
+        images.extend((None, name, number, start, size) for name, start, size in taken)
         advance(whole)
+
+
+def _is_image(member):
+    """Whether a member of a tar, see `_members`, is taken for an image."""
+    *folders, base = member[0].split('/')
+    return is_image(base) and member[2] is not None and not set(folders) & set(NO_CLASSES)
 
 
 def _members(file, start, size, place):
     """The files in a tar that lies at start..start+size of an open file: (name, offset in the file, size) of each.
+
+    The size is None of what is no file and no folder, as a link.
 
     Raises:
       UserError: it is no tar, or cut short.
@@ -248,6 +262,8 @@ def _members(file, start, size, place):
                         raise UserError(f'{place} is cut short: it ends within {member.name}; fetch it again')
                     last = member.name
                     yield member.name, start + member.offset_data, member.size
+                elif not member.isdir():
+                    yield member.name, 0, None
                 tar.members.clear()  # else it keeps an object for every one
             # tarfile takes a broken header for the end; the end is a block of zeros.
             if system.pread(file, tarfile.BLOCKSIZE, start + tar.offset)[: max(size - tar.offset, 0)] != bytes(512):

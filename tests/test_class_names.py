@@ -201,7 +201,7 @@ def test_a_run_carries_its_names_and_is_resumed_on_them_alone(tmp_path, one_devi
     loop.train(config, tmp_path / 'run')
     member = evaluation.open_checkpoint(config, tmp_path / 'run', 'latest').member
     assert member.class_names == ('rose, red', 'rose, white', 'tulip')
-    (found,) = prediction.predict(member, [str(tmp_path / 'data/test/tulip/tulip 0.png')])
+    (found,) = prediction.predict(member, prediction.Files([str(tmp_path / 'data/test/tulip/tulip 0.png')]))
     assert {guess['name']: guess['class'] for guess in found['best']} == {
         'rose, red': 0, 'rose, white': 1, 'tulip': 2,
     }  # fmt: skip
@@ -356,7 +356,7 @@ def test_a_checkpoint_of_an_older_version_is_tested_as_it_was(tmp_path, capsys):
     logits, folders = scores(entry.member, recipe.open_split(config, 'test'))
     result, _, names = evaluation.test(config, entry)
     assert result['wrong_top1'] == wrong(logits, ['abc'.index(name) for name in folders], 1) and names == tuple('abc')
-    (found,) = prediction.predict(entry.member, [str(tmp_path / 'test/a/a 0.png')])
+    (found,) = prediction.predict(entry.member, prediction.Files([str(tmp_path / 'test/a/a 0.png')]))
     assert {guess['name'] for guess in found['best']} == {'0', '1', '2'}
     config.data_dir = str(tmp_path / 'fewer')
     photographs(tmp_path / 'fewer' / 'test', 'ab')
@@ -374,7 +374,7 @@ def test_a_thousand_own_classes_are_not_called_by_imagenets_names(tmp_path):
     own = tuple(f'part {number:04}' for number in range(1000))
     entry = opened.open_one(config, [str(network(tmp_path / 'run', config, own))])
     path = photographs(tmp_path / 'in', ['x'], 1) / 'x' / 'x 0.png'
-    (found,) = prediction.predict(entry.member, [str(path)])
+    (found,) = prediction.predict(entry.member, prediction.Files([str(path)]))
     assert all(guess['name'] == own[guess['class']] for guess in found['best'])
     assert opened.open_data(config, [path], entry.member).names == own
     # An older one tells no names: numbers, for its data are not called ImageNet.

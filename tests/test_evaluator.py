@@ -347,7 +347,9 @@ def test_a_protocol_that_does_not_fit_says_which_do(name, size, protocol, says):
 def test_files(tmp_path):
     for name in ('b.png', 'a.jpg', 'notes.txt'):
         (tmp_path / name).write_bytes(b'')
-    assert prediction.files([str(tmp_path)]) == [str(tmp_path / 'a.jpg'), str(tmp_path / 'b.png')]
+    paths, notes = prediction.files([str(tmp_path)])
+    assert paths == [str(tmp_path / 'a.jpg'), str(tmp_path / 'b.png')]
+    assert notes == [f'{tmp_path}: 1 file or folder is skipped: notes.txt']
     with pytest.raises(UserError, match='is not there'):
         prediction.files([str(tmp_path / 'none.jpg')])
 

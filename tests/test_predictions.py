@@ -47,8 +47,8 @@ def test_the_right_bar_has_a_colour_of_its_own_though_names_are_the_same(tmp_pat
     made = []
     monkeypatch.setattr(style, 'save', lambda figure, path, **options: made.append(figure))
     best = [{'class': k, 'name': 'crane', 'probability': p} for k, p in ((134, 0.6), (517, 0.3))]
-    entry = {'picture': np.zeros((4, 4, 3), np.uint8), 'best': best, 'label': {'class': 517, 'name': 'crane'}}
-    predictions.draw([entry], tmp_path / 'x.png', 'title')
+    entry = {'best': best, 'label': {'class': 517, 'name': 'crane'}}
+    predictions.draw([entry], [np.zeros((4, 4, 3), np.uint8)], [tmp_path / 'x.png'], 'title')
     bars = made[0].axes[1].patches  # the best at the top
     assert [bar.get_width() for bar in bars] == [0.3, 0.6] and bars[0].get_y() < bars[1].get_y()
     assert [colors.to_hex(bar.get_facecolor()).upper() for bar in bars] == [style.ORANGE, style.SKY]

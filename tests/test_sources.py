@@ -127,7 +127,7 @@ def test_a_class_folder_without_images(tmp_path):
         sources.FolderSource(tmp_path)
     source = sources.FolderSource(tmp_path, on_bad_image='skip')
     assert source.class_names == ('a', 'aa', 'b') and source[3].label == 2 and len(source) == 6
-    assert source.notes == [f'{tmp_path}/aa is a class without images']
+    assert source.notes[0] == f'{tmp_path}/aa is a class without images'
 
 
 def test_a_file_that_vanishes_is_named(tmp_path):
