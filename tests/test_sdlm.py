@@ -100,6 +100,27 @@ def test_curvature_does_not_depend_on_how_a_layer_is_run():
     chex.assert_trees_all_close(ours, theirs, rtol=1e-3)
 
 
+def test_curvature_of_a_max_pool_does_not_depend_on_the_platform():
+    """The plain forms are those of a GPU or TPU: there the gradient of a max pool is one operation of XLA's."""
+    x, params = normal(1, 3, 8, 8, 2), {'kernel': normal(2, 3, 3, 2, 4)}
+
+    def features(params, x):
+        y = jax.lax.conv_general_dilated(
+            x, params['kernel'], (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+        )
+        return architectures.layers.max_pool(y, 2, 2).reshape(len(x), -1)
+
+    def rest(features, label):
+        return jnp.sum((features - label) ** 2)
+
+    curvature = functools.partial(sdlm.curvature, features, rest, params, x, np.arange(3.0))
+    tuned = curvature()
+    with architectures.layers.plain_forms():
+        plain = curvature()
+    chex.assert_trees_all_close(plain, tuned, rtol=1e-5)
+    assert float(tuned['kernel'].min()) > 0
+
+
 def test_second_derivative_at_the_rbf_output_is_two():
     """Of the right unit's penalty (protocols of the paper: d2E/dx^2 = 2)."""
     model = architectures.create('lenet5_1998')

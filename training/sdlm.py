@@ -114,6 +114,8 @@ def _equation(equation, values):
         return [_Path(sum(map(_settle, values)), 1.0, object())]
     if name in _PRODUCTS and len(paths) == 1:
         operands = [v.squared() if isinstance(v, _Path) else v * v for v in values]
+    elif name == 'select_and_scatter_add' and not isinstance(values[1], _Path):  # to where a max pool took its value
+        operands = [_settle(values[0]), values[1]]
     elif name in _MOVES or name in ('add', 'add_any', 'select_n'):
         operands = [_settle(v) for v in values]
     else:
