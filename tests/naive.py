@@ -4,6 +4,7 @@ Pixels are RGB less a mean; photographs are resized by Pillow.
 """
 
 import functools
+import math
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from architectures import layers
 from input_pipeline import colour
 
-CHUNK = 25  # crops that go through a network together, to spare time
+CHUNK = 25  # crops that go through a network together at most, to spare time
 
 
 def softmax(x):
@@ -67,7 +68,8 @@ def crops(member, image, rounds=half_up):
             crop = resized[top : top + side, left : left + side]
             crop = crop if side == size else resize(crop, size, size)
             views += [crop, crop[:, ::-1]] if member.protocol.flip else [crop]
-    last = np.concatenate([logits(member, np.stack(views[at : at + CHUNK])) for at in range(0, len(views), CHUNK)])
+    parts = np.array_split(np.stack(views), math.ceil(len(views) / CHUNK))  # of one size: compiled once
+    last = np.concatenate([logits(member, part) for part in parts])
     return softmax(last).mean(0) if member.protocol.average == 'softmax' else softmax(last.mean(0))
 
 

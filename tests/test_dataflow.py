@@ -4,6 +4,7 @@ import functools
 
 import jax.numpy as jnp
 import pytest
+from conftest import quickly
 
 import architectures
 from architectures import catalogue, dataflow, layers
@@ -15,7 +16,7 @@ FEW = ('lenet5_1998', 'alexnet', 'prelu_net_a', 'googlenet', 'resnet20', 'wrn_40
 @functools.cache
 def graph_of(name, **options):
     entry = catalogue.NETWORKS[name]
-    return dataflow.trace(architectures.create(name, **options), entry.input_shape)
+    return quickly(lambda: dataflow.trace(architectures.create(name, **options), entry.input_shape))
 
 
 def block(name, path, **options):

@@ -1,22 +1,16 @@
 """The figures `architecture` and `block`: what is written in their boxes, where these are, and the files."""
 
-import functools
-
 import pytest
+from test_dataflow import graph_of
 
 import architectures
 from architectures import catalogue, dataflow
 from configs import resnet20
 from errors import UserError
-from figures import architecture, block, networks, style
+from figures import architecture, block, style
 from figures.networks import subject
 
 FEW = ('lenet5', 'googlenet', 'resnet50', 'densenet_bc_100_12', 'se_resnext50_32x4d')
-
-
-@functools.cache
-def graph_of(name):
-    return networks.graph(subject(name))
 
 
 def chain(name):

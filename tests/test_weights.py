@@ -8,6 +8,7 @@ import golden
 import jax
 import numpy as np
 import pytest
+from conftest import quickly
 from flax import traverse_util
 
 import architectures
@@ -33,7 +34,7 @@ EACH = [
 def filled(arch, release, **options):
     """Our variables of a release's network by the rule of the golden files, and the network."""
     model = architectures.create(arch, **(release.options | options))
-    return golden.variables(model, convert.input_shape(release)), model
+    return quickly(lambda: golden.variables(model, convert.input_shape(release))), model
 
 
 def as_caffe(names, variables, release):
@@ -68,7 +69,7 @@ def test_every_release_converts_and_comes_back_to_the_bit(arch, release):
     load_state_dict(strict=True): names, shapes and values."""
     variables, model = filled(arch, release)
     tensors = tensors_of(arch, release, variables, model)
-    found = convert.convert(tensors, arch, release.by)
+    found = quickly(lambda: convert.convert(tensors, arch, release.by))
     assert found.num_classes == catalogue.NETWORKS[arch].num_classes and not found.bgr
     assert found.release is release or release.theirs.startswith('vgg')  # with or without batch norm, by its names
     chex.assert_trees_all_equal({key: tree for key, tree in found.variables.items() if tree}, variables)
