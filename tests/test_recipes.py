@@ -4,7 +4,7 @@ import chex
 import jax
 import numpy as np
 import pytest
-from conftest import narrow
+from conftest import narrow, quickly
 
 import evaluation
 from architectures import layers
@@ -62,7 +62,8 @@ def small_world(monkeypatch, one_device):
 def test_a_recipe_trains_is_tested_saved_and_restored(name, small_world, monkeypatch, tmp_path):
     whole = listing.load(name)
     check(whole)
-    Run(whole)  # its shapes, at its own size
+    with layers.plain_forms():  # sooner traced
+        quickly(lambda: Run(whole))  # its shapes, at its own size
     narrow(monkeypatch)
     if name not in QUICK:  # the CPU's quick forms take longer to compile; those two recipes keep them
         monkeypatch.setattr(layers, '_tuned', lambda: False)
