@@ -511,7 +511,7 @@ def test_errors_of_workers_reach_the_user(tmp_path, put):
     source = folder_source(tmp_path, 40)
     BREAK['text'](path_of(source, 33))
     message = raised(streamed_by_two(source, put=put))
-    assert '/1/033.png cannot be decoded: it is no image. Mend or remove it' in message
+    assert '/1/033.png cannot be decoded: it is no image that Pillow reads. Mend or remove it' in message
     with pytest.raises(RuntimeError, match='batch 2: LookupError: what is this'):
         order = functools.partial(loader.in_order, num_examples=64)
         list(loader.stream(Failing(broken_exception), SMALL, order, 8, 8, workers=2, put=put))
