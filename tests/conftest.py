@@ -67,7 +67,7 @@ MODULE = pytest.StashKey()
 
 
 def pytest_addoption(parser):
-    parser.addoption('--photographs', type=int, default=10, help='how many test_protocols.py looks at')
+    parser.addoption('--photographs', type=int, default=4, help='how many test_protocols.py looks at')
 
 
 def pytest_configure(config):
