@@ -40,13 +40,15 @@ class LeNet5(Network):
     It keeps the widths 6-16-120-84-10 and differs from the paper in C3 (every map reads all six), the subsampling
     (max pooling, no parameters), the activation (ReLU here; `tanh` is the lecture's), the output (dense).
 
-    Weights start by He for ReLU and otherwise as the paper's, unless `initializer` names another way.
+    Weights start by He for ReLU and otherwise as the paper's, unless `initializer` names another way. `dropout` is the
+    rate behind each of the two hidden fully connected layers, fc1 and fc2; the paper, and this default, have none.
 
     Input [B, 32, 32, 1] float, output logits [B, num_classes].
     """
 
     num_classes: int = 10
     initializer: str = ''
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(self, images, train=False, dense=False):
@@ -56,8 +58,8 @@ class LeNet5(Network):
         x = net.max_pool('pool1', x, 2, 2)
         x = net.conv('conv2', x, 16, 5)
         x = net.max_pool('pool2', x, 2, 2)
-        x = net.fc('fc1', x, 120, window=5)
-        x = net.fc('fc2', x, 84)
+        x = net.dropout(net.fc('fc1', x, 120, window=5), self.dropout)
+        x = net.dropout(net.fc('fc2', x, 84), self.dropout)
         return net.logits('fc3', x, dense)
 
 

@@ -171,19 +171,31 @@ def linear(monkeypatch):
     monkeypatch.setitem(catalogue.NETWORKS, 'linear', catalogue.NETWORKS['lenet5'])
 
 
+EIGHT = mesh.create, mesh.of_this_process
+
+
+@pytest.fixture(scope='session', autouse=True)
+def one_device():
+    """Runs and evaluations in this process take one device: what is replicated is computed once, and soon compiled."""
+
+    def create(batch_size, devices=None, model=1):
+        return EIGHT[0](batch_size, jax.devices()[:1] if devices is None else devices, model)
+
+    mesh.create, mesh.of_this_process = create, lambda: create(1)
+
+
 @pytest.fixture
-def one_device(monkeypatch):
-    """Runs in this process take one device: their programs are made in a fraction of the time."""
-    monkeypatch.setattr(mesh, 'create', functools.partial(mesh.create, devices=jax.devices()[:1]))
+def eight_devices(monkeypatch):
+    """Runs and evaluations take the eight devices: for tests of sharding."""
+    monkeypatch.setattr(mesh, 'create', EIGHT[0])
+    monkeypatch.setattr(mesh, 'of_this_process', EIGHT[1])
 
 
 @pytest.fixture(scope='session')
 def digits_run(tmp_path_factory):
     """(config, workdir) of LeNet-5 after some passes over scikit-learn's digits, on one device."""
     config, workdir = digits(num_epochs=3.0, learning_rates=((3, 0.02),)), tmp_path_factory.mktemp('runs') / 'digits'
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mesh, 'create', functools.partial(mesh.create, devices=jax.devices()[:1]))
-        loop.train(config, workdir)
+    loop.train(config, workdir)
     return config, workdir
 
 

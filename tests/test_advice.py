@@ -98,7 +98,7 @@ def test_a_run_that_is_shorter_than_its_rates():
         assert float(schedule(digits(learning_rates=((1, 0.1),), **changes))(0)) == pytest.approx(0.1)
 
 
-def test_groups_of_batch_norm(one_device):
+def test_groups_of_batch_norm():
     config = listing.load('resnet20:cifar10')
     config.update({'dataset': 'synthetic', 'batch_size': 96, 'num_epochs': 30.0})
     with pytest.raises(UserError, match='takes groups of 64 images, and a step has 96') as error:

@@ -757,6 +757,25 @@ def test_dropout_of_rate_0_draws_nothing(name):
         jax.eval_shape(forward, variables, images)
 
 
+def test_lenet5_drops_half_of_its_two_hidden_layers_when_it_is_asked_to():
+    images, variables, dropped = pixels(4, 32, 32, 1), filled('lenet5'), []
+
+    def record(call, args, kwargs, context):
+        result = call(*args, **kwargs)
+        if isinstance(context.module, nn.Dropout):
+            dropped.append((np.asarray(args[0]), np.asarray(result)))
+        return result
+
+    plain, model = architectures.create('lenet5'), architectures.create('lenet5', dropout=0.5)
+    assert_close(model.apply(variables, images), plain.apply(variables, images), 0)
+    with nn.intercept_methods(record):
+        model.apply(variables, images, train=True, rngs={'dropout': KEY})
+    assert [before.shape[-1] for before, _ in dropped] == [120, 84]
+    for before, after in dropped:
+        assert set(np.unique(after[before != 0] / before[before != 0])) == {0, 2}
+    assert counts('lenet5', dropout=0.5) == counts('lenet5')
+
+
 @pytest.mark.parametrize(
     'name, options, message',
     [

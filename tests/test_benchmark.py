@@ -24,7 +24,7 @@ def test_utilisation_counts_two_operations_a_multiply_add_and_three_passes():
 
 
 @pytest.mark.parametrize('name', ['resnet50', 'alexnet_owt', 'vgg_d', 'densenet121', 'resnext50_32x4d', 'se_resnet50'])
-def test_what_is_timed_is_the_recipe_streamed_and_the_peer_s_network(name, one_device):
+def test_what_is_timed_is_the_recipe_streamed_and_the_peer_s_network(name):
     config = train.config_of(name, 16, 224, 'bfloat16')
     run = Run(config)
     assert not run.resident and run.config.normalize == config.normalize and config.dtype == 'bfloat16'

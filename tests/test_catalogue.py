@@ -104,7 +104,7 @@ def test_a_pattern_and_json(command):
     assert {'year', 'paper', 'input_shape', 'num_classes', 'published', *COUNTS} <= set(found[3])
     assert found[3]['parameters'] == 138_357_544 and found[3]['input_shape'] == [224, 224, 3]
     assert found[3]['published']['top5'] == '7.5' and 'Simonyan and Zisserman 2014' in found[3]['paper']
-    assert all('lenet' not in row for row in command('res*')[1].splitlines())
+    assert all('lenet' not in row for row in command('resnet2*')[1].splitlines())
 
 
 def test_an_unknown_name_in_a_process_of_its_own(script):

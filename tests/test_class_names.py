@@ -195,7 +195,7 @@ def test_a_store_holds_splits_of_the_same_classes(tmp_path):
 # A run
 
 
-def test_a_run_carries_its_names_and_is_resumed_on_them_alone(tmp_path, one_device):
+def test_a_run_carries_its_names_and_is_resumed_on_them_alone(tmp_path):
     config = on_folders(tmp_path / 'data', ('rose, red', 'rose, white', 'tulip'), ('rose, red', 'rose, white', 'tulip'))
     config.stop_at_step = 1
     loop.train(config, tmp_path / 'run')

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from absl import flags
 from conftest import ROOT
@@ -19,7 +20,7 @@ from training import run, schedules
 
 GOLDEN = ROOT / 'tests' / 'golden' / 'configs'
 NAMES = listing.names()
-SERIES = ('alexnet_ensemble', 'decade', 'googlenet_ensemble', 'googlenet_finetuned', 'vgg_chain')
+SERIES = ('alexnet_ensemble', 'decade', 'googlenet_ensemble', 'googlenet_finetuned', 'lenet5_improved', 'vgg_chain')
 RECIPES = [name for name in NAMES if name not in SERIES]
 SMALL = [name for name in RECIPES if name not in ('lenet5_distorted', 'lenet5_digits')]
 IMAGENET, CIFAR10 = 1_281_167, 50_000
@@ -326,6 +327,12 @@ def differences(name, other):
     return {key: two.get(key) for key in one.keys() | two.keys() if one.get(key) != two.get(key)}
 
 
+def leaves(config, prefix=''):
+    """(path, value) of every value of a config."""
+    for key, value in config.items():
+        yield from leaves(value, f'{prefix}{key}.') if isinstance(value, ConfigDict) else [(prefix + key, value)]
+
+
 def test_an_option_of_the_network():
     assert differences('alexnet', 'alexnet:option.hidden_bias=0.1,option.lrn=caffe') == {
         'architecture_options': None,
@@ -475,10 +482,12 @@ def test_the_lectures_vgg():
 
 def test_the_lectures_resnet_and_lenet():
     assert differences('resnet152', 'resnet152:lecture') == {'weight_decay': '1e-05'}
-    changes = differences('lenet5', 'lenet5:lecture')
-    assert changes == {'architecture_options.activation': "'tanh'", 'optimizer': "'sgd'"}
-    lenet5 = load('lenet5:lecture')
-    assert lenet5.learning_rates == ((2, 5e-4), (3, 2e-4), (4, 5e-5), (11, 1e-5)) and lenet5.batch_size == 1
+    assert differences('lenet5', 'lenet5:lecture') == {'architecture_options.activation': "'scaled_tanh'"}
+    to_the_letter = {'architecture_options.activation': "'tanh'", 'optimizer': "'sgd'"}
+    assert differences('lenet5', 'lenet5:lecture_sgd') == to_the_letter
+    for name in ('lecture', 'lecture_sgd'):
+        config = load(f'lenet5:{name}')
+        assert config.learning_rates == ((2, 5e-4), (3, 2e-4), (4, 5e-5), (11, 1e-5)) and config.batch_size == 1
 
 
 # Series
@@ -543,6 +552,36 @@ def test_ensembles():
         )
     lecture = load('alexnet_ensemble:lecture')
     assert len(lecture.order) == 7 and len({lecture.members[name].seed for name in lecture.order}) == 7
+
+
+def test_the_lectures_plan_is_one_change_at_a_time():
+    config = load('lenet5_improved')
+    members = {name: config.members[name].copy_and_resolve_references() for name in config.order}
+
+    def changes(before, after):
+        before, after = (dict(leaves(members[name])) for name in (before, after))
+        return {key: after.get(key) for key in before | after if before.get(key) != after.get(key)}
+
+    of_32 = ((2, 0.016), (3, 0.0064), (4, 0.0016), (11, 0.00032))
+    every_32 = dict.fromkeys(('batch_size', 'reference_batch_size'), 32)
+    assert members['lecture'].optimizer == 'sgd' and members['lecture'].architecture_options.activation == 'tanh'
+    assert changes('lecture', 'activation') == {'architecture_options.activation': 'relu'}
+    assert changes('activation', 'initialization') == {'architecture_options.initializer': 'he_fan_in'}
+    batches = changes('initialization', 'batches')
+    assert {key: batches.pop(key) for key in ('log_every_steps', 'steps_per_dispatch')}
+    np.testing.assert_allclose(batches.pop('learning_rates'), of_32)
+    assert batches == every_32
+    assert changes('batches', 'batch_norm') == {'architecture_options.batch_norm': True}
+    assert changes('batch_norm', 'momentum') == {'optimizer': 'momentum'}
+    adam = changes('momentum', 'adam')
+    assert adam.pop('optimizer') == 'adam' and set(adam) == {'learning_rates'}
+    np.testing.assert_allclose(np.divide(adam['learning_rates'], members['lecture'].learning_rates)[:, 1], 2)
+    assert changes('adam', 'flip') == {'colour.flip': True}
+    assert changes('adam', 'dropout') == {'architecture_options.dropout': 0.5}  # digits are not flipped
+    for seed in range(1, 5):
+        assert changes('dropout', f'seed_{seed}') == {'seed': seed}
+    photographs = load('lenet5_improved:cifar10').members
+    assert photographs.dropout.colour.flip and not photographs.adam.colour.flip
 
 
 def test_the_decade_is_in_its_order_and_each_in_its_small_form():

@@ -107,7 +107,7 @@ def test_wrong_values_are_told():
         controllers.create(None, ConfigDict({'learning_rate': 0.1, 'until_error': 0.0, 'steps': 1}))
 
 
-def test_a_run_that_its_plateaus_ended_is_finished(tmp_path, capfd, one_device, linear):
+def test_a_run_that_its_plateaus_ended_is_finished(tmp_path, capfd, linear):
     config = digits(architecture='linear')
     config.update({'schedule': 'plateau', 'learning_rate': 0.02, 'num_epochs': 30.0})
     config.plateau.update({'patience': 1, 'threshold': 100.0, 'drops': 1})  # no gain is enough
@@ -126,7 +126,7 @@ def test_a_run_that_its_plateaus_ended_is_finished(tmp_path, capfd, one_device, 
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_in_the_middle_of_its_patience(tmp_path, one_device, linear):
+def test_a_run_goes_on_in_the_middle_of_its_patience(tmp_path, linear):
     config = digits(architecture='linear')
     config.update({'schedule': 'plateau', 'learning_rate': 0.02, 'num_epochs': 7.0})
     config.plateau.update({'patience': 2, 'threshold': 100.0})

@@ -245,7 +245,7 @@ def test_what_names_the_processes(monkeypatch):
             distributed.check(*given)
 
 
-def test_large_parameters_are_cut_over_the_model_axis():
+def test_large_parameters_are_cut_over_the_model_axis(eight_devices):
     grid = mesh.create(16, model=2)
     assert dict(grid.shape) == {'data': 4, 'model': 2}
     shapes = {'fc6': (7, 7, 512, 4096), 'fc8': (4096, 1000), 'conv': (3, 3, 512, 512), 'bias': (4096,)}

@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 from conftest import ROOT
@@ -225,3 +226,9 @@ def test_a_wrong_command_is_found():
     assert first('visualize.py', 'timeline', '--layer=conv1') == 'timeline takes no --layer'
     assert first('visualize.py', 'filters', '--out', 'FILE') == 'filters needs --checkpoint'
     assert first('architectures', 'vgg_f') == 'no network vgg_f' and first('architectures', 'vgg_*') == ''
+
+
+def test_an_installed_package_has_every_module_that_the_scripts_import():
+    project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['tool']['setuptools']
+    assert set(project['packages']) == OURS - {'tests'}
+    assert set(project['py-modules']) == {path.stem for path in ROOT.glob('*.py')}

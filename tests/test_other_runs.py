@@ -121,7 +121,7 @@ def rates(rows):
     return {row['step']: row['learning_rate'] for row in rows if row['kind'] == 'train'}
 
 
-def test_the_rate_is_changed_in_the_middle_and_logged_once(tmp_path, one_device, monkeypatch):
+def test_the_rate_is_changed_in_the_middle_and_logged_once(tmp_path, monkeypatch):
     workdir, old, new = tmp_path / 'run', ((30, 0.02),), ((30, 0.005),)
     common = {'log_every_steps': 5, 'num_epochs': 30.0}
     loop.train(digits(learning_rates=old, stop_at_step=20, **common), workdir)
@@ -147,7 +147,7 @@ def test_the_rate_is_changed_in_the_middle_and_logged_once(tmp_path, one_device,
         loop.train(digits(learning_rates=((0.5, 0.1),), **common | {'num_epochs': 0.5}), workdir)
 
 
-def test_after_a_loss_that_is_no_number_a_lower_rate_goes_on(tmp_path, one_device):
+def test_after_a_loss_that_is_no_number_a_lower_rate_goes_on(tmp_path):
     """The advice of the message, to the letter."""
     workdir = tmp_path / 'run'
     common = {'checkpoint_every_steps': 4, 'log_every_steps': 4, 'num_epochs': 1.0, 'stop_at_step': 12}
@@ -160,7 +160,7 @@ def test_after_a_loss_that_is_no_number_a_lower_rate_goes_on(tmp_path, one_devic
     assert all(np.isfinite(row['loss']) for row in rows if row['kind'] == 'train')
 
 
-def test_a_broken_image_is_skipped_as_the_message_says(tmp_path, one_device):
+def test_a_broken_image_is_skipped_as_the_message_says(tmp_path):
     """Before the first step, and in the middle of a run."""
     rng = np.random.default_rng(0)
     for split in ('train', 'test'):

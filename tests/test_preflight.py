@@ -18,7 +18,7 @@ from training.run import Run
 
 
 @pytest.fixture
-def quick(monkeypatch, one_device):
+def quick(monkeypatch):
     monkeypatch.setattr(preflight, 'SECONDS', 0.05)
 
 
@@ -76,7 +76,7 @@ def test_what_does_not_fit_is_refused_before_it_runs(quick, monkeypatch, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_reckoned_grows_as_the_batch(one_device):
+def test_what_is_reckoned_grows_as_the_batch():
     needed = []
     for size in (256, 512):
         run = Run(digits(batch_size=size))
@@ -132,7 +132,7 @@ def test_a_series_member_by_member(quick, tmp_path):
         preflight.look(pair, tmp_path / 'series')
 
 
-def test_a_program_s_memory_is_of_each_device_and_counts_donated_arguments_once():
+def test_a_program_s_memory_is_of_each_device_and_counts_donated_arguments_once(eight_devices):
     grid = mesh.create(8)
     vector = jax.ShapeDtypeStruct((8000,), jnp.float32, sharding=mesh.batched(grid))
     kept = jax.jit(lambda x: x + 1).lower(vector).compile()

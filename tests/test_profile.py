@@ -19,7 +19,7 @@ def orders(folder):
     return sum(bool(re.match(r'\$run\.py:\d+ order$', name)) for name in names)
 
 
-def test_the_steps_asked_for_are_traced_in_a_run_that_is_resumed(tmp_path, capfd, one_device, linear):
+def test_the_steps_asked_for_are_traced_in_a_run_that_is_resumed(tmp_path, capfd, linear):
     loop.train(digits(architecture='linear', stop_at_step=5), tmp_path)
     assert not (tmp_path / 'profile').exists()
     loop.train(digits(architecture='linear', stop_at_step=20, profile_steps='10:15', steps_per_dispatch=1), tmp_path)
@@ -33,7 +33,7 @@ def test_a_dispatch_of_many_steps_is_cut_at_both_ends():
     assert profile.Trace('', 'run').bounds(0) == []
 
 
-def test_a_run_that_ends_earlier_leaves_its_trace(tmp_path, one_device, linear):
+def test_a_run_that_ends_earlier_leaves_its_trace(tmp_path, linear):
     loop.train(digits(architecture='linear', stop_at_step=3, profile_steps='1:100', steps_per_dispatch=1), tmp_path)
     assert orders(tmp_path) == 2
 

@@ -74,7 +74,7 @@ def agree(found, expected):
         assert np.abs(one - other).max() > 100 * 1e-4
 
 
-def test_144_views_of_googlenet(converted, one_device, photographs):
+def test_144_views_of_googlenet(converted, photographs):
     folder = converted('bvlc_googlenet.caffemodel', 'googlenet')
     config = checkpoint.get_config(str(folder))
     assert config.test_crop.truncate

@@ -24,17 +24,18 @@ def wrong(folder, data, protocol='single', **changes):
     return result['wrong_top1'], result['wrong_top5']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'folder, changes, expected',
     [
         ('foolbox', {}, (5, 2)),
-        pytest.param('imagenet_val', {}, (39, 14), marks=pytest.mark.slow),
-        pytest.param('imagenet_photos', {}, (13, 5), marks=pytest.mark.slow),
-        pytest.param('imagenet_val227', {}, (36, 13), marks=pytest.mark.slow),
-        pytest.param('imagenet_val227', {'test_crop.short_side': (227, 227)}, (30, 11), marks=pytest.mark.slow),
+        ('imagenet_val', {}, (39, 14)),
+        ('imagenet_photos', {}, (13, 5)),
+        ('imagenet_val227', {}, (36, 13)),
+        ('imagenet_val227', {'test_crop.short_side': (227, 227)}, (30, 11)),
     ],
 )
-def test_bvlc_googlenet(test_data, converted, one_device, folder, changes, expected):
+def test_bvlc_googlenet(test_data, converted, folder, changes, expected):
     """Of imagenet_val, 39 and 14 of the 100 photographs; 0.01 in a probability would change four of the answers."""
     checkpoint_folder = converted('bvlc_googlenet.caffemodel', 'googlenet')
     assert wrong(checkpoint_folder, test_data / 'imagenet' / folder, **changes) == expected
@@ -45,24 +46,24 @@ def test_bvlc_googlenet(test_data, converted, one_device, folder, changes, expec
     'folder, expected',
     [('imagenet_val', (36, 13)), ('imagenet_val227', (35, 12)), ('imagenet_photos', (13, 5)), ('foolbox', (5, 1))],
 )
-def test_ten_crops_of_bvlc_googlenet(test_data, converted, one_device, folder, expected):
+def test_ten_crops_of_bvlc_googlenet(test_data, converted, folder, expected):
     checkpoint_folder = converted('bvlc_googlenet.caffemodel', 'googlenet')
     assert wrong(checkpoint_folder, test_data / 'imagenet' / folder, 'ten_crop_square') == expected
 
 
-def test_lenet_of_caffe(test_data, converted, one_device):
+def test_lenet_of_caffe(test_data, converted):
     top1, _ = wrong(converted('lenet_iter_10000.caffemodel', 'lenet_caffe'), test_data / 'mnist')
     assert top1 == 86
 
 
 @pytest.mark.parametrize('depth, expected', [(20, (85, 2)), pytest.param(56, (74, 2), marks=pytest.mark.slow)])
-def test_cifar_resnet(test_data, converted, one_device, depth, expected):
+def test_cifar_resnet(test_data, converted, depth, expected):
     folder = converted(f'cifar_resnet{depth}.npz', f'resnet{depth}')
     assert wrong(folder, test_data / 'cifar10') == expected
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('depth, expected', [(20, (1897, 128)), (56, (1680, 105))])
-def test_cifar_resnet_on_jpegs(test_data, converted, one_device, depth, expected):
+def test_cifar_resnet_on_jpegs(test_data, converted, depth, expected):
     folder = converted(f'cifar_resnet{depth}.npz', f'resnet{depth}')
     assert wrong(folder, test_data / 'cifar10' / 'jpeg') == expected

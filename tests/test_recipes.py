@@ -50,7 +50,7 @@ def tiny(config, split, any_classes=False):
 
 
 @pytest.fixture
-def small_world(monkeypatch, one_device):
+def small_world(monkeypatch):
     """Tiny data sets, one device, and programs that are made quickly and run slowly."""
     monkeypatch.setattr(layers, 'compiler_options', lambda: {'xla_backend_optimization_level': 0})
     monkeypatch.setattr(recipe, 'open_split', tiny)

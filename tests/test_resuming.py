@@ -43,7 +43,7 @@ def saved(config, workdir, at):
 
 
 @pytest.mark.parametrize('length', [{'steps': 100, 'num_epochs': 1.0}, {'num_epochs': 100 * 32 / EXAMPLES}])
-def test_a_run_is_tested_at_its_last_step(tmp_path, capfd, one_device, length):
+def test_a_run_is_tested_at_its_last_step(tmp_path, capfd, length):
     last = loop.train(config_of(**length), tmp_path)
     tested = rows(tmp_path, 'epoch')
     assert [row['step'] for row in tested] == [45, 90, 100]  # 1,437 images by 32
@@ -54,7 +54,7 @@ def test_a_run_is_tested_at_its_last_step(tmp_path, capfd, one_device, length):
     assert f'the best was {best["test_top1_error"]:.2f}% at step {best["step"]} (epoch {best["epoch"]:g})' in printed
 
 
-def test_a_signal_during_the_last_test_leaves_it_to_the_next_run(tmp_path, monkeypatch, one_device):
+def test_a_signal_during_the_last_test_leaves_it_to_the_next_run(tmp_path, monkeypatch):
     count, calls = loop.count_split, []
 
     def interrupted(*arguments):
@@ -98,7 +98,7 @@ def shown(workdir):
     return collections.Counter(scalars)
 
 
-def test_the_events_of_a_run_stopped_anywhere_are_the_lines_of_its_log(tmp_path, one_device):
+def test_the_events_of_a_run_stopped_anywhere_are_the_lines_of_its_log(tmp_path):
     config = config_of(num_epochs=2.0)
     for stop in (7, 10, 45, 45, 63, 0, 0):  # in mid-epoch, at a line, at an epoch's end; finished, and run again
         config.stop_at_step = stop
@@ -118,7 +118,7 @@ def test_the_events_of_a_run_stopped_anywhere_are_the_lines_of_its_log(tmp_path,
 # Another batch size
 
 
-def test_a_polynomial_rate_counts_the_examples_of_both_batch_sizes(tmp_path, one_device):
+def test_a_polynomial_rate_counts_the_examples_of_both_batch_sizes(tmp_path):
     config = config_of(steps=60, schedule='polynomial', learning_rate=0.002, decay_power=0.7, stop_at_step=23)
     loop.train(config, tmp_path)
     config.update({'batch_size': 16, 'stop_at_step': 0})
@@ -132,7 +132,7 @@ def test_a_polynomial_rate_counts_the_examples_of_both_batch_sizes(tmp_path, one
         assert row['learning_rate'] == pytest.approx(0.002 * (1 - over) ** 0.7, rel=1e-5)
 
 
-def test_a_uniform_average_that_has_begun_goes_on(tmp_path, one_device):
+def test_a_uniform_average_that_has_begun_goes_on(tmp_path):
     config = config_of(num_epochs=2.0, average='uniform', stop_at_step=51)  # 90 steps, averaged from 45 on
     loop.train(config, tmp_path)
     before = saved(config, tmp_path, 51)
@@ -146,7 +146,7 @@ def test_a_uniform_average_that_has_begun_goes_on(tmp_path, one_device):
     assert max(jax.tree.leaves(moved)) > 1e-6
 
 
-def test_a_uniform_average_that_has_not_begun_begins_at_its_part_of_the_longer_run(one_device):
+def test_a_uniform_average_that_has_not_begun_begins_at_its_part_of_the_longer_run():
     config = config_of(num_epochs=2.0, average='uniform', batch_size=16)
     run = Run(config, start=(30, 30 * 32), average_start=45)
     steps = 30 + int(np.ceil((2 * EXAMPLES - 30 * 32) / 16))
@@ -187,7 +187,7 @@ def test_averages_and_accumulators_are_float32_beside_parameters_in_bfloat16(acc
 
 
 @pytest.mark.parametrize('average', ['ema', 'uniform'])
-def test_an_average_of_parameters_in_bfloat16_is_tested_saved_and_evaluated(tmp_path, one_device, average):
+def test_an_average_of_parameters_in_bfloat16_is_tested_saved_and_evaluated(tmp_path, average):
     config = config_of(num_epochs=2.0, average=average, average_decay=0.9)
     config.architecture_options.param_dtype = 'bfloat16'
     last = loop.train(config, tmp_path)
@@ -201,7 +201,7 @@ def test_an_average_of_parameters_in_bfloat16_is_tested_saved_and_evaluated(tmp_
 @pytest.mark.parametrize(
     'changes', [{'batch_size': 1}, {'accumulate': 8}, {'architecture_options.group_size': 1}], ids=str
 )
-def test_batch_norm_over_a_single_value_names_its_layer(one_device, changes):
+def test_batch_norm_over_a_single_value_names_its_layer(changes):
     config = resnet20.get_config('')
     config.update({'batch_size': 8, 'image_size': 4})  # the last maps are 1x1
     config.architecture_options.update({'depth': 8, 'group_size': 0})

@@ -71,7 +71,7 @@ def test_the_same_command_again_says_that_it_is_finished(trained, script):
     assert (workdir / 'checkpoints').stat().st_mtime == before
 
 
-def test_evaluation_is_what_training_saw(trained, script, tmp_path):
+def test_evaluation_is_what_training_saw(trained, script, tmp_path, eight_devices):
     workdir, _ = trained
     epochs = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
     last = [row for row in epochs if row['kind'] == 'epoch'][-1]
@@ -171,7 +171,9 @@ def wait_for(path, text, process):
     pytest.fail(f'ended before {text}: {process.stdout.read()}')
 
 
-@pytest.mark.parametrize('number, code', [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    'number, code', [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_signal_saves_and_says_how_to_resume(script, tmp_path, number, code):
     workdir = tmp_path / 'run'
     arguments = (*DIGITS, '--workdir', workdir)
@@ -353,7 +355,7 @@ def test_another_config_or_network_in_a_workdir_is_refused(trained, script):
     assert sorted(p.name for p in workdir.rglob('*')) == before
 
 
-def test_a_workdir_in_a_bucket(tmp_path, monkeypatch, one_device, linear):
+def test_a_workdir_in_a_bucket(tmp_path, monkeypatch, linear):
     """A folder stands in for the bucket: a machine that is new to the run goes on from what is there."""
     bucket = tmp_path / 'bucket' / 'run'
     stand_in = types.SimpleNamespace(Path=lambda path: Path(path.removeprefix('any://')))

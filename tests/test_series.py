@@ -23,7 +23,7 @@ def pair():
     return series.create(first=short(), second=short(seed=1, init_from='first'))
 
 
-def test_members_train_in_turn_and_start_from_each_other(tmp_path, capfd, one_device, linear):
+def test_members_train_in_turn_and_start_from_each_other(tmp_path, capfd, linear):
     rows = training_series.train(pair(), tmp_path)
     assert [row['name'] for row in rows] == ['first', 'second']
     (inherited,) = (row for row in read(tmp_path / 'second') if row['kind'] == 'inherited')
@@ -47,7 +47,7 @@ def test_members_train_in_turn_and_start_from_each_other(tmp_path, capfd, one_de
 
 
 @pytest.mark.slow
-def test_an_interrupted_member_goes_on(tmp_path, monkeypatch, one_device, linear):
+def test_an_interrupted_member_goes_on(tmp_path, monkeypatch, linear):
     whole, train = loop.train, loop.train
 
     def stops(config, workdir, started=None):
@@ -63,7 +63,7 @@ def test_an_interrupted_member_goes_on(tmp_path, monkeypatch, one_device, linear
     assert len(training_series.train(pair(), tmp_path)) == 2
 
 
-def test_a_member_starts_only_from_one_before_it(tmp_path, one_device, linear):
+def test_a_member_starts_only_from_one_before_it(tmp_path, linear):
     config = series.create(first=short(init_from='second'), second=short())
     with pytest.raises(UserError, match='first starts from second, which must stand before it'):
         training_series.train(config, tmp_path)

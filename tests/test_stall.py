@@ -58,14 +58,14 @@ def config_of(**changes):
     return config
 
 
-def test_a_run_that_does_not_learn_is_warned_of_once(tmp_path, capfd, one_device):
+def test_a_run_that_does_not_learn_is_warned_of_once(tmp_path, capfd):
     loop.train(config_of(), tmp_path / 'run')
     warnings = [row for row in read(tmp_path / 'run') if row['kind'] == 'warning']
     assert len(warnings) == 1 and warnings[0]['step'] == 90
     assert capfd.readouterr().out.count('warning: step 90') == 1
 
 
-def test_dead_layers_are_named(tmp_path, one_device):
+def test_dead_layers_are_named(tmp_path):
     config = config_of()
     config.architecture_options.initializer = 'gaussian_1e-30'  # biases start at 0
     loop.train(config, tmp_path / 'run')

@@ -72,7 +72,7 @@ def test_parts_of_whole_groups_are_the_batch_with_batch_norm_too():
     assert any(moved)
 
 
-def test_parts_stay_on_their_devices():
+def test_parts_stay_on_their_devices(eight_devices):
     model, batch = architectures.create('lenet5'), batch_of()
     start, one = stepping(model, accumulate=2)
     grid = mesh.create(8)
@@ -87,7 +87,7 @@ def test_parts_stay_on_their_devices():
 
 
 @pytest.mark.parametrize('devices', [pytest.param(2, marks=pytest.mark.slow), 8])
-def test_groups_of_batch_norm_do_not_depend_on_the_devices(devices):
+def test_groups_of_batch_norm_do_not_depend_on_the_devices(devices, eight_devices):
     # He et al. 2015: 8 GPUs of 32 images. Here groups of 16, on devices that hold two of them or half of one.
     model, batch = architectures.create('lenet5', batch_norm=True, group_size=16), batch_of(64)
     start, one = stepping(model)
@@ -140,7 +140,7 @@ def test_polyaks_average_is_the_mean_from_its_start_on():
     np.testing.assert_allclose(kept(current), seen[8:].mean(0), rtol=1e-4, atol=1e-6)
 
 
-def test_what_is_tested_and_kept_is_the_average(tmp_path, one_device, linear):
+def test_what_is_tested_and_kept_is_the_average(tmp_path, linear):
     config = digits(architecture='linear')
     config.update({'num_epochs': 2.0, 'learning_rates': ((2, 0.02),), 'average': 'ema', 'average_decay': 0.95})
     last = loop.train(config, tmp_path)
@@ -180,7 +180,7 @@ def test_statistics_are_the_means_over_batches():
     np.testing.assert_allclose(found['var'], [pixels.var(ddof=1)], rtol=1e-4)
 
 
-def test_a_run_ends_with_statistics_measured_anew(tmp_path, one_device, linear):
+def test_a_run_ends_with_statistics_measured_anew(tmp_path, linear):
     config = digits(architecture='linear')
     config.update({'num_epochs': 2.0, 'learning_rates': ((2, 0.02),), 'recompute_batch_stats': 3})
     config.architecture_options.batch_norm = True
@@ -209,7 +209,7 @@ def test_smoothed_labels():
         losses.create('penalty', smoothing=0.1)
 
 
-def test_the_rates_follow_the_batch_and_the_log_says_so(tmp_path, capfd, one_device, linear):
+def test_the_rates_follow_the_batch_and_the_log_says_so(tmp_path, capfd, linear):
     config = digits(architecture='linear')
     config.update({'num_epochs': 1.0, 'learning_rates': ((1, 0.02),), 'batch_size': 8, 'reference_batch_size': 32})
     config.scale_lr = True
@@ -232,7 +232,7 @@ def test_the_rates_follow_the_batch_and_the_log_says_so(tmp_path, capfd, one_dev
         ({'schedule': 'plateu'}, 'did you mean plateau'),
     ],
 )
-def test_wrong_values_are_told(changes, says):
+def test_wrong_values_are_told(changes, says, eight_devices):
     config = lenet5_digits.get_config()
     config.update(changes)
     with pytest.raises(UserError, match=says):
@@ -240,7 +240,7 @@ def test_wrong_values_are_told(changes, says):
         Run(config)
 
 
-def test_a_batch_of_broken_groups_is_told():
+def test_a_batch_of_broken_groups_is_told(eight_devices):
     config = lenet5_digits.get_config()
     config.architecture_options.update({'batch_norm': True, 'group_size': 24})
     with pytest.raises(UserError, match='batch norm takes groups of 24 images, and a step has 32'):
@@ -251,7 +251,7 @@ def test_a_batch_of_broken_groups_is_told():
 
 
 @pytest.mark.slow
-def test_the_loss_in_bfloat16_follows_that_in_float32(tmp_path, one_device):
+def test_the_loss_in_bfloat16_follows_that_in_float32(tmp_path):
     curves = {}
     for dtype in ('float32', 'bfloat16'):
         config = lenet5_digits.get_config()

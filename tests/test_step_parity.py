@@ -7,10 +7,10 @@ import pytest
 from golden import steps
 
 pytestmark = pytest.mark.optimized
-FILES = [pytest.param(name, marks=() if name == 'resnet18' else pytest.mark.slow) for name in steps.names()]
 
 
-@pytest.mark.parametrize('name', FILES)
+@pytest.mark.slow
+@pytest.mark.parametrize('name', steps.names())
 def test_ten_steps_are_those_of_pytorch(name):
     record = steps.load(name)
     initial = steps.variables(record.setting)

@@ -126,7 +126,7 @@ def test_no_fork_and_no_signal_masks(monkeypatch):
     assert loader._with_signals_blocked(max, 3, 4) == 4
 
 
-def test_training_in_a_thread_of_a_program(tmp_path, one_device, monkeypatch):
+def test_training_in_a_thread_of_a_program(tmp_path, monkeypatch):
     """Python gives signals to the main thread alone; a notebook's server, say, trains in another."""
     config, rows = digits(stop_at_step=1, log_every_steps=1), []
     images = small_sets.digits('train')

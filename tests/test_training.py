@@ -259,7 +259,7 @@ def test_many_steps_in_a_dispatch_are_the_steps_one_by_one(initial):
     chex.assert_trees_all_equal(halves, result)
 
 
-def test_one_device_and_eight_agree(initial):
+def test_one_device_and_eight_agree(initial, eight_devices):
     order = np.stack([np.arange(40), np.zeros(40)]).astype(np.int32)
     results = []
     for devices in (jax.devices()[:1], jax.devices()):
@@ -322,7 +322,7 @@ def test_errors_are_counted_against_ties_and_nans():
     }  # fmt: skip
 
 
-def test_meshes():
+def test_meshes(eight_devices):
     assert mesh.create(1).size == 1  # LeNet-5's batch of one
     assert mesh.create(16).size == 8
     with pytest.raises(UserError, match='take a multiple of 8'):

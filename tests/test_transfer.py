@@ -91,7 +91,7 @@ def test_what_does_not_fit_is_told(vgg_a, name, layers, says):
         transfer.load(vgg_a, variables_of(name, 2, **options).variables, layers)
 
 
-def test_a_run_starts_from_another(tmp_path, capfd, one_device, linear):
+def test_a_run_starts_from_another(tmp_path, capfd, linear):
     config = digits(architecture='linear', num_epochs=1.0, learning_rates=((1, 0.02),))
     loop.train(config, tmp_path / 'first')
     config.update({'init_from': str(tmp_path / 'first'), 'learning_rates': ((1, 1e-9),), 'seed': 1})

@@ -120,7 +120,7 @@ def controller_after(config, run):
 
 
 @pytest.mark.parametrize('key', RULES)
-def test_a_rule_is_what_a_run_computes(key, one_device, monkeypatch):
+def test_a_rule_is_what_a_run_computes(key, monkeypatch):
     monkeypatch.setattr(training.run, 'build_model', lambda config: Small())
     value, read, not_read = RULES[key]
     default = functools.reduce(lambda held, part: held[part], key.split('.'), base.get_config())

@@ -1,0 +1,82 @@
+"""The lecture's plan: from its LeNet-5 to a better model, one change at a time, on MNIST.
+
+    python train.py --config configs/lenet5_improved.py --config.data_dir=FOLDER_OF_THE_FOUR_IDX_FILES
+    python evaluate.py --checkpoint runs/lenet5_improved/seed_* --step latest
+
+The lecture ends with a list of what was learned after LeNet-5 and a plan: add it, part by part. Each member is the one
+before it with one change, 20 epochs each:
+
+    lecture         lenet5.py:lecture_sgd, the slide to the letter: tanh, the paper's first weights, SGD on one image
+    activation      ReLU for tanh
+    initialization  He's rule, which was made for ReLU
+    batches         32 images a step and 32 times the rates: batch norm requires more than one image
+    batch_norm      after both convolutions
+    momentum        0.9
+    adam            Adam instead, from its usual rate, 0.001, with the lecture's drops: to 2/5, 1/10 and 1/50 of it
+    flip            mirrored images. Tried and not kept on digits: a mirrored digit is none
+    dropout         0.5 behind both hidden fully connected layers
+    seed_1 to 4     `dropout` again, from other seeds; `dropout` and these four are the ensemble
+
+`evaluate.py` with several checkpoints averages their probabilities, which is the ensemble. One step alone:
+"--config.order=('adam',)".
+
+Variants: `cifar10` and `folder=DIR` (configs/variants.py) follow the plan on photographs, where flips stay on.
+"""
+
+from configs import lenet5, series
+
+FLIPPED = ('cifar10', 'folder')  # data sets whose images stay what they are when mirrored
+ENSEMBLE = ('dropout', 'seed_1', 'seed_2', 'seed_3', 'seed_4')
+
+
+def activation(config):
+    config.architecture_options.activation = 'relu'
+
+
+def initialization(config):
+    config.architecture_options.initializer = 'he_fan_in'
+
+
+def batches(config):
+    config.batch_size = config.reference_batch_size = 32
+    config.learning_rates = tuple((epochs, 32 * rate) for epochs, rate in config.learning_rates)
+    config.log_every_steps = config.steps_per_dispatch = 625
+
+
+def batch_norm(config):
+    config.architecture_options.batch_norm = True
+
+
+def momentum(config):
+    config.optimizer = 'momentum'
+
+
+def adam(config):
+    config.optimizer = 'adam'
+    config.learning_rates = ((2, 1e-3), (3, 4e-4), (4, 1e-4), (11, 2e-5))
+
+
+def flip(config):
+    config.colour.flip = True
+
+
+def dropout(config):
+    config.architecture_options.dropout = 0.5
+
+
+STEPS = (activation, initialization, batches, batch_norm, momentum, adam, flip, dropout)
+
+
+def get_config(variant=''):
+    member = lenet5.get_config(f'lecture_sgd,{variant}')
+    members = {'lecture': member}
+    for step in STEPS:
+        before, member = member, member.copy_and_resolve_references()
+        step(member)
+        members[step.__name__] = member
+        if step is flip and member.dataset not in FLIPPED:
+            member = before
+    for seed, name in enumerate(ENSEMBLE[1:], start=1):
+        members[name] = members['dropout'].copy_and_resolve_references()
+        members[name].seed = seed
+    return series.create(**members)
