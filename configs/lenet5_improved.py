@@ -1,7 +1,7 @@
 """The lecture's plan: from its LeNet-5 to a better model, one change at a time, on MNIST.
 
     python train.py --config configs/lenet5_improved.py --config.data_dir=FOLDER_OF_THE_FOUR_IDX_FILES
-    python evaluate.py --checkpoint runs/lenet5_improved/seed_* --step latest
+    python evaluate.py --step latest --checkpoint runs/lenet5_improved/dropout runs/lenet5_improved/seed_*
 
 The lecture ends with a list of what was learned after LeNet-5 and a plan: add it, part by part. Each member is the one
 before it with one change, 20 epochs each:
@@ -23,7 +23,7 @@ before it with one change, 20 epochs each:
 Variants: `cifar10` and `folder=DIR` (configs/variants.py) follow the plan on photographs, where flips stay on.
 """
 
-from configs import lenet5, series
+from configs import lenet5, series, variants
 
 FLIPPED = ('cifar10', 'folder')  # data sets whose images stay what they are when mirrored
 ENSEMBLE = ('dropout', 'seed_1', 'seed_2', 'seed_3', 'seed_4')
@@ -68,6 +68,7 @@ STEPS = (activation, initialization, batches, batch_norm, momentum, adam, flip, 
 
 
 def get_config(variant=''):
+    variants.parse(variant, ('cifar10', 'folder=', 'epochs='), 'lenet5_improved')
     member = lenet5.get_config(f'lecture_sgd,{variant}')
     members = {'lecture': member}
     for step in STEPS:
