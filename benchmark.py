@@ -6,10 +6,10 @@ import math
 import sys
 from pathlib import Path
 
-import paths
 from benchmarks import architectures, contest, evaluate, input, lenet5, peers, train
 from configs import listing
-from errors import Parser, UserError
+from runtime import paths
+from runtime.errors import Parser, UserError
 
 
 def main():

@@ -4,16 +4,16 @@ In:  python convert.py --arch resnet50 --source resnet50.pth --out runs/resnet50
 Out: python convert.py --to safetensors --checkpoint runs/resnet50 --out resnet50_hub
 """
 
-import interrupts  # first: Ctrl-C is heard from here on
+from runtime import interrupts  # first: Ctrl-C is heard from here on
 
 if __name__ == '__main__':
     interrupts.listen()
 
-import command_line  # noqa: I001  (next: the clock starts with it)
+from runtime import command_line  # noqa: I001  (next: the clock starts with it)
 
 from absl import flags
 
-from errors import UserError
+from runtime.errors import UserError
 
 ARCH = flags.DEFINE_string('arch', None, 'Our name of the network (`python -m architectures`).')
 SOURCE = flags.DEFINE_string('source', None, 'The file: .safetensors, .pth, .pt, .th, .bin, .ckpt, .npz, .caffemodel.')

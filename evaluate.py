@@ -5,12 +5,12 @@ Several checkpoints are an ensemble, each with its own config and pixels, and wi
 given. `docs/evaluation.md` has the protocols.
 """
 
-import interrupts  # first: Ctrl-C is heard from here on
+from runtime import interrupts  # first: Ctrl-C is heard from here on
 
 if __name__ == '__main__':
     interrupts.listen()
 
-import command_line  # noqa: I001  (next: the clock starts with it)
+from runtime import command_line  # noqa: I001  (next: the clock starts with it)
 
 import json
 import os
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from absl import flags
 
-from errors import UserError
+from runtime.errors import UserError
 
 CHECKPOINT = flags.DEFINE_multi_string('checkpoint', [], 'A workdir or one checkpoint; several are an ensemble.')
 STEP = flags.DEFINE_string('step', 'best', "Of a workdir: 'best' by its test error, 'latest', or a step.")
@@ -49,7 +49,7 @@ def main():
     import evaluation
     from evaluation import report, results, tables
     from input_pipeline import classes, labels
-    from training import distributed
+    from runtime import distributed
 
     some = LABELS.value in ('imagenet_a', 'imagenet_r') or LABELS.value.startswith('subset')
     if SUBMISSION.value and (config.num_classes != len(classes.NAMES) or some):
@@ -106,7 +106,7 @@ def _tested(config, opened, partials, suffix=''):
     import evaluation
     from input_pipeline import recipe
     from input_pipeline.progress import bar
-    from training import distributed
+    from runtime import distributed
 
     partial = _partial(opened, suffix)
     partials += [partial] if partial else []
@@ -130,7 +130,7 @@ def _tested(config, opened, partials, suffix=''):
 
 def _partial(opened, suffix):
     """Where the rows of an evaluation are kept until it is done: in the first member's workdir."""
-    from training import distributed
+    from runtime import distributed
 
     suffix += distributed.part()
     names = '+'.join(dict.fromkeys(entry.member.protocol.name for entry in opened)) + suffix

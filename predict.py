@@ -1,18 +1,18 @@
 """Says what is in photographs: `python predict.py --checkpoint runs/resnet50 cat.jpg dog.jpg` or a folder of them."""
 
-import interrupts  # first: Ctrl-C is heard from here on
+from runtime import interrupts  # first: Ctrl-C is heard from here on
 
 if __name__ == '__main__':
     interrupts.listen()
 
-import command_line  # noqa: I001  (next: the clock starts with it)
+from runtime import command_line  # noqa: I001  (next: the clock starts with it)
 
 import json
 import sys
 
 from absl import flags
 
-from errors import UserError
+from runtime.errors import UserError
 
 CHECKPOINT = flags.DEFINE_string('checkpoint', None, "A run's workdir, a converted checkpoint, or one checkpoint.")
 STEP = flags.DEFINE_string('step', 'best', "Of a workdir: 'best' by its test error, 'latest', or a step.")

@@ -3,12 +3,12 @@
 --config.KEY=VALUE overrides a key of the config. The same command again resumes, or says that the run is finished.
 """
 
-import interrupts  # first: Ctrl-C is heard from here on
+from runtime import interrupts  # first: Ctrl-C is heard from here on
 
 if __name__ == '__main__':
     interrupts.listen()
 
-import command_line  # noqa: I001  (next: the clock starts with it)
+from runtime import command_line  # noqa: I001  (next: the clock starts with it)
 
 import shlex
 import sys
@@ -32,7 +32,8 @@ def main():
 
         with interrupts.Raised():  # its folder is removed
             return 0 if verify.verify_resume(sys.argv, config) else 1
-    from training import distributed, loop
+    from runtime import distributed
+    from training import loop
     from training.workdir import OtherRun
 
     workdir = WORKDIR.value or f'runs/{name}'
@@ -58,7 +59,8 @@ def main():
 def train_series(config, workdir):
     """Trains the members of a series, and draws their errors."""
     from figures import falling
-    from training import distributed, series
+    from runtime import distributed
+    from training import series
 
     rows = series.train(config, workdir, command_line.START)
     if not distributed.is_first():

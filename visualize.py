@@ -4,12 +4,12 @@
 .html. docs/gallery.md shows them all.
 """
 
-import interrupts  # first: Ctrl-C is heard from here on
+from runtime import interrupts  # first: Ctrl-C is heard from here on
 
 if __name__ == '__main__':
     interrupts.listen()
 
-import command_line  # noqa: I001  (next: the clock starts with it)
+from runtime import command_line  # noqa: I001  (next: the clock starts with it)
 
 import importlib
 import inspect
@@ -17,7 +17,7 @@ import sys
 
 from absl import flags
 
-from errors import UserError, nearest
+from runtime.errors import UserError, nearest
 
 FIGURES = {  # name: what it shows
     'errors': 'the test images that a network gets wrong (LeCun et al. 1998, figure 8)',

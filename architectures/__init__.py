@@ -21,7 +21,7 @@ from architectures import (
     wide_resnet,
     zfnet,
 )
-from errors import UserError, nearest
+from runtime.errors import UserError, nearest
 
 _plain = functools.partial(resnet.ResNet, shortcut='none')
 _bottleneck = functools.partial(resnet.ResNet, bottleneck=True)

@@ -1,6 +1,6 @@
 """The networks, or the layers of one: `python -m architectures`, `python -m architectures vgg_d`."""
 
-import interrupts  # first: Ctrl-C is heard from here on
+from runtime import interrupts  # first: Ctrl-C is heard from here on
 
 if __name__ == '__main__':
     interrupts.listen()
@@ -14,7 +14,7 @@ import sys
 import jax
 
 from architectures import describe
-from errors import Parser, UserError
+from runtime.errors import Parser, UserError
 
 
 def _option(text):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 import architectures
 from architectures import catalogue, layers, receptive_field, stages
-from errors import UserError, first_line, nearest
+from runtime.errors import UserError, first_line, nearest
 
 LEGEND = (
     'Parameters include those of a batch norm or PReLU. Field: pixels on a side that one output sees, padding '

@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 
 from architectures import cpu
-from errors import UserError, nearest
+from runtime.errors import UserError, nearest
 
 # How layers are run
 

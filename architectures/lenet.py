@@ -11,7 +11,7 @@ import numpy as np
 
 from architectures import layers
 from architectures.layers import Conv, Network
-from errors import UserError
+from runtime.errors import UserError
 
 # Table I: which of the six maps of S2 each of the sixteen maps of C3 reads.
 C3_CONNECTIONS = (

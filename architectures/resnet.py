@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from architectures.layers import Block, Network, choose, strided
 from architectures.stages import stage
-from errors import UserError
+from runtime.errors import UserError
 
 # Table 1: blocks of conv2_x to conv5_x.
 DEPTHS = {

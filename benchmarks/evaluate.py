@@ -9,8 +9,8 @@ import statistics
 
 import numpy as np
 
-import system
 from benchmarks import contest, input
+from runtime import system
 
 ROWS = {  # network and protocol: photographs a turn, such that their views fill the batches, as those of a data set do
     ('googlenet', 'googlenet_144'): 5,

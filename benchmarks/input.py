@@ -12,8 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-import system
 from benchmarks import contest
+from runtime import system
 
 BATCH, SIZE = 128, 224
 IMAGES = 2048  # a turn

@@ -11,8 +11,8 @@ import sys
 import tempfile
 import time
 
-import system
 from benchmarks import architectures, contest, peers
+from runtime import system
 
 LARGEST = 4096  # images a step that are tried
 PEERS_OF = {'': (), 'torch': ('torch-compile',), 'torch-eager': ('torch-channels_last', 'torch-NCHW')}

@@ -9,9 +9,9 @@ import os
 import sys
 from pathlib import Path
 
-import paths
 from configs import listing
-from errors import Parser, UserError
+from runtime import paths
+from runtime.errors import Parser, UserError
 
 
 def _list():

@@ -127,7 +127,7 @@ def get_config():
     config.scale_lr = False  # multiplies the rates by batch_size / reference_batch_size
     config.accumulate = 1  # parts of the batch that go through the network one after another
     config.mesh = ConfigDict()
-    config.mesh.model = 1  # devices that large parameters are cut over (training/mesh.py); the others cut the batch
+    config.mesh.model = 1  # devices that large parameters are cut over (runtime/mesh.py); the others cut the batch
     config.num_epochs = 1.0
     config.steps = 0  # the run's length where it is not num_epochs
     config.seed = 0  # of the weights and of dropout

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from errors import UserError, first_line, nearest
 from input_pipeline import classes
 from input_pipeline.classes import NAMES, WNIDS, is_wnid
+from runtime.errors import UserError, first_line, nearest
 
 
 def _numbers(text):

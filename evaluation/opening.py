@@ -9,10 +9,11 @@ import jax
 import architectures
 from architectures import layers
 from configs import checkpoint as checkpoint_config
-from errors import UserError
 from evaluation import protocols, scoring
 from input_pipeline import classes, recipe
-from training import checkpoints, mesh
+from runtime import mesh
+from runtime.errors import UserError
+from training import checkpoints
 from training.run import build_model, check
 from weights import passport
 

@@ -4,11 +4,11 @@ import os
 
 import jax
 
-from errors import UserError
 from evaluation import results, scoring
 from input_pipeline import classes, geometry, loader
 from input_pipeline.example import Example, few, is_image, skipped
-from training import mesh
+from runtime import mesh
+from runtime.errors import UserError
 
 
 def files(paths):

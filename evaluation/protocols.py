@@ -40,8 +40,8 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from errors import UserError, nearest
 from evaluation import views
+from runtime.errors import UserError, nearest
 
 
 class Scale(NamedTuple):

@@ -32,9 +32,9 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from configs import checkpoint, listing
-from errors import nearest
 from evaluation import protocols
 from input_pipeline import classes
+from runtime.errors import nearest
 from training.log import read
 from training.run import build_model
 from weights.releases import RELEASES

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from errors import UserError
+from runtime.errors import UserError
 
 _Z = 1.959964  # of a 95% interval
 TOP = 5

@@ -19,9 +19,9 @@ import numpy as np
 from jax import lax
 
 from architectures import layers
-from errors import UserError
 from evaluation.protocols import Protocol
 from input_pipeline import crops, geometry, loader, recipe
+from runtime.errors import UserError
 
 _CANVAS = 128  # pixels that the sides of a canvas are multiples of
 _IN_FLIGHT = 3  # batches that the device may have before it; a CPU runs them side by side, and each slower for it

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from errors import UserError, nearest
 from evaluation import opening, protocols, published
+from runtime.errors import UserError, nearest
 
 
 class Planned(NamedTuple):

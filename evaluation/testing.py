@@ -13,7 +13,7 @@ import numpy as np
 
 from evaluation import label_sets, results, scoring
 from input_pipeline import loader, recipe
-from training import distributed, mesh
+from runtime import distributed, mesh
 from weights import passport
 
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import architectures
 from architectures import dataflow, describe
-from errors import UserError, nearest
 from figures import networks, style
+from runtime.errors import UserError, nearest
 
 _STUB, _GAP, _LANE = 0.3, 0.24, 0.4  # below a box, for the shape of its output; above a box; between lines
 _SIZE, _SHAPE, _LINE = 11, 10, 0.21  # points of the text, and of shapes; inches from line to line

@@ -6,10 +6,10 @@ import jax
 import numpy as np
 
 import evaluation
-from errors import UserError
 from figures import style
 from input_pipeline import loader, recipe
 from input_pipeline.progress import bar
+from runtime.errors import UserError
 
 
 class Measured(NamedTuple):

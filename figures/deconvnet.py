@@ -26,11 +26,11 @@ from jax import lax
 
 import architectures
 from architectures import alexnet, inception, layers, lenet, overfeat, receptive_field, vgg, zfnet
-from errors import UserError, nearest
 from figures import filters, style
 from figures.opened import open_one
 from input_pipeline import loader, progress, recipe
-from training import mesh
+from runtime import mesh
+from runtime.errors import UserError, nearest
 
 NETWORKS = (
     lenet.LeNet5,

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from configs import checkpoint as checkpoint_config
-from errors import UserError
 from figures import style
+from runtime.errors import UserError
 from training import log
 from weights import passport
 

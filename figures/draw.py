@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 
 from architectures import lenet
-from errors import UserError
 from figures import markup, style
 from figures.opened import open_one
 from input_pipeline import recipe
+from runtime.errors import UserError
 
 _HERE = Path(__file__).parent
 

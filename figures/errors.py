@@ -3,10 +3,10 @@
 import math
 
 import evaluation
-from errors import UserError
 from figures import pictures, seen, style
 from figures.opened import open_data, open_one
 from input_pipeline.progress import bar
+from runtime.errors import UserError
 
 
 def make(out, config, checkpoint, step='best', count=100, columns=0):

@@ -6,10 +6,10 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 import architectures
-from errors import UserError
 from figures import pictures, seen, style
 from figures.opened import open_data, open_one
 from input_pipeline.progress import bar
+from runtime.errors import UserError
 
 _SIDE = 1.35  # inches of a picture
 

@@ -5,9 +5,9 @@ import math
 import jax
 import numpy as np
 
-from errors import UserError
 from figures import style
 from figures.opened import open_one
+from runtime.errors import UserError
 
 
 def make(out, config, checkpoint, step='best', columns=0):

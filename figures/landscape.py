@@ -13,12 +13,13 @@ from jax.sharding import PartitionSpec
 from matplotlib import colormaps, colors
 
 from architectures import layers
-from errors import UserError
 from figures import style
 from figures.opened import open_several
 from input_pipeline import classes, loader, recipe
 from input_pipeline.progress import bar
-from training import losses, mesh
+from runtime import mesh
+from runtime.errors import UserError
+from training import losses
 from training import step as training_step
 from weights import passport
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from errors import UserError
 from figures import style
+from runtime.errors import UserError
 
 # The browser itself refuses whatever is not in the page.
 POLICY = (

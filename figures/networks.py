@@ -11,8 +11,8 @@ from matplotlib.textpath import text_to_path
 
 import architectures
 from architectures import catalogue, dataflow, describe
-from errors import UserError
 from figures import style
+from runtime.errors import UserError
 
 GREY = '#404040'  # of lines and secondary text
 _SHORT = {'convolution': 'conv', 'fully connected': 'fc'}

@@ -8,12 +8,12 @@ import matplotlib
 import numpy as np
 from matplotlib.patches import Patch, Rectangle
 
-from errors import UserError
 from evaluation import prediction
 from figures import pictures, seen, style
 from figures.opened import open_data, open_one
 from figures.predictions import chosen
 from input_pipeline.progress import bar
+from runtime.errors import UserError
 
 GREY = 128
 _NAMED = 5  # classes that have colours of their own

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import evaluation
-from errors import UserError
 from evaluation import label_sets, opening, prediction, scoring
 from input_pipeline import classes, recipe
+from runtime.errors import UserError
 
 
 class Opened(NamedTuple):

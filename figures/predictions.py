@@ -5,13 +5,13 @@ import math
 import sys
 from pathlib import Path
 
-from errors import UserError
 from evaluation import prediction
 from figures import seen, style
 from figures.opened import open_data, open_one
 from figures.pictures import short
 from input_pipeline import geometry, loader, recipe
 from input_pipeline.progress import bar
+from runtime.errors import UserError
 
 _LONGEST = 28  # letters of a name
 _LARGEST = 640  # pixels of a photograph's long side; a page gives it some 300

@@ -12,7 +12,6 @@ from matplotlib.ticker import MaxNLocator
 import evaluation
 from configs import base, listing
 from configs import checkpoint as checkpoint_config
-from errors import UserError
 from evaluation import label_sets, results
 from evaluation import report as words
 from figures import filters, markup, style
@@ -20,6 +19,7 @@ from figures.markup import text
 from figures.opened import open_one
 from input_pipeline import classes, geometry, recipe
 from input_pipeline.progress import bar
+from runtime.errors import UserError
 from training import checkpoints, log
 
 _TEMPLATE = Path(__file__).with_name('report.html')

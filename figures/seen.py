@@ -5,7 +5,7 @@ import numpy as np
 
 from architectures import layers
 from input_pipeline import loader, recipe
-from training import mesh
+from runtime import mesh
 
 
 def view(config, image):

@@ -13,7 +13,7 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from errors import UserError
+from runtime.errors import UserError
 
 SUFFIXES = ('.png', '.svg', '.html')
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from errors import UserError
 from input_pipeline.example import ArraySource, Example
 from input_pipeline.small_sets import CIFAR10, DIGITS
+from runtime.errors import UserError
 
 _LINES = Path(__file__).with_name('imagenet_classes.txt').read_text().splitlines()
 WNIDS = tuple(line.split(' ', 1)[0] for line in _LINES)  # sorted: the order of the outputs

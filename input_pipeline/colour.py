@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from errors import UserError, nearest
 from input_pipeline.distortion import warp
+from runtime.errors import UserError, nearest
 
 # What the networks subtract, and what they divide by: R, G, B or one number for all, in grey levels.
 MEANS = {

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from errors import UserError, nearest
 from input_pipeline import geometry
+from runtime.errors import UserError, nearest
 
 
 class Draws:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import features
 
-from errors import UserError, nearest
+from runtime.errors import UserError, nearest
 
 
 class Example(NamedTuple):

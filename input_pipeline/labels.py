@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from errors import UserError, first_line
 from input_pipeline.classes import WNIDS
 from input_pipeline.example import is_image
+from runtime.errors import UserError, first_line
 
 _WNID = re.compile(r'n\d{8}')  # a WordNet id
 _NUMBER = re.compile(r'[+-]?\d+')

@@ -24,10 +24,10 @@ import grain.experimental
 import jax
 import numpy as np
 
-import system
-from errors import UserError
 from input_pipeline import crops, geometry
 from input_pipeline.example import ArraySource
+from runtime import system
+from runtime.errors import UserError
 
 # Order
 

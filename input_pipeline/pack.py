@@ -11,7 +11,7 @@ result is the same to the byte. Train from it with --config.dataset=pack --confi
 all of a store and compares its checksums.
 """
 
-import interrupts  # first: Ctrl-C is heard from here on
+from runtime import interrupts  # first: Ctrl-C is heard from here on
 
 if __name__ == '__main__':
     interrupts.listen()
@@ -33,11 +33,11 @@ from absl import flags
 from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
-import system
-from errors import UserError, first_line
 from input_pipeline import classes, geometry, packed, recipe
 from input_pipeline.example import checked
 from input_pipeline.progress import bar
+from runtime import system
+from runtime.errors import UserError, first_line
 
 QUALITY = 95
 SHARD_RECORDS = 10_000
@@ -321,7 +321,7 @@ def sources_of(config, which, folder):
 
 def main():
     """The command line."""
-    import command_line
+    from runtime import command_line
 
     given = flags.FLAGS
     if given.verify:
@@ -368,7 +368,7 @@ def define_flags():
 
 
 if __name__ == '__main__':
-    import command_line
+    from runtime import command_line
 
     define_flags()
     command_line.run(main)

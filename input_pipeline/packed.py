@@ -28,11 +28,11 @@ from pathlib import Path
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
-import system
-from errors import UserError, first_line
 from input_pipeline import classes
 from input_pipeline.example import Example, checked, known_split
 from input_pipeline.progress import bar
+from runtime import system
+from runtime.errors import UserError, first_line
 
 FORMAT = 1
 MANIFEST = 'manifest.json'

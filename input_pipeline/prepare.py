@@ -5,7 +5,7 @@ where it is not there yet; some owners ask for a download by hand first (ImageNe
 where. A data set that was prepared as TFRecord is converted, and the old form kept beside the new.
 """
 
-import interrupts  # first: Ctrl-C is heard from here on
+from runtime import interrupts  # first: Ctrl-C is heard from here on
 
 if __name__ == '__main__':
     interrupts.listen()
@@ -15,8 +15,8 @@ import shutil
 import sys
 from pathlib import Path
 
-import paths
-from errors import Parser, UserError, first_line
+from runtime import paths
+from runtime.errors import Parser, UserError, first_line
 
 
 def main():

@@ -6,9 +6,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from errors import UserError
 from input_pipeline import classes, colour, crops, loader, sources, statistics
 from input_pipeline.distortion import distort
+from runtime.errors import UserError
 
 MEASURED = (
     'mean_image',

@@ -6,7 +6,7 @@ The very images of that step, cut and coloured as the network gets them, but for
 nothing to see: grey levels are as they are before the mean is subtracted. Under each are its number and its class.
 """
 
-import interrupts  # first: Ctrl-C is heard from here on
+from runtime import interrupts  # first: Ctrl-C is heard from here on
 
 if __name__ == '__main__':
     interrupts.listen()
@@ -18,8 +18,8 @@ import numpy as np
 from absl import flags
 from PIL import Image, ImageDraw, ImageFont
 
-from errors import UserError
 from input_pipeline import loader, recipe
+from runtime.errors import UserError
 
 _MARGIN, _CAPTION, _COLUMNS = 4, 16, 8  # pixels, pixels, images
 
@@ -63,7 +63,7 @@ def grid(images, captions):
 
 def main():
     """The command line."""
-    import command_line
+    from runtime import command_line
 
     config, _ = command_line.load_config()
     given = flags.FLAGS
@@ -82,7 +82,7 @@ def main():
 
 
 if __name__ == '__main__':
-    import command_line
+    from runtime import command_line
 
     flags.DEFINE_string('out', '', 'The picture to write.')
     flags.DEFINE_integer('step', 0, 'The step whose batch to draw.')

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from errors import UserError, first_line
 from input_pipeline.example import ArraySource, known_split
+from runtime.errors import UserError, first_line
 
 DIGITS = tuple('0123456789')
 

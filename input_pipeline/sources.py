@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from errors import UserError, first_line, nearest
 from input_pipeline import geometry
 from input_pipeline.classes import like
 from input_pipeline.example import ArraySource as ArraySource  # for all who ask whether a source is one
 from input_pipeline.example import Example, checked, empty_classes, few, is_class, is_image, known_split, skipped
 from input_pipeline.labels import read_labels
 from input_pipeline.small_sets import CIFAR10, cifar10, digits, mnist, synthetic
+from runtime.errors import UserError, first_line, nearest
 
 ANNOTATIONS = 'val_annotations.txt'  # Tiny-ImageNet's
 LABEL_FILES = ('labels.csv', 'labels.txt')

@@ -6,7 +6,7 @@ They are of what the config's crops are cut from: the central squares of the pho
 each. A run measures its own where its config asks for them and it has no file yet.
 """
 
-import interrupts  # first: Ctrl-C is heard from here on
+from runtime import interrupts  # first: Ctrl-C is heard from here on
 
 if __name__ == '__main__':
     interrupts.listen()
@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from errors import UserError, first_line
 from input_pipeline import loader
 from input_pipeline.progress import bar
+from runtime.errors import UserError, first_line
 
 NAME = 'statistics.npz'
 KEYS = ('mean_image', 'mean', 'std', 'vectors', 'deviations', 'num_examples')
@@ -114,8 +114,8 @@ def load(path):
 
 def main():
     """The command line."""
-    import command_line
     from input_pipeline import recipe
+    from runtime import command_line
 
     config, name = command_line.load_config()
     path = Path(flags.FLAGS.out or Path('runs', name, NAME))
@@ -133,7 +133,7 @@ def main():
 
 
 if __name__ == '__main__':
-    import command_line
+    from runtime import command_line
 
     flags.DEFINE_string('out', '', 'The file to write (default: statistics.npz in the folder of the run).')
     command_line.run(main)

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-import system
-from errors import UserError, first_line
 from input_pipeline.example import IMAGE_SUFFIXES, NO_CLASSES, Example, empty_classes, is_image, skipped
 from input_pipeline.labels import read_labels
 from input_pipeline.progress import bar
+from runtime import system
+from runtime.errors import UserError, first_line
 
 _RELEASED = {
     'train': 'ILSVRC2012_img_train.tar',

@@ -25,7 +25,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from architectures import describe
-from errors import Parser, UserError, nearest
+from runtime.errors import Parser, UserError, nearest
 
 # One of each family; of ResNets the cheap one and the deep one.
 FLAGSHIPS = (

@@ -38,7 +38,8 @@ import architectures
 import weights
 from architectures import catalogue, inception, layers, resnet, senet, wide_resnet
 from configs import lenet5_digits
-from training import loop, mesh
+from runtime import mesh
+from training import loop
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 absl.flags.FLAGS.mark_as_parsed()

@@ -11,9 +11,9 @@ from ml_collections import config_flags
 from PIL import Image
 
 from configs import base, listing
-from errors import UserError
 from input_pipeline import loader, pack, recipe, sources
 from input_pipeline.example import ArraySource
+from runtime.errors import UserError
 from training import checkpoints, run, schedules, transfer
 
 

@@ -21,7 +21,7 @@ from jax.interpreters import partial_eval
 import architectures
 from architectures import layers
 from architectures.catalogue import NETWORKS
-from errors import UserError
+from runtime.errors import UserError
 
 NAMES = architectures.names()
 KEY = jax.random.key(0)

@@ -12,10 +12,10 @@ from matplotlib.text import Text
 
 import architectures
 from architectures import catalogue
-from errors import UserError
 from evaluation import opening, protocols, published, scoring, testing
 from figures import compare, degradation, depth, style, timeline
 from input_pipeline import recipe
+from runtime.errors import UserError
 from training import log
 from weights import passport
 

@@ -4,7 +4,7 @@ import chex
 import jax.numpy as jnp
 import pytest
 
-from errors import UserError
+from runtime.errors import UserError
 from training import log
 from training.checkpoints import Checkpoints, locate
 from training.clock import Clock

@@ -13,10 +13,10 @@ from PIL import Image
 import architectures
 import evaluation
 from configs import checkpoint
-from errors import UserError
 from evaluation import label_sets, prediction, published
 from figures import opened, pictures, report
 from input_pipeline import classes, pack, recipe, sources
+from runtime.errors import UserError
 from training import checkpoints, loop, preflight, transfer
 from training.run import build_model
 from weights import exporting, passport

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image, ImageEnhance
 from scipy import ndimage
 
-from errors import UserError
 from input_pipeline import colour
 from input_pipeline.colour import augment
+from runtime.errors import UserError
 
 RANDOM = np.random.default_rng(0)
 BYTES = RANDOM.integers(0, 256, (6, 12, 10, 3), np.uint8)

@@ -12,10 +12,10 @@ from conftest import ROOT
 from ml_collections import ConfigDict, config_flags
 
 import architectures
-import command_line
 from architectures.catalogue import NETWORKS
 from configs import base, listing, series, variants
 from input_pipeline import recipe
+from runtime import command_line
 from training import run, schedules
 
 GOLDEN = ROOT / 'tests' / 'golden' / 'configs'

@@ -9,7 +9,7 @@ from conftest import digits
 from ml_collections import ConfigDict
 
 from configs import base
-from errors import UserError
+from runtime.errors import UserError
 from training import controllers, loop
 from training.log import read
 

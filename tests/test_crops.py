@@ -9,9 +9,9 @@ from conftest import ROOT
 from scipy import stats
 
 from configs import base
-from errors import UserError
 from input_pipeline import crops, geometry, loader
 from input_pipeline.crops import Draws
+from runtime.errors import UserError
 
 LARGE = 10**6  # pixels: of a photograph so large that rounding to them does not show
 EVEN = 1e-3  # the p-value below which a sample is not of a distribution; the draws are the same each time

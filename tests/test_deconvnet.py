@@ -11,10 +11,10 @@ from conftest import digits, quickly
 
 import architectures
 from architectures import catalogue, layers
-from errors import UserError
 from evaluation import protocols, scoring
 from figures import deconvnet
 from input_pipeline import loader, recipe, sources
+from runtime.errors import UserError
 
 RNG = np.random.default_rng(0)
 

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from conftest import QUICK_FLAGS, ROOT
 
-from errors import UserError
 from input_pipeline import loader
-from training import checkpoints, distributed, mesh
+from runtime import distributed, mesh
+from runtime.errors import UserError
+from training import checkpoints
 
 RUN = (
     '--config', 'configs/lenet5_digits.py', '--config.optimizer=momentum', '--config.batch_size=32',

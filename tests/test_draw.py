@@ -13,10 +13,10 @@ from selenium.webdriver.common.keys import Keys
 import architectures
 from architectures import lenet
 from configs import lenet5, lenet5_1998, lenet_caffe
-from errors import UserError
 from evaluation import scoring
 from figures import draw
 from input_pipeline import geometry, loader, recipe, sources
+from runtime.errors import UserError
 
 STROKES = (((80, 60), (120, 35), (170, 40), (195, 75), (175, 115), (130, 135), (180, 150), (205, 190), (150, 245)),)
 

@@ -11,10 +11,10 @@ from PIL import Image
 import architectures
 from architectures import layers
 from configs import base, imagenet
-from errors import UserError
 from evaluation import label_sets, opening, prediction, protocols, results, scoring
 from input_pipeline import classes, loader
 from input_pipeline.example import Example
+from runtime.errors import UserError
 
 RNG = np.random.default_rng(0)
 

@@ -4,8 +4,8 @@ import errno
 
 import pytest
 
-import command_line
-from errors import UserError
+from runtime import command_line
+from runtime.errors import UserError
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 import architectures
 import weights
 from configs import checkpoint
-from errors import UserError
+from runtime.errors import UserError
 from weights import convert, exporting, layout, onnx_file, passport
 from weights.releases import RELEASES
 

@@ -11,8 +11,8 @@ from PIL import Image
 import architectures
 from architectures import layers, lenet
 from architectures.catalogue import NETWORKS
-from errors import UserError
 from figures import features, opened, seen
+from runtime.errors import UserError
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import pytest
 
 import architectures
 from configs import checkpoint
-from errors import UserError
 from figures import filters
 from figures.opened import open_one
+from runtime.errors import UserError
 
 
 def parameters(name, size, channels, **options):

@@ -13,7 +13,7 @@ from concurrent import futures
 import pytest
 from conftest import ROOT
 
-import interrupts
+from runtime import interrupts
 
 SCRIPTS = ('train.py', 'evaluate.py', 'predict.py', 'convert.py', 'visualize.py')
 MODULES = (

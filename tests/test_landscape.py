@@ -10,10 +10,10 @@ from jax.sharding import AxisType, Mesh
 import architectures
 import evaluation
 from configs import base
-from errors import UserError
 from evaluation import protocols, scoring
 from figures import landscape
 from figures.opened import Opened
+from runtime.errors import UserError
 from training import loop
 
 SMALL = {'split': 'test', 'count': 360, 'points': 3, 'span': 0.5}

@@ -11,7 +11,7 @@ import pytest
 from jax import lax
 
 from architectures import cpu, layers
-from errors import UserError
+from runtime.errors import UserError
 
 # Of the quick forms' numbers, in programs as a user's.
 quick_form = pytest.mark.optimized

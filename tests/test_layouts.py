@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from errors import UserError
 from evaluation import prediction
 from input_pipeline import example, geometry, sources, tar
+from runtime.errors import UserError
 
 
 def write(folder, *names):

@@ -7,7 +7,7 @@ from scipy.spatial.distance import cdist
 
 import architectures
 from architectures import lenet
-from errors import UserError
+from runtime.errors import UserError
 
 IMAGES = jax.random.normal(jax.random.key(7), (3, 32, 32, 1))
 

@@ -14,8 +14,8 @@ from conftest import ROOT
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from PIL import Image
 
-from errors import UserError
 from input_pipeline import crops, loader, pack, packed, sources
+from runtime.errors import UserError
 
 KEYS = ('image', 'label', 'index', 'epoch', 'offset', 'mask', 'bad')
 SMALL = loader.Form(8, 1, 'resize')

@@ -6,9 +6,9 @@ from test_dataflow import graph_of
 import architectures
 from architectures import catalogue, dataflow
 from configs import resnet20
-from errors import UserError
 from figures import architecture, block, style
 from figures.networks import subject
+from runtime.errors import UserError
 
 FEW = ('lenet5', 'googlenet', 'resnet50', 'densenet_bc_100_12', 'se_resnext50_32x4d')
 

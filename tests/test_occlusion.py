@@ -10,10 +10,10 @@ import pytest
 from conftest import digits
 
 import architectures
-from errors import UserError
 from evaluation import protocols, scoring
 from figures import occlusion
 from input_pipeline import recipe
+from runtime.errors import UserError
 
 
 def member_of(model, variables, **changes):

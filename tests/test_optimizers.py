@@ -8,7 +8,7 @@ import pytest
 
 import architectures
 from configs import base, zfnet
-from errors import UserError
+from runtime.errors import UserError
 from training import optimizers
 from training.run import Run, check
 

@@ -9,7 +9,7 @@ from conftest import digits
 from PIL import Image
 
 from configs import listing
-from errors import UserError
+from runtime.errors import UserError
 from training import loop, preflight
 from training.log import read
 from training.workdir import OtherRun, changes, claimed, write_config

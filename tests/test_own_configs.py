@@ -5,9 +5,9 @@ import functools
 import pytest
 from conftest import ROOT
 
-import command_line
 from configs import base, listing, series
-from errors import UserError
+from runtime import command_line
+from runtime.errors import UserError
 from training import unread
 
 FILE = """from configs import lenet5_digits

@@ -18,8 +18,8 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from conftest import ROOT
 from PIL import Image
 
-from errors import UserError
 from input_pipeline import geometry, pack, packed, sources
+from runtime.errors import UserError
 
 SIZES = ((40, 60), (60, 40), (24, 24), (24, 31), (13, 17), (90, 25))  # height, width
 

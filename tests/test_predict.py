@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from errors import UserError
 from evaluation import prediction
 from figures import opened, predictions, style
 from input_pipeline import sources
+from runtime.errors import UserError
 
 
 @pytest.fixture(scope='module')

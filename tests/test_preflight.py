@@ -12,8 +12,9 @@ from conftest import digits
 from PIL import Image
 
 from configs import series
-from errors import UserError
-from training import memory, mesh, preflight
+from runtime import mesh
+from runtime.errors import UserError
+from training import memory, preflight
 from training.run import Run
 
 

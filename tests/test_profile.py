@@ -6,7 +6,7 @@ import jax
 import pytest
 from conftest import digits
 
-from errors import UserError
+from runtime.errors import UserError
 from training import loop, profile
 from training.run import check
 

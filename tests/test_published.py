@@ -10,8 +10,8 @@ from conftest import ROOT
 import architectures
 from architectures import catalogue
 from configs import listing
-from errors import UserError
 from evaluation import opening, protocols, published, report, tables
+from runtime.errors import UserError
 
 # Lines of each table, and cells of errors with a number in them, counted on the papers' pages.
 COUNTS = {

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from errors import UserError
 from input_pipeline import crops, loader, recipe, sources, statistics
+from runtime.errors import UserError
 from training.run import check
 
 

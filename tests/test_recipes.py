@@ -9,9 +9,9 @@ from conftest import narrow, quickly
 import evaluation
 from architectures import layers
 from configs import listing
-from errors import UserError
 from input_pipeline import recipe
 from input_pipeline.example import ArraySource
+from runtime.errors import UserError
 from training import checkpoints, loop
 from training.log import read
 from training.run import Run, check

@@ -13,9 +13,9 @@ import architectures
 import evaluation
 from configs import checkpoint as checkpoint_config
 from configs import lenet5
-from errors import UserError
 from evaluation import results
 from figures import filters, markup, report
+from runtime.errors import UserError
 from training import checkpoints, log
 from training.run import build_model
 

@@ -17,8 +17,8 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 import architectures
 import evaluation
 from configs import resnet20
-from errors import UserError
 from input_pipeline.example import ArraySource
+from runtime.errors import UserError
 from training import checkpoints, log, loop, losses, optimizers, state, step
 from training.run import Run
 

@@ -20,8 +20,8 @@ from PIL import Image
 
 import evaluation
 from configs import lenet5_digits
-from errors import UserError
 from input_pipeline import loader
+from runtime.errors import UserError
 from training import loop
 from training import workdir as workdirs
 from training.workdir import claimed

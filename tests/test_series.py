@@ -8,8 +8,8 @@ from conftest import digits
 from PIL import Image
 
 from configs import series
-from errors import UserError
 from figures import falling
+from runtime.errors import UserError
 from training import loop
 from training import series as training_series
 from training.log import read

@@ -10,8 +10,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from errors import UserError
 from input_pipeline import geometry, small_sets, sources
+from runtime.errors import UserError
 
 
 def write_idx(path, array):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from errors import UserError
 from input_pipeline import crops, geometry, show, sources, statistics
+from runtime.errors import UserError
 
 
 def photographs(count, height, width, seed=0):

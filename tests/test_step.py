@@ -12,10 +12,11 @@ from conftest import digits
 
 import architectures
 from configs import lenet5_digits
-from errors import UserError
 from input_pipeline import loader
 from input_pipeline.colour import scale_range
-from training import checkpoints, loop, losses, mesh, optimizers, state, step
+from runtime import mesh
+from runtime.errors import UserError
+from training import checkpoints, loop, losses, optimizers, state, step
 from training.log import read
 from training.run import Run, check
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from conftest import ROOT, digits
 
-import system
-from errors import UserError
 from input_pipeline import loader, pack, small_sets
-from training import distributed, loop, memory
+from runtime import distributed, system
+from runtime.errors import UserError
+from training import loop, memory
 from training.workdir import claimed
 
 MODULES = {'fcntl', 'resource', 'msvcrt', 'termios', 'pwd', 'grp'}  # not everywhere
@@ -37,7 +37,7 @@ def uses(file):
 def test_one_file_names_what_is_not_everywhere():
     for file in ROOT.rglob('*.py'):
         parts = file.relative_to(ROOT).parts
-        if parts[0] in UNIX_ONLY or parts == ('system.py',) or parts[0].startswith('.'):
+        if parts[0] in UNIX_ONLY or parts == ('runtime', 'system.py') or parts[0].startswith('.'):
             continue
         for name in set(uses(file)) - ({'SIGKILL'} if file.name == 'distributed.py' else set()):  # after a fork
             assert name in GUARDED and f"'{name}')" in file.read_text(), f'{file}: {name}'

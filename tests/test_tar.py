@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from errors import UserError
 from input_pipeline import sources, tar
+from runtime.errors import UserError
 
 WNIDS = ('n01440764', 'n01443537', 'n01484850')
 LONG = 'a' * 150  # does not fit a plain header

@@ -13,10 +13,11 @@ import pytest
 import architectures
 from architectures.layers import Network
 from configs import lenet_caffe
-from errors import UserError
 from input_pipeline import loader
 from input_pipeline.colour import scale_range
-from training import losses, mesh, optimizers, schedules, state, step
+from runtime import mesh
+from runtime.errors import UserError
+from training import losses, optimizers, schedules, state, step
 
 
 def test_a_step_schedule_drops_at_the_epochs_of_the_table():

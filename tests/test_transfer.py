@@ -9,7 +9,7 @@ import pytest
 from conftest import digits, narrow
 
 import architectures
-from errors import UserError
+from runtime.errors import UserError
 from training import checkpoints, loop, optimizers, state, transfer
 from training.log import read
 

@@ -10,9 +10,9 @@ from flax import linen as nn
 
 import training.run
 from configs import base, listing, series
-from errors import UserError
 from input_pipeline import crops, recipe
 from input_pipeline.example import ArraySource
+from runtime.errors import UserError
 from training import controllers, unread
 from training.run import Run
 

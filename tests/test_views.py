@@ -2,9 +2,9 @@
 
 import pytest
 
-from errors import UserError
 from evaluation import protocols, views
 from input_pipeline import crops
+from runtime.errors import UserError
 
 SHAPES = {'landscape': (375, 500), 'portrait': (500, 375), 'square': (256, 256), 'panorama': (100, 3000)}
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from golden import FOLDER
 
-from errors import UserError
+from runtime.errors import UserError
 from weights import caffe_file, files, torch_file
 
 FILES = FOLDER / 'files'  # make_files.py wrote them with PyTorch

@@ -15,7 +15,7 @@ import architectures
 import weights
 from architectures import catalogue
 from configs import checkpoint as checkpoint_config
-from errors import UserError
+from runtime.errors import UserError
 from training import checkpoints, transfer
 from weights import convert, exporting, layout, passport
 from weights.releases import RELEASES

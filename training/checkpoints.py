@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from errors import UserError, first_line
+from runtime.errors import UserError, first_line
 
 FOLDER = 'checkpoints'
 INPUT = (

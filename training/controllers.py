@@ -6,7 +6,7 @@ A controller is a tree of a few numbers in the training state, so it is in every
 import jax.numpy as jnp
 import numpy as np
 
-from errors import UserError
+from runtime.errors import UserError
 
 
 def create(plateau=None, warmup=None):

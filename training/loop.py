@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import interrupts
-from errors import UserError
 from input_pipeline import classes, loader, recipe
-from training import checkpoints, console, controllers, distributed, memory, mesh, profile, stall, transfer
+from runtime import distributed, interrupts, mesh
+from runtime.errors import UserError
+from training import checkpoints, console, controllers, memory, profile, stall, transfer
 from training.clock import Clock
 from training.log import RunLog, read
 from training.metrics import count_split

@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from errors import UserError, nearest
+from runtime.errors import UserError, nearest
 
 
 def cross_entropy(logits, label):

@@ -4,7 +4,7 @@ import math
 
 import jax
 
-import system
+from runtime import system
 
 
 def available():

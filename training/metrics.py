@@ -1,7 +1,7 @@
 """Errors of a whole split, every example counted once."""
 
-from errors import UserError
 from input_pipeline import loader
+from runtime.errors import UserError
 
 
 def count_split(count, variables, batches, cut, stop=lambda: False):

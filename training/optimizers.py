@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from errors import UserError, nearest
+from runtime.errors import UserError, nearest
 from training.sdlm import scale_by_sdlm
 
 DECAYED = ('all', 'weights')

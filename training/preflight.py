@@ -11,9 +11,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from errors import UserError
 from input_pipeline import loader, recipe, statistics
-from training import loop, memory, mesh, series
+from runtime import mesh
+from runtime.errors import UserError
+from training import loop, memory, series
 from training import workdir as folders
 from training.console import duration
 from training.run import Run, check, test_batch_size

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jax
 
-from errors import UserError
+from runtime.errors import UserError
 
 FOLDER = 'profile'
 

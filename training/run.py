@@ -9,9 +9,10 @@ from ml_collections import ConfigDict
 
 import architectures
 from architectures import layers
-from errors import UserError, first_line
 from input_pipeline import classes, colour, loader, recipe
-from training import checkpoints, controllers, losses, mesh, optimizers, profile, schedules, state, step, transfer
+from runtime import mesh
+from runtime.errors import UserError, first_line
+from training import checkpoints, controllers, losses, optimizers, profile, schedules, state, step, transfer
 
 PLATEAU_METRICS = ('test_top1_error', 'test_top5_error', 'test_loss', 'train_loss', 'train_error')
 

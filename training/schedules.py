@@ -5,7 +5,7 @@ import math
 
 import jax.numpy as jnp
 
-from errors import UserError, nearest
+from runtime.errors import UserError, nearest
 
 
 def steps_at(epochs, num_examples, batch_size, start=(0, 0)):

@@ -7,8 +7,9 @@ from pathlib import Path
 import jax
 
 from architectures import catalogue
-from errors import UserError, nearest
-from training import distributed, loop, workdir
+from runtime import distributed
+from runtime.errors import UserError, nearest
+from training import loop, workdir
 from training.log import read
 
 TABLE = 'table.json'

@@ -6,9 +6,10 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from errors import UserError, nearest
 from input_pipeline import classes
-from training import checkpoints, mesh
+from runtime import mesh
+from runtime.errors import UserError, nearest
+from training import checkpoints
 
 _MOST_NAMED = 16
 

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from errors import UserError
 from input_pipeline import crops, recipe
+from runtime.errors import UserError
 from training.run import build_model
 
 _IN_MEMORY = ('digits', 'mnist', 'cifar10', 'synthetic')  # data sets that the device holds, unless they are cropped

@@ -14,8 +14,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from errors import UserError
 from input_pipeline import recipe
+from runtime.errors import UserError
 from training import checkpoints, schedules
 from training.log import read
 from training.run import Run, check

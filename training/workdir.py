@@ -9,10 +9,10 @@ from pathlib import Path
 from etils import epath
 from ml_collections import ConfigDict
 
-import system
 from configs import base
-from errors import UserError
 from input_pipeline.statistics import NAME as STATISTICS  # may lie there before the run
+from runtime import system
+from runtime.errors import UserError
 from training import log, unread
 
 _MIRRORED = ('config.json', log.NAME, STATISTICS)

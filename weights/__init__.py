@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from configs import base, imagenet
-from errors import UserError, nearest
 from input_pipeline import classes, recipe, statistics
+from runtime.errors import UserError, nearest
 from training import checkpoints
 from training.run import build_model, check
 from weights import caffe_file, convert, exporting, files, passport

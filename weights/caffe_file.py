@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from errors import UserError, first_line
+from runtime.errors import UserError, first_line
 
 # Message: field, its number, its type. A trailing + is a repeated one.
 SCHEMA = {

@@ -8,7 +8,7 @@ from flax import traverse_util
 
 import architectures
 from architectures import catalogue, layers
-from errors import UserError, nearest
+from runtime.errors import UserError, nearest
 from weights import layout
 from weights.releases import RELEASES, Release
 

@@ -11,8 +11,8 @@ from jax import export as jax_export
 
 import architectures
 from architectures import catalogue, layers
-from errors import UserError, first_line
 from input_pipeline import colour
+from runtime.errors import UserError, first_line
 from weights import convert, files, layout, onnx_file, passport
 from weights.releases import RELEASES
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from errors import UserError, first_line
+from runtime.errors import UserError, first_line
 from weights import caffe_file, torch_file
 
 PREFIXES = ('module.', '_orig_mod.', 'model.')  # of DataParallel, torch.compile, Lightning

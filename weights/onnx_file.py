@@ -11,7 +11,7 @@ from jax import export as jax_export
 from jax import lax
 from jax.extend import core
 
-from errors import UserError
+from runtime.errors import UserError
 
 OPSET = 18
 _TO_CHANNELS_FIRST, _BACK = (0, 3, 1, 2), (0, 2, 3, 1)

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 from architectures import layers
-from errors import UserError
 from input_pipeline import classes, colour, recipe
+from runtime.errors import UserError
 
 NAME = 'passport.json'
 TOLERANCE = 1e-3  # of the root mean square of a layer; float32 on another machine makes 1e-5

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
-from errors import UserError
+from runtime.errors import UserError
 
 _DTYPES = {
     'FloatStorage': np.float32,

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from errors import UserError
+from runtime.errors import UserError
 
 _LARGE = (
     4_000_000  # numbers in an array that is worth cutting: fully connected layers of AlexNet and VGG, no convolution

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 
-from errors import UserError
+from runtime.errors import UserError
 
 LOST_CODE = 75  # of the exit: try again (sysexits' EX_TEMPFAIL), unlike 2, what a user must mend
 HEARTBEAT_SECONDS = 30  # of silence; then a process counts as lost, and the others end

@@ -20,9 +20,9 @@ START = time.time()  # before the slow imports: start-up counts as time, too
 from absl import app, flags, logging  # noqa: E402
 from ml_collections import ConfigDict, config_flags  # noqa: E402
 
-import paths  # noqa: E402
 from configs import base, listing, variants  # noqa: E402
-from errors import UserError, first_line, nearest  # noqa: E402
+from runtime import paths  # noqa: E402
+from runtime.errors import UserError, first_line, nearest  # noqa: E402
 
 CONFIG = config_flags.DEFINE_config_file(
     'config', lock_config=True, help_string='The experiment, a file of configs/; --config.KEY=VALUE overrides a key.'
@@ -325,7 +325,7 @@ def run(main, positional=False):
 
 def _join(script):
     """Joins the other processes of this run, where the flags or the environment name some."""
-    from training import distributed
+    from runtime import distributed
 
     told = flags.FLAGS.coordinator, flags.FLAGS.num_processes, flags.FLAGS.process_id
     if not distributed.check(*told):
@@ -339,7 +339,7 @@ def _leave(script, error):
     """Ends one of several processes, at once: its peers would wait for it at the end, and it for them."""
     import jax
 
-    from training import distributed
+    from runtime import distributed
 
     if any(isinstance(cause, jax.errors.JaxRuntimeError) for cause in _chain(error)):  # in a collective, or in a save
         print(f'{script}: error: {distributed.LOST} ({first_line(error)})', file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""The process: flags, errors, signals, paths, devices and peers."""
