@@ -26,7 +26,7 @@ MODULES = (
 
 def run(code):
     """The exit code, output and errors of a program that listens first."""
-    program = f'import interrupts; interrupts.listen()\nimport os, signal, weakref\n{code}'
+    program = f'from runtime import interrupts; interrupts.listen()\nimport os, signal, weakref\n{code}'
     done = subprocess.run([sys.executable, '-c', program], cwd=ROOT, capture_output=True, text=True, timeout=60)
     return done.returncode, done.stdout, done.stderr
 
@@ -77,7 +77,7 @@ def test_a_signal_is_raised_where_there_is_something_to_clean_up():
 @pytest.mark.parametrize('file', (*SCRIPTS, *MODULES))
 def test_a_script_listens_before_it_imports_anything_else(file):
     _, first, second, *_ = ast.parse((ROOT / file).read_text()).body  # after the docstring
-    assert ast.unparse(first) == 'import interrupts'
+    assert ast.unparse(first) == 'from runtime import interrupts'
     assert ast.unparse(second) == "if __name__ == '__main__':\n    interrupts.listen()"
 
 
