@@ -1,4 +1,4 @@
-"""Packs a data set once for fast training: `python -m input_pipeline.pack --config configs/NAME.py --out STORE`.
+"""Packs a data set once for fast training: `python data.py pack --config configs/NAME.py --out STORE`.
 
 Images are resized so that their short side is `--short_side` pixels (256, or 512 for recipes that jitter the scale),
 the long side in proportion, nothing cut off, by Pillow's antialiased bilinear filter. They are stored as JPEG of
@@ -11,25 +11,17 @@ result is the same to the byte. Train from it with --config.dataset=pack --confi
 all of a store and compares its checksums.
 """
 
-from runtime import interrupts  # first: Ctrl-C is heard from here on
-
-if __name__ == '__main__':
-    interrupts.listen()
-
 import contextlib
 import errno
 import io
 import json
 import os
-import shlex
-import sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from absl import flags
 from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
@@ -37,7 +29,7 @@ from input_pipeline import classes, geometry, packed, recipe
 from input_pipeline.example import checked
 from input_pipeline.progress import bar
 from runtime import system
-from runtime.errors import UserError, first_line
+from runtime.errors import UserError, first_line, moved
 
 QUALITY = 95
 SHARD_RECORDS = 10_000
@@ -319,56 +311,5 @@ def sources_of(config, which, folder):
     return {split: source}
 
 
-def main():
-    """The command line."""
-    from runtime import command_line
-
-    given = flags.FLAGS
-    if given.verify:
-        shards, examples = packed.verify(given.verify)
-        print(f'{given.verify} is whole: {examples:,} examples in {shards:,} shards, every checksum as written')
-        return
-    config, _ = command_line.load_config()
-    if not given.out:
-        raise UserError('no store: pass --out STORE, a folder that is new or empty')
-    chosen = sources_of(config, given.split, given.out)
-    for note in (note for source in chosen.values() for note in source.notes):
-        print(f'note: {note}')
-    command = shlex.join(['python', '-m', 'input_pipeline.pack', *sys.argv[1:]])
-    manifest = pack(
-        chosen,
-        given.out,
-        given.short_side,
-        given.raw,
-        config.channels,
-        given.shard_records,
-        config.on_bad_image,
-        given.threads,
-        command,
-    )
-    for split in chosen:
-        held = manifest['splits'][split]
-        left_out = [name for shard in held['shards'] for name in shard['left_out']]
-        for name in left_out:
-            print(f'left out: {name}')
-        size = sum(shard['bytes'] for shard in held['shards'])
-        print(f'{split}: {held["num_examples"]:,} images in {held["num_shards"]:,} shard(s), {size / 1e6:,.1f} MB')
-    print(f'train from it: --config.dataset=pack --config.data_dir={shlex.quote(given.out)}')
-
-
-def define_flags():
-    """The flags of the command line besides --config."""
-    flags.DEFINE_string('out', '', 'The store: a folder, new or empty or of an earlier run of the same command.')
-    flags.DEFINE_integer('short_side', 256, 'Of the images in the store, in pixels.')
-    flags.DEFINE_bool('raw', False, 'Store pixels instead of JPEG.')
-    flags.DEFINE_enum('split', 'both', ['train', 'test', 'both'], 'Which splits of the config to pack.')
-    flags.DEFINE_integer('shard_records', 0, '0: 10,000, or fewer where they would exceed about 1 GB.')
-    flags.DEFINE_integer('threads', 0, 'That decode and encode; 0: one a core.')
-    flags.DEFINE_string('verify', '', 'A store whose checksums to compare; nothing is packed.')
-
-
 if __name__ == '__main__':
-    from runtime import command_line
-
-    define_flags()
-    command_line.run(main)
+    moved('python data.py pack')

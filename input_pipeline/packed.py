@@ -72,7 +72,7 @@ def read_manifest(folder):
         manifest = json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(
-            f'{folder} is no packed store: pass --config.data_dir=STORE, or make one: python -m input_pipeline.pack '
+            f'{folder} is no packed store: pass --config.data_dir=STORE, or make one: python data.py pack '
             f'--config configs/NAME.py --out {folder}'
         ) from None
     except (OSError, ValueError) as error:
@@ -104,7 +104,7 @@ def checked_split(folder, manifest, split):
       UserError: the split is not there or not finished, or a shard is missing or not of the manifest's size.
     """
     held = manifest['splits'][known_split(split, tuple(manifest['splits']))]
-    again = held['command'] or f'python -m input_pipeline.pack --out {folder}'
+    again = held['command'] or f'python data.py pack --out {folder}'
     if len(held['shards']) < held['num_shards']:
         raise UserError(
             f'{folder}: {split} is not finished ({len(held["shards"]):,} of {held["num_shards"]:,} shards). Finish it: '

@@ -1,35 +1,15 @@
-"""Prepares a TFDS data set as ArrayRecord: `python -m input_pipeline.prepare NAME [--data_dir DIR]`.
+"""Prepares a TFDS data set as ArrayRecord: `python data.py prepare NAME [--data_dir DIR]`.
 
 Needs requirements-prepare.txt (TensorFlow); training and evaluation do not. It fetches the data set from its owner,
 where it is not there yet; some owners ask for a download by hand first (ImageNet's does), and TFDS says what goes
 where. A data set that was prepared as TFRecord is converted, and the old form kept beside the new.
 """
 
-from runtime import interrupts  # first: Ctrl-C is heard from here on
-
-if __name__ == '__main__':
-    interrupts.listen()
-
 import json
 import shutil
-import sys
 from pathlib import Path
 
-from runtime import paths
-from runtime.errors import Parser, UserError, first_line
-
-
-def main():
-    """The command line."""
-    parser = Parser(prog='prepare', description=__doc__.splitlines()[0])
-    parser.add_argument('name', help='as TFDS calls it, for example mnist, cifar10, imagenet2012')
-    parser.add_argument('--data_dir', help="where data sets lie (TFDS's own default: ~/tensorflow_datasets)")
-    try:
-        arguments = parser.parse_args([paths.expanded(argument) for argument in sys.argv[1:]])
-        prepare(arguments.name, arguments.data_dir)
-    except (UserError, OSError) as error:
-        print(f'prepare: error: {" ".join(str(error).split())}', file=sys.stderr)
-        sys.exit(2)
+from runtime.errors import UserError, first_line, moved
 
 
 def prepare(name, data_dir=None):
@@ -97,4 +77,4 @@ def _check_whole(folder):
 
 
 if __name__ == '__main__':
-    main()
+    moved('python data.py prepare')

@@ -1,25 +1,19 @@
 """Draws the batches that a config trains on, to look at.
 
-    python -m input_pipeline.show --config configs/alexnet.py --out grid.png [--step 0] [--images 32]
+    python data.py show --config configs/alexnet.py --out grid.png [--step 0] [--images 32]
 
 The very images of that step, cut and coloured as the network gets them, but for the normalisation, which would leave
 nothing to see: grey levels are as they are before the mean is subtracted. Under each are its number and its class.
 """
 
-from runtime import interrupts  # first: Ctrl-C is heard from here on
-
-if __name__ == '__main__':
-    interrupts.listen()
-
 from pathlib import Path
 
 import jax
 import numpy as np
-from absl import flags
 from PIL import Image, ImageDraw, ImageFont
 
 from input_pipeline import loader, recipe
-from runtime.errors import UserError
+from runtime.errors import moved
 
 _MARGIN, _CAPTION, _COLUMNS = 4, 16, 8  # pixels, pixels, images
 
@@ -61,30 +55,5 @@ def grid(images, captions):
     return sheet
 
 
-def main():
-    """The command line."""
-    from runtime import command_line
-
-    config, _ = command_line.load_config()
-    given = flags.FLAGS
-    if not given.out or Path(given.out).suffix.lower() not in ('.png', '.jpg', '.jpeg'):
-        raise UserError('no picture: pass --out FILE.png')
-    if given.step < 0 or given.images < 1:
-        raise UserError('--step must be at least 0, and --images at least 1')
-    source = recipe.open_split(config, config.train_split)
-    images, labels, indices = batch_to_show(config, given.step, source)
-    captions = [
-        f'{index} {source.class_names[label]}' for index, label in zip(indices, labels, strict=True)
-    ]  # fmt: skip
-    shown = slice(given.images)
-    grid(images[shown], captions[shown]).save(given.out)
-    print(f'{len(images[shown])} images of step {given.step} of {source.name}: {given.out}')
-
-
 if __name__ == '__main__':
-    from runtime import command_line
-
-    flags.DEFINE_string('out', '', 'The picture to write.')
-    flags.DEFINE_integer('step', 0, 'The step whose batch to draw.')
-    flags.DEFINE_integer('images', 32, 'How many of its images.')
-    command_line.run(main)
+    moved('python data.py show')

@@ -185,7 +185,7 @@ class TfdsSource:
             builder = tfds.builder(name, **directory)
         except tfds.core.registered.DatasetNotFoundError as error:
             raise UserError(f'TFDS knows no data set {name!r}: {first_line(error)}') from None
-        command = f'python -m input_pipeline.prepare {name}' + (f' --data_dir {data_dir}' if data_dir else '')
+        command = f'python data.py prepare {name}' + (f' --data_dir {data_dir}' if data_dir else '')
         if not builder.data_path.exists():
             raise UserError(
                 f'{name} is not prepared in {builder.data_path}. Prepare it (needs requirements-prepare.txt): {command}'

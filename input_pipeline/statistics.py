@@ -1,26 +1,20 @@
 """Statistics of a data set: its mean image, the channels' mean and deviation, the principal components of RGB.
 
-    python -m input_pipeline.statistics --config configs/alexnet.py [--config.KEY=VALUE] [--out FILE]
+    python data.py statistics --config configs/alexnet.py [--config.KEY=VALUE] [--out FILE]
 
 They are of what the config's crops are cut from: the central squares of the photographs for AlexNet, else the centre of
 each. A run measures its own where its config asks for them and it has no file yet.
 """
-
-from runtime import interrupts  # first: Ctrl-C is heard from here on
-
-if __name__ == '__main__':
-    interrupts.listen()
 
 import functools
 import os
 from pathlib import Path
 
 import numpy as np
-from absl import flags
 
 from input_pipeline import loader
 from input_pipeline.progress import bar
-from runtime.errors import UserError, first_line
+from runtime.errors import UserError, first_line, moved
 
 NAME = 'statistics.npz'
 KEYS = ('mean_image', 'mean', 'std', 'vectors', 'deviations', 'num_examples')
@@ -106,34 +100,11 @@ def load(path):
             return {key: held[key] for key in KEYS}
     except FileNotFoundError:
         raise UserError(
-            f'no statistics in {path}: make them with python -m input_pipeline.statistics --config ... --out {path}'
+            f'no statistics in {path}: make them with python data.py statistics --config ... --out {path}'
         ) from None
     except Exception as error:  # NumPy, zipfile and zlib have a dozen for broken files
         raise UserError(f'{path} is no file of statistics ({first_line(error)})') from None
 
 
-def main():
-    """The command line."""
-    from input_pipeline import recipe
-    from runtime import command_line
-
-    config, name = command_line.load_config()
-    path = Path(flags.FLAGS.out or Path('runs', name, NAME))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    source = recipe.open_split(config, config.train_split)
-    for note in source.notes:
-        print(f'note: {note}')
-    size, rule = recipe.statistics_view(config)
-    found = measure(source, size, config.channels, rule, config.on_bad_image, config.fit)
-    save(path, found)
-    print(f'{source.name}: {int(found["num_examples"]):,} images of {size}x{size}, in grey levels')
-    for key in ('mean', 'std', 'deviations'):
-        print(f'{key}: {", ".join(f"{value:.3f}" for value in found[key])}')
-    print(f'saved: {path}, which --config.statistics={path} uses')
-
-
 if __name__ == '__main__':
-    from runtime import command_line
-
-    flags.DEFINE_string('out', '', 'The file to write (default: statistics.npz in the folder of the run).')
-    command_line.run(main)
+    moved('python data.py statistics')

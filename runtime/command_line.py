@@ -235,7 +235,7 @@ def _with_config_of_checkpoint(argv):
         match = re.fullmatch(r'--?checkpoint(?:=(.*))?', argument)
         if match:
             folder = following if match[1] is None else match[1]
-            file = Path(__file__).parent / 'configs' / 'checkpoint.py'
+            file = Path(listing.__file__).with_name('checkpoint.py')
             return [argv[0], f'--config={file}:{folder}', *argv[1:]]  # before its overrides
     return argv
 

@@ -2,6 +2,8 @@
 
 import argparse
 import difflib
+import shlex
+import sys
 
 
 class UserError(Exception):
@@ -29,3 +31,9 @@ def first_line(error):
     """The first line of an exception's message, for quoting in one line of ours."""
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
+
+
+def moved(command):
+    """Ends the process: its command has the new name `command`, which takes the same arguments."""
+    print(f'error: this command is now: {shlex.join([*command.split(), *sys.argv[1:]])}', file=sys.stderr)
+    sys.exit(2)

@@ -482,10 +482,11 @@ def test_the_lectures_vgg():
 
 def test_the_lectures_resnet_and_lenet():
     assert differences('resnet152', 'resnet152:lecture') == {'weight_decay': '1e-05'}
-    assert differences('lenet5', 'lenet5:lecture') == {'architecture_options.activation': "'tanh'"}
-    to_the_letter = {'architecture_options.activation': "'tanh'", 'optimizer': "'sgd'"}
-    assert differences('lenet5', 'lenet5:lecture_sgd') == to_the_letter
-    for name in ('lecture', 'lecture_sgd'):
+    assert differences('lenet5', 'lenet5:lecture') == {}  # whose slide is true
+    tanh = {'architecture_options.activation': "'tanh'"}
+    assert differences('lenet5', 'lenet5:lecture_tanh') == tanh
+    assert differences('lenet5', 'lenet5:lecture_sgd') == {**tanh, 'optimizer': "'sgd'"}
+    for name in ('lecture', 'lecture_tanh', 'lecture_sgd'):
         config = load(f'lenet5:{name}')
         assert config.learning_rates == ((2, 5e-4), (3, 2e-4), (4, 5e-5), (11, 1e-5)) and config.batch_size == 1
 
@@ -578,7 +579,7 @@ def test_the_lectures_plan_is_one_change_at_a_time():
     np.testing.assert_allclose(np.divide(adam['learning_rates'], members['lecture'].learning_rates)[:, 1], 2)
     assert changes('adam', 'flip') == {'colour.flip': True}
     assert changes('adam', 'dropout') == {'architecture_options.dropout': 0.5}  # digits are not flipped
-    for seed in range(1, 5):
+    for seed in (1, 2):
         assert changes('dropout', f'seed_{seed}') == {'seed': seed}
     photographs = load('lenet5_improved:cifar10').members
     assert photographs.dropout.colour.flip and not photographs.adam.colour.flip

@@ -169,8 +169,8 @@ def test_an_interrupted_store_is_finished_to_the_same_bytes(images, tmp_path, ra
 
 def test_killed_and_finished_by_the_command_line(script, tmp_path):
     command = [
-        '-m',
-        'input_pipeline.pack',
+        'data.py',
+        'pack',
         '--config',
         'configs/lenet5_digits.py',
         '--config.test_split=test',
@@ -196,11 +196,11 @@ def test_killed_and_finished_by_the_command_line(script, tmp_path):
     pack.pack({'test': sources.digits('test')}, straight, 8, raw=True, channels=1, shard_records=2)
     for path in (straight / 'test').iterdir():
         assert (folder / 'test' / path.name).read_bytes() == path.read_bytes()
-    verified = script('-m', 'input_pipeline.pack', '--verify', folder)
+    verified = script('data.py', 'pack', '--verify', folder)
     assert verified.returncode == 0 and 'is whole: 360 examples in 180 shards' in verified.stdout, verified.stderr
     broken = folder / 'test' / 'pack-00007-of-00180.array_record'
     broken.write_bytes(broken.read_bytes()[:-1] + b'?')
-    verified = script('-m', 'input_pipeline.pack', '--verify', folder)
+    verified = script('data.py', 'pack', '--verify', folder)
     assert verified.returncode == 2 and len(verified.stderr.splitlines()) == 1
     assert broken.name in verified.stderr and 'is not what was written' in verified.stderr
 
@@ -313,7 +313,7 @@ def test_other_settings_and_foreign_folders_are_refused(images, tmp_path):
     (tmp_path / 'other' / 'manifest.json').write_text('{"format": 1, "spl')
     with pytest.raises(UserError, match='cannot be read'):
         sources.open_source('pack', 'train', str(tmp_path / 'other'))
-    with pytest.raises(UserError, match='is no packed store: .*python -m input_pipeline.pack --config'):
+    with pytest.raises(UserError, match='is no packed store: .*python data.py pack --config'):
         sources.open_source('pack', 'train', str(tmp_path / 'images'))
     with pytest.raises(UserError, match='--short_side must be above 0'):
         pack.pack({'train': images}, tmp_path / 'new', 0)
@@ -402,5 +402,5 @@ def test_the_command_line_says_what_is_wrong(script, tmp_path):
         (['--config', 'configs/lenet5_digits.py'], 'no store: pass --out STORE'),
         (['--verify', tmp_path], 'is no packed store'),
     ):
-        done = script('-m', 'input_pipeline.pack', *arguments)
+        done = script('data.py', 'pack', *arguments)
         assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr

@@ -83,7 +83,7 @@ def test_statistics_are_measured_once_and_kept_with_the_run(tmp_path):
     again = recipe.statistics_of(config, tmp_path)
     np.testing.assert_array_equal(again['mean_image'], found['mean_image'])
     assert recipe.statistics_of(config_of('vgg_d'), tmp_path / 'nowhere') == {}
-    with pytest.raises(UserError, match='python -m input_pipeline.statistics'):
+    with pytest.raises(UserError, match='python data.py statistics'):
         recipe.statistics_of(config_of('alexnet', statistics=str(tmp_path / 'none.npz')), tmp_path, source)
 
 

@@ -322,13 +322,14 @@ def test_what_a_user_gets_wrong_is_told_in_a_line(script, name, arguments, says)
 @pytest.mark.parametrize(
     'words',
     [
-        *((f'{name}.py',) for name in ('train', 'evaluate', 'predict', 'convert', 'visualize')),
-        *(('-m', f'input_pipeline.{name}') for name in ('pack', 'show', 'statistics')),
+        *((f'{name}.py',) for name in ('train', 'evaluate', 'predict', 'convert', 'visualize', 'data')),
+        *(('data.py', name) for name in ('pack', 'show', 'statistics')),
+        *(('-m', f'input_pipeline.{name}') for name in ('pack', 'show', 'statistics', 'prepare')),
         ('benchmark.py', 'nothing'),
         ('-m', 'architectures', 'nothing'),
         ('-m', 'configs', 'nothing'),
     ],
-    ids=lambda words: words[-1] if words[0] == '-m' else words[0],
+    ids=' '.join,
 )
 def test_each_script_ends_in_a_line_in_an_interpreter_of_its_own(script, words):
     """All other tests run scripts in forks of a process that has imported the packages."""
@@ -339,7 +340,7 @@ def test_each_script_ends_in_a_line_in_an_interpreter_of_its_own(script, words):
 
 @pytest.mark.skipif(importlib.util.find_spec('tensorflow') is not None, reason='TensorFlow is installed')
 def test_preparing_says_what_it_needs(script):
-    done = script('-m', 'input_pipeline.prepare', 'mnist')
+    done = script('data.py', 'prepare', 'mnist')
     assert done.returncode == 2 and 'pip install -r requirements-prepare.txt' in done.stderr
 
 

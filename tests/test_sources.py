@@ -299,7 +299,7 @@ def test_tfds_array_record_without_tensorflow(tmp_path):
                 buffer.seek(0)
                 yield i, {'image': buffer, 'label': i % 2}
 
-    with pytest.raises(UserError, match=r'python -m input_pipeline.prepare tiny --data_dir'):
+    with pytest.raises(UserError, match=r'python data.py prepare tiny --data_dir'):
         sources.open_source('tfds:tiny', 'train', str(tmp_path))
     Tiny(data_dir=str(tmp_path), file_format='array_record').download_and_prepare()
     source = sources.open_source('tfds:tiny', 'train', str(tmp_path))

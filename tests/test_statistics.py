@@ -147,7 +147,7 @@ def test_what_is_no_file_of_statistics_is_named(saved, broken):
 
 
 def test_a_file_that_is_not_there_can_be_made(tmp_path):
-    with pytest.raises(UserError, match=f'no statistics in {tmp_path}/a.npz: make them with python -m .* --out'):
+    with pytest.raises(UserError, match=f'no statistics in {tmp_path}/a.npz: make them with python data.py statistics .* --out'):
         statistics.load(tmp_path / 'a.npz')
     with pytest.raises(UserError, match='is no file of statistics'):
         statistics.load(tmp_path)
@@ -170,7 +170,7 @@ def small_alexnet(tmp_path):
 def test_statistics_from_the_command_line(script, small_alexnet, tmp_path):
     images, arguments = small_alexnet
     path = tmp_path / 'new' / 'mine.npz'
-    done = script('-m', 'input_pipeline.statistics', *arguments, '--out', path)
+    done = script('data.py', 'statistics', *arguments, '--out', path)
     assert done.returncode == 0 and done.stderr == '', done.stderr
     squares = np.concatenate([images[::2], images[1::2]])[:, :, 7:43]
     found = statistics.load(path)
@@ -183,7 +183,7 @@ def test_statistics_from_the_command_line(script, small_alexnet, tmp_path):
 def test_a_picture_of_a_batch(script, small_alexnet, tmp_path):
     images, arguments = small_alexnet
     path = tmp_path / 'grid.png'
-    done = script('-m', 'input_pipeline.show', *arguments, '--out', path, '--step', 1, '--images', 3)
+    done = script('data.py', 'show', *arguments, '--out', path, '--step', 1, '--images', 3)
     assert done.returncode == 0 and done.stderr == '', done.stderr
     assert f'3 images of step 1 of {tmp_path}/data/train: {path}' in done.stdout
     with Image.open(path) as picture:
@@ -201,14 +201,20 @@ def test_a_picture_of_a_batch(script, small_alexnet, tmp_path):
     assert (pixels[:, 36:100].min(-1) == 255)[:36].all()  # nothing beside an image
 
 
-@pytest.mark.parametrize(('module', 'arguments', 'says'), [
-    ('show', [], 'show.py: error: no picture: pass --out FILE.png'),
-    ('show', ['--out', 'grid.png', '--images=0'], '--images at least 1'),
+@pytest.mark.parametrize(('command', 'arguments', 'says'), [
+    ('show', [], 'data.py: error: show needs --out; it takes --out, --step, --images'),
+    ('show', ['--out', 'grid.npz'], '--out grid.npz is no picture: pass --out FILE.png'),
+    ('show', ['--out', 'grid.png', '--images=0'], 'flag --images=0: 0 is not a positive integer'),
+    ('show', ['--out', 'grid.png', '--raw'], '--raw is not of show, which takes --out, --step, --images'),
+    ('pack', [], 'no store: pass --out STORE'),
+    ('pack', ['mnist'], 'pack takes flags alone: --out, '),
+    ('prepare', ['--data_dir=x'], 'prepare takes one name, such as mnist; it was given none'),
+    ('shw', [], "no command 'shw', did you mean show? show: Draws"),
     ('statistics', ['--config.data_dir=nowhere'], 'no folder nowhere/train: pass --config.data_dir=FOLDER'),
 ])  # fmt: skip
-def test_what_a_user_gets_wrong_is_told_in_a_line(script, small_alexnet, tmp_path, module, arguments, says):
-    out = ['--out', tmp_path / 'out.npz'] if module == 'statistics' else []
-    done = script('-m', f'input_pipeline.{module}', *small_alexnet[1], *out, *arguments)
+def test_what_a_user_gets_wrong_is_told_in_a_line(script, small_alexnet, tmp_path, command, arguments, says):
+    out = ['--out', tmp_path / 'out.npz'] if command == 'statistics' else []
+    done = script('data.py', command, *small_alexnet[1], *out, *arguments)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
     assert says in done.stderr and done.stdout == ''
     assert not (tmp_path / 'out.npz').exists()
