@@ -47,7 +47,7 @@ def main():
     _check_flags()
     config, _ = command_line.load_config()
     import evaluation
-    from evaluation import report, results, tables
+    from evaluation import protocols, report, results, tables
     from input_pipeline import classes, labels
     from runtime import distributed
 
@@ -57,6 +57,7 @@ def main():
             "--submission is of ILSVRC's 1000 classes, and not all of them are asked for here: leave it out"
         )
     ids = labels.ilsvrc_ids(DEVKIT.value) if SUBMISSION.value else None
+    protocols.refuse(PROTOCOL.value, command_line.overrides())
     trim = TRIM.value and not TABLE.value
     opened = evaluation.open_members(
         config, CHECKPOINT.value, STEP.value, PROTOCOL.value, AVERAGE.value, trim, WEIGHTS.value

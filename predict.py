@@ -31,13 +31,14 @@ def main(paths):
         from figures import style
 
         style.check(GRID.value)
-    config, _ = command_line.load_config()
-    from evaluation import open_checkpoint, prediction
+    config, _ = command_line.load_config(reads=('on_bad_image',))
+    from evaluation import open_checkpoint, prediction, protocols
     from input_pipeline.progress import bar
 
     if GRID.value:
         from figures import predictions
         from figures.opened import title
+    protocols.refuse([PROTOCOL.value], command_line.overrides())
     opened = open_checkpoint(config, CHECKPOINT.value, STEP.value, PROTOCOL.value)
     if opened.member.class_names is None:
         print("note: this checkpoint, of an older version, does not tell its classes' names", file=sys.stderr)
@@ -48,6 +49,8 @@ def main(paths):
     pages = predictions.pages(GRID.value, len(source)) if GRID.value else []
     with bar('predicting', len(source)) as advance:
         found = prediction.predict(opened.member, source, advance)
+    if left_out := sorted({*photographs} - {entry['file'] for entry in found}):
+        print(f'note: left out, no image that can be read: {", ".join(left_out)}', file=sys.stderr)
     if JSON.value:
         print(json.dumps(found, indent=2))
     else:
@@ -56,7 +59,8 @@ def main(paths):
             for best in entry['best']:
                 print(f'  {best["probability"]:7.4f}  {best["name"]}')
     if GRID.value:
-        pictures = (source[number].image for number in range(len(source)))
+        numbers = {path: number for number, path in enumerate(photographs)}
+        pictures = (source[numbers[entry['file']]].image for entry in found)
         predictions.draw(found, pictures, pages, title(opened))
     return 0
 

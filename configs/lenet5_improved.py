@@ -69,6 +69,7 @@ STEPS = (activation, initialization, batches, batch_norm, momentum, adam, flip, 
 def get_config(variant=''):
     variants.parse(variant, ('cifar10', 'folder=', 'epochs='), 'lenet5_improved')
     member = lenet5.get_config(f'lecture_sgd,{variant}')
+    member.architecture_options.initializer = 'lecun_uniform'  # the paper's, which a ReLU would not have by itself
     members = {'lecture': member}
     for step in STEPS:
         before, member = member, member.copy_and_resolve_references()

@@ -101,15 +101,18 @@ def predict(member, source, progress=lambda amount: None):
     """[{'file', 'best': [{'class', 'name', 'probability'}, ...]}] of image files, five a file, in their order.
 
     Args:
-      member: of `opening.open_checkpoint`.
+      member: of `opening.open_checkpoint`. Its config's `on_bad_image='skip'` leaves out what is no image.
       source: `Files`.
       progress: see `rows`.
 
     Raises:
-      UserError: a file that is no image; it names it.
+      UserError: a file that is no image, which it names, or no image among all files.
     """
     names = classes.of_network(member.class_names, member.config)
-    return [{'file': row.name, 'best': best(row, names)} for row in rows(member, source, progress=progress)]
+    seen = rows(member, source, on_bad_image=member.config.on_bad_image, progress=progress)
+    if all(row.rank < 0 for row in seen):
+        raise UserError('none of the files is an image that can be read')
+    return [{'file': row.name, 'best': best(row, names)} for row in seen if row.rank >= 0]
 
 
 def best(row, names):

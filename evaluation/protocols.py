@@ -99,6 +99,17 @@ class Protocol(NamedTuple):
         return not self.is_single and any(scale.boxes is None for scale in self.scales)
 
 
+# What a protocol decides in place of the config, unless it is the config's own view.
+DECIDES = ('test_crop.kind', 'test_crop.short_side', 'test_crop.square', 'test_crop.warp')
+
+
+def refuse(names, keys):
+    """Raises UserError where a user sets a key of the config that the protocols of these names decide."""
+    unread = [key for key in keys if key in DECIDES]
+    if unread and names and not any(create(name).is_single for name in names):
+        raise UserError(f'--config.{unread[0]} has no effect with --protocol {names[0]}, which decides it')
+
+
 # Scales
 
 

@@ -36,7 +36,7 @@ from evaluation import protocols
 from input_pipeline import classes
 from runtime.errors import nearest
 from training.log import read
-from training.run import build_model
+from training.run import build_model, normalized_together
 from weights.releases import RELEASES
 
 PAPERS = Path(__file__).with_name('papers')
@@ -271,13 +271,14 @@ def trained(entry):
         doubts.append("its images are the binary version's, and these are copies in class folders")
     if here.dataset == 'imagenet' and not classes.are_imagenets(entry.member.class_names):
         doubts.append("its classes are not ImageNet's")
-    if entry.card:
-        source = entry.card['source']
-        return Trained(here, f'{source["release"]}/{source["name"]}', tuple(doubts))
     try:
         config = checkpoint.get_config(str(entry.where))
     except ValueError:  # nothing lies there: the user's is all there is
         config = here
+    doubts += _pixels(here, config)
+    if entry.card:
+        source = entry.card['source']
+        return Trained(here, f'{source["release"]}/{source["name"]}', tuple(doubts))
     ends = [row['step'] for row in read(Path(entry.where).parent.parent) if row['kind'] == 'finished']
     if not ends:
         doubts.append('the log here does not say that the run is finished')
@@ -322,10 +323,10 @@ def network_of(origin):
 _FREE = (
     'accumulate', 'architecture', 'architecture_options', 'data_dir', 'data_seed', 'dtype', 'init_from', 'labels',
     'log_every_steps', 'checkpoint_every_steps', 'mesh', 'on_bad_image', 'profile_steps', 'scale_lr', 'seed',
-    'stall_steps', 'statistics', 'steps_per_dispatch', 'stop_at_step', 'test_batch_size', 'test_crop', 'workers',
+    'stall_steps', 'statistics', 'steps_per_dispatch', 'stop_at_step', 'test_batch_size', 'workers',
 )  # fmt: skip
 # Of a network: how it is computed, not what.
-_FREE_OPTIONS = ('dtype', 'param_dtype', 'scan', 'remat', 'parent', 'name')
+_FREE_OPTIONS = ('dtype', 'scan', 'remat', 'parent', 'name')
 
 
 def differences(origin, network):
@@ -347,6 +348,13 @@ def differences(origin, network):
     return [*found, *network.doubts]
 
 
+def _pixels(tested, config):
+    """In what the pixels of a test differ from those of a config, besides its protocol."""
+    tested, config = (_flat({'test_crop': each.test_crop}) for each in (tested, config))
+    keys = [key for key in config if key not in protocols.DECIDES and config[key] != tested.get(key)]
+    return [_differs(key, config[key], tested.get(key)) for key in keys]
+
+
 def _options(theirs, here):
     """In what two configs' networks differ."""
     theirs, here = build_model(theirs), build_model(here)
@@ -361,9 +369,12 @@ def _options(theirs, here):
 
 def _keys(theirs, here):
     """In what two configs differ, of what the network learns by."""
+    if theirs.accumulate != here.accumulate and normalized_together(theirs) != normalized_together(here):
+        yield _differs('accumulate', theirs.accumulate, here.accumulate)
     theirs, here = _flat(theirs), _flat(here)
     for key in sorted(theirs.keys() | here.keys()):
-        if key.split('.')[0] not in _FREE and theirs.get(key) != here.get(key):
+        is_free = key.split('.')[0] in _FREE or key in protocols.DECIDES
+        if not is_free and theirs.get(key) != here.get(key):
             yield _differs(key, theirs.get(key), here.get(key))
 
 

@@ -170,7 +170,7 @@ def resize_bicubic(image, height, width):
 def short_side_size(height, width, short_side, truncate=False):
     """(height', width') of an image whose short side becomes `short_side` and whose shape is kept.
 
-    The long side is rounded half up, as cuda-convnet2 and fb.resnet.torch do, or truncated, as torchvision does.
+    The long side is rounded half up, as cuda-convnet2 does, or truncated, as fb.resnet.torch and torchvision do.
     """
     short, long = min(height, width), max(height, width)
     scaled = int(short_side * long / short) if truncate else int(short_side * long / short + 0.5)

@@ -36,8 +36,11 @@ def define_processes():
     flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.')
 
 
-def load_config():
+def load_config(reads=()):
     """The resolved config and its name, from --config and its overrides; of a script with --checkpoint, that one's own.
+
+    Args:
+      reads: keys that the script reads whatever the config says.
 
     Raises:
       UserError: no config is given, the file is missing or broken, or a flag sets a key that has no effect.
@@ -49,7 +52,7 @@ def load_config():
     if chosen := {**_set_in_own_file(path), **_options(path), **{key: _flag(key) for key in overrides()}}:
         from training import unread
 
-        unread.refuse(CONFIG.value, chosen)
+        unread.refuse(CONFIG.value, {key: words for key, words in chosen.items() if key not in reads})
     return CONFIG.value, run_name(path)
 
 
@@ -215,7 +218,8 @@ def _what_is_wrong(file, error):
         return (
             f'{where}: {field["key"]} is of type {field["wanted"]}, and {field["value"]!r} is of type {field["given"]}'
         )
-    in_ours = Path(trace[-1].filename) != Path(file) if trace else True
+    ours = Path(listing.__file__).parent
+    in_ours = not trace or Path(trace[-1].filename) != Path(file) or Path(file).resolve().parent == ours.resolve()
     if isinstance(error, UserError) or (isinstance(error, ValueError) and in_ours):  # of configs/, in words for a user
         return text
     return f'{where}: {type(error).__name__}: {text}'

@@ -58,6 +58,25 @@ def test_what_changes_nothing_that_is_learned_is_free(tmp_path, key, finished):
     assert changes(begun(tmp_path, digits(), finished), digits(**{key: FREE[key]})) == {}
 
 
+@pytest.mark.parametrize(
+    'network, later, refused',
+    [
+        ({}, {'accumulate': 4}, False),
+        ({'batch_norm': True}, {'accumulate': 4}, True),  # a part of eight images is normalized by itself
+        ({'batch_norm': True, 'group_size': 8}, {'accumulate': 4}, False),
+        ({'batch_norm': True}, {'accumulate': 2, 'batch_size': 64}, False),
+    ],
+)
+def test_parts_of_a_batch_make_another_run_where_batch_norm_sees_them(tmp_path, network, later, refused):
+    workdir = begun(tmp_path, digits(architecture_options=network))
+    here = digits(architecture_options=network, **later)
+    if refused:
+        with pytest.raises(OtherRun, match='accumulate is 1 there and 4 here'):
+            changes(workdir, here)
+    else:
+        assert changes(workdir, here) == {}
+
+
 def test_what_is_still_to_come_may_change_until_the_end(tmp_path):
     there, here = digits(), digits(num_epochs=40.0, learning_rates=((40, 0.1),))
     workdir = begun(tmp_path, there)
@@ -152,7 +171,9 @@ def test_after_a_loss_that_is_no_number_a_lower_rate_goes_on(tmp_path):
     workdir = tmp_path / 'run'
     common = {'checkpoint_every_steps': 4, 'log_every_steps': 4, 'num_epochs': 1.0, 'stop_at_step': 12}
     loop.train(digits(learning_rates=((1, 0.02),), **common | {'stop_at_step': 4}), workdir)
-    with pytest.raises(UserError, match=r'good checkpoint is step 4 .* Lower --config\.learning_rates to go on from'):
+    with pytest.raises(
+        UserError, match=r'good checkpoint is step 4 .* Lower --config\.learning_rates to resume from there'
+    ):
         loop.train(digits(learning_rates=((1, 1e12),), **common), workdir)
     loop.train(digits(learning_rates=((1, 0.01),), **common), workdir)
     rows = read(workdir)

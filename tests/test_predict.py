@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import struct
 
 import numpy as np
@@ -70,6 +71,20 @@ def test_a_broken_photograph_that_is_turned_is_named(digits_run, digit, tmp_path
     with pytest.raises(UserError, match='a.jpg cannot be decoded: image file is truncated') as error:
         prediction.predict(member, prediction.Files([path]))
     assert str(error.value).count('a.jpg') == 1
+
+
+def test_a_broken_photograph_is_left_out_as_the_message_says(digits_run, script, digit, tmp_path):
+    good, bad = save(tmp_path / 'good.png', digit), tmp_path / 'bad.png'
+    bad.write_bytes(b'no image')
+    command = ('predict.py', '--checkpoint', digits_run[1], bad, good, '--json')
+    refused = script(*command)
+    assert refused.returncode == 2 and f'{bad} cannot be decoded' in refused.stderr
+    flag = re.search('--config.on_bad_image=skip', refused.stderr)[0]
+    done = script(*command, flag, '--grid', tmp_path / 'grid.png')
+    assert done.returncode == 0 and f'note: left out, no image that can be read: {bad}\n' == done.stderr
+    assert [entry['file'] for entry in json.loads(done.stdout)] == [good] and (tmp_path / 'grid.png').exists()
+    none = script('predict.py', '--checkpoint', digits_run[1], bad, flag)
+    assert none.returncode == 2 and 'none of the files is an image that can be read' in none.stderr
 
 
 def entries(count):

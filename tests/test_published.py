@@ -313,7 +313,7 @@ def checkpoint(folder, recipe, protocol, finished=True, step=10, chosen='best', 
     network = trained(recipe, folder)
     network.config.update(changes)
     workdir = folder / f'run{len(list(folder.iterdir()))}'
-    (workdir / 'checkpoints').mkdir(parents=True)
+    (workdir / 'checkpoints' / str(step)).mkdir(parents=True)
     (workdir / 'config.json').write_text(network.config.to_json_best_effort())
     log = [{'kind': 'epoch', 'step': 10}, *[{'kind': 'finished', 'step': 10}] * finished]
     (workdir / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in log))
@@ -352,12 +352,27 @@ def test_a_row_and_the_images_it_is_of(tmp_path):
         ('vgg_d:jitter < vgg_e:s384', 'vgg_dense:384', {}, ('25.6/8.1', 'it starts from vgg_d:s384, and of ')),
         ('alexnet', 'ten_crop_square:227', {'init_from': 'x'}, ('40.7/18.2', "init_from is '' there and 'x' here")),
         ('vgg_d:s384', 'vgg_dense:384', {'init_from': 'x'}, ('26.8/8.7', 'what x is of cannot be read')),
+        ('resnet20', 'cifar_single', {'accumulate': 16}, ('8.75/-', 'accumulate is 1 there and 16 here')),
+        (
+            'resnet20:option.param_dtype=bfloat16',
+            'cifar_single',
+            {},
+            ('8.75/-', 'param_dtype is '),
+        ),
     ],
 )
 def test_what_is_not_known_to_be_equal_is_told(recipe, protocol, changes, says, tmp_path):
     (line,) = beside(checkpoint(tmp_path, recipe, protocol, **changes))
     assert line.startswith('published: no row is known to be of this network') and '\n' not in line
     assert all(part in line for part in says), line
+
+
+def test_a_test_of_other_pixels_has_no_row(tmp_path):
+    for recipe, card in (('resnet50', None), ('se_resnet50', {'source': {'release': 'caffe', 'name': 'SE-ResNet-50'}})):
+        entry = checkpoint(tmp_path, recipe, 'single_224', card=card)
+        assert beside(entry)[0].startswith('published: 2')
+        entry.member.config.test_crop.filter = 'nearest'
+        assert "test_crop.filter is 'bilinear' there and 'nearest' here" in beside(entry)[0]
 
 
 def test_a_run_that_is_not_over_has_no_row(tmp_path):

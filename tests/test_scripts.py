@@ -398,3 +398,11 @@ def test_a_workdir_is_for_one_process_and_one_config(tmp_path):
     (workdir / 'config.json').write_text('{')
     with pytest.raises(UserError, match='is no JSON'):
         claim(workdir, config)
+
+
+@pytest.mark.parametrize('name', ['evaluate.py', 'predict.py', 'visualize.py'])
+def test_a_missing_checkpoint_is_a_line_without_a_word_of_our_code(script, tmp_path, name):
+    figure = ('filters', '--out', tmp_path / 'x.png') if name == 'visualize.py' else ()
+    done = script(name, *figure, '--checkpoint', tmp_path / 'none', *[tmp_path] * (name == 'predict.py'))
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.startswith(f'{name}: error: {tmp_path / "none"} does not exist: pass the folder of a run')

@@ -25,7 +25,8 @@ ALWAYS = {  # keys that have an effect whatever the others are
     'test_batch_size', 'test_crop.kind', 'test_split', 'train_split', 'trained_layers', 'warmup.learning_rate',
     'weight_decay',
 }  # fmt: skip
-RULES = {  # key: (another value, what must be so for it to be read; where that is not the default)
+OTHERS = ('sgd', 'adam', 'adagrad', 'rmsprop')  # optimizers that have no velocity as they are
+RULES = {  # key: (another value, what must be so for it to be read, or one such case or several where it is not)
     'learning_rates': (((1, 0.5),), {}, {'schedule': 'cosine'}),
     'learning_rate': (7.0, {'schedule': 'cosine'}, {}),
     'decay_every': (0.1, {'schedule': 'every'}, {}),
@@ -37,7 +38,7 @@ RULES = {  # key: (another value, what must be so for it to be read; where that 
     'num_epochs': (2.0, {}, {'steps': 5}),
     'reference_batch_size': (64, {'scale_lr': True}, {}),
     'momentum': (0.5, {'optimizer': 'nesterov'}, {'optimizer': 'adam'}),
-    'rate_inside': (True, {'optimizer': 'momentum'}, {'optimizer': 'sgd'}),
+    'rate_inside': (True, {'optimizer': 'momentum'}, [{'optimizer': name} for name in OTHERS]),
     'decayed': ('weights', {'weight_decay': 0.1}, {}),
     'rubbish_penalty': (3.0, {'loss': 'discriminative_penalty'}, {}),
     'average_decay': (0.5, {'average': 'ema'}, {}),
@@ -124,7 +125,8 @@ def test_a_rule_is_what_a_run_computes(key, monkeypatch):
     monkeypatch.setattr(training.run, 'build_model', lambda config: Small())
     value, read, not_read = RULES[key]
     default = functools.reduce(lambda held, part: held[part], key.split('.'), base.get_config())
-    for changes, is_read in ((read, True), (not_read, False)):
+    cases = not_read if isinstance(not_read, list) else [not_read]
+    for changes, is_read in ((read, True), *((case, False) for case in cases)):
         config, other = configured(key, value, changes), configured(key, default, changes)
         if key == 'crop.short_side':
             other.crop.short_side = (36, 36)

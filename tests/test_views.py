@@ -150,3 +150,12 @@ def test_overfeats_offsets_pool_as_many_windows_each(network, divisor):
                 assert len({(unpooled(x) - offset) // divisor for offset in range(divisor)}) == 1
     if network == 'overfeat_accurate':
         assert [unpooled(scale.short_side) for scale in protocol.scales] == [17, 20, 23, 29, 32, 35]
+
+
+def test_what_a_protocol_decides_is_refused_in_the_config():
+    keys = ['test_crop.filter', 'test_crop.short_side']
+    with pytest.raises(UserError, match='test_crop.short_side has no effect with --protocol single_320, which'):
+        protocols.refuse(['single_320'], keys)
+    protocols.refuse(['single_320'], keys[:1])
+    for own in ([], ['single'], ['single', 'single_320']):
+        protocols.refuse(own, keys)

@@ -150,6 +150,17 @@ def test_every_prefix_of_a_wrapper_is_taken_off(tmp_path, prefix):
     assert list(found.tensors) == ['features.0', 'fc'] and found.notes == (f'the prefix {prefix!r} is taken off',)
 
 
+def test_what_lies_beside_a_prefix_is_left_out_by_name(tmp_path):
+    """torch's AveragedModel counts beside `module.`; Lightning saves the state of losses beside `model.`."""
+    for prefix, beside in (('module.', 'n_averaged'), ('model.', 'loss_fn.weight')):
+        tensors = {beside: np.ones(2, np.float32), f'{prefix}fc': np.ones(2, np.float32)}
+        np.savez(tmp_path / 'x.npz', **tensors)
+        found = files.read(tmp_path / 'x.npz')
+        assert list(found.tensors) == ['fc'] and found.notes == (
+            f'the prefix {prefix!r} is taken off; left out: {beside}',
+        )
+
+
 def test_a_pointer_of_git_lfs_is_called_that(tmp_path):
     pointer = 'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n'
     for suffix in ('.safetensors', '.pth', '.npz', '.caffemodel', '.ckpt'):

@@ -379,9 +379,10 @@ def _diverged(run, kept, at, controller):
     key = 'learning_rates' if run.config.schedule == 'steps' else 'learning_rate'
     if run.warmup.learning_rate and not _warm(controller):
         key = 'warmup.learning_rate'
+    onwards = 'resume from there, or use another --workdir to start again' if good else 'start again'
     return UserError(
         f'the loss is no longer a finite number at step {at:,} (learning rate {rate:g}); stopped, {keeps} in '
-        f'{kept.folder}. Lower --config.{key} to go on from there, or in another --workdir to begin anew'
+        f'{kept.folder}. Lower --config.{key} to {onwards}'
     )
 
 

@@ -102,6 +102,12 @@ def build_model(config):
     return architectures.create(config.architecture, num_classes=config.num_classes, **options)
 
 
+def normalized_together(config):
+    """How many images batch norm takes together in a step of a config; 0 where the network has none."""
+    model, part = build_model(config), config.batch_size // config.accumulate
+    return min(model.group_size or part, part) if getattr(model, 'batch_norm', False) else 0
+
+
 def test_loss(config):
     """The loss that is counted on a test split: the config's, the labels as they are."""
     return losses.create(config.loss, config.rubbish_penalty)

@@ -44,7 +44,7 @@ RULES = (
     _Rule(('num_epochs',), 'steps', (0,), 'steps'),
     _Rule(('reference_batch_size',), 'scale_lr', (True,)),
     _Rule(('momentum',), 'optimizer', ('momentum', 'nesterov')),
-    _Rule(('rate_inside',), 'optimizer', _not('sgd', 'sdlm')),
+    _Rule(('rate_inside',), 'optimizer', ('momentum', 'nesterov', 'rmsprop')),
     _Rule(('adagrad.',), 'optimizer', ('adagrad',)),
     _Rule(('rmsprop.',), 'optimizer', ('rmsprop',)),
     _Rule(('adam.',), 'optimizer', ('adam',)),
@@ -113,6 +113,8 @@ def _rules_of(config, key):
     cropped = [name for name in ('crop', 'test_crop') if config[name].kind != 'none']
     if key == 'fit' and len(cropped) == 2:
         yield 'crop.kind', ('none',), 'crop'
+    if key == 'rate_inside' and config.optimizer == 'rmsprop':
+        yield 'rmsprop.momentum', _is_on, ''
     if key == 'steps_per_dispatch':
         yield 'dataset', _IN_MEMORY, ''
         yield 'crop.kind', ('none',), ''

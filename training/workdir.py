@@ -14,6 +14,7 @@ from input_pipeline.statistics import NAME as STATISTICS  # may lie there before
 from runtime import system
 from runtime.errors import UserError
 from training import log, unread
+from training.run import normalized_together
 
 _MIRRORED = ('config.json', log.NAME, STATISTICS)
 
@@ -184,6 +185,9 @@ def changes(workdir, config, begun=True):
         for key in sorted(there.keys() | here.keys())
         if key not in _FREE and there.get(key) != here.get(key) and not _is_unread(key, path, config)
     }
+    groups = normalized_together(ConfigDict(_held(path))), normalized_together(config)
+    if there['accumulate'] != here['accumulate'] and groups[0] != groups[1]:
+        different['accumulate'] = there['accumulate'], here['accumulate']
     finished = is_finished(workdir)
     if different and (finished or any(key not in _LATER for key in different) or _reshapes(there, here)):
         raise OtherRun(workdir, different, finished)

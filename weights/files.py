@@ -163,11 +163,13 @@ def _unwrapped(tree, path, notes):
     if odd or not tree:
         what = f'{odd[0]!r}, a {type(tree[odd[0]]).__name__}, is no tensor' if odd else 'it is empty'
         raise UserError(f'{path} holds no state dict: {what}')
-    prefix = ''
-    while more := [more for more in PREFIXES if all(name.startswith(prefix + more) for name in tree)]:
+    prefix, inside = '', tree
+    while more := [more for more in PREFIXES if any(name.startswith(more) for name in inside)]:
         prefix += more[0]
+        inside = {name.removeprefix(more[0]): value for name, value in inside.items() if name.startswith(more[0])}
     if prefix:
-        notes.append(f'the prefix {prefix!r} is taken off')
-        tree = {name.removeprefix(prefix): value for name, value in tree.items()}
+        others = [name for name in tree if not name.startswith(prefix)]
+        notes.append(f'the prefix {prefix!r} is taken off' + f'; left out: {", ".join(others)}' * bool(others))
+        tree = inside
     # torchvision's oldest DenseNets: denselayer1.norm.1 for what is called denselayer1.norm1 since.
     return {re.sub(r'(denselayer\d+\.(?:norm|conv))\.([12])\.', r'\1\2.', name): value for name, value in tree.items()}
