@@ -598,7 +598,7 @@ SCANNED = {
     'name, options, forms',
     [
         pytest.param('resnet18', SCANNED['resnet18'], (BOTH,)),
-        pytest.param('densenet121', {'blocks': (2, 2), 'growth': 8}, (REMAT,)),
+        pytest.param('densenet121', {'blocks': (2, 2), 'growth': 8}, (REMAT,), marks=pytest.mark.slow),
         *(pytest.param(*network, (REMAT, SCAN, BOTH), marks=pytest.mark.slow) for network in SCANNED.items()),
     ],
 )
