@@ -4,12 +4,12 @@ import argparse
 import json
 import math
 import sys
-from pathlib import Path
 
 from benchmarks import architectures, contest, evaluate, input, lenet5, peers, train
 from configs import listing
 from runtime import paths
 from runtime.errors import Parser, UserError
+from runtime.files import write_whole
 
 
 def main():
@@ -67,7 +67,7 @@ def main():
         )
     if flags.output:
         result = {'benchmark': flags.benchmark, **setting, **contest.machine(), 'rows': done}
-        Path(flags.output).write_text(json.dumps(result, indent=2) + '\n')
+        write_whole(flags.output, json.dumps(result, indent=2) + '\n')
     return 0
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from absl import flags
 
 from runtime.errors import UserError
+from runtime.files import write_whole
 
 CHECKPOINT = flags.DEFINE_multi_string('checkpoint', [], 'A workdir or one checkpoint; several are an ensemble.')
 STEP = flags.DEFINE_string('step', 'best', "Of a workdir: 'best' by its test error, 'latest', or a step.")
@@ -145,11 +146,7 @@ def _partial(opened, suffix):
 
 def _write_json(value):
     if OUTPUT.value:
-        from evaluation import results
-
-        with results.whole_file(OUTPUT.value) as file:
-            json.dump(value, file, indent=2)
-            file.write('\n')
+        write_whole(OUTPUT.value, json.dumps(value, indent=2) + '\n')
 
 
 if __name__ == '__main__':

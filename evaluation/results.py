@@ -1,7 +1,6 @@
 """From the log-probabilities of an image to errors: a row an image, and what rows add up to."""
 
 import collections
-import contextlib
 import csv
 import json
 import math
@@ -11,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from runtime.errors import UserError
+from runtime.files import whole_file
 
 _Z = 1.959964  # of a 95% interval
 TOP = 5
@@ -141,19 +141,6 @@ def write_submission(path, rows, ids):
     with whole_file(path) as file:
         for r in sorted(rows, key=lambda r: r.name):
             file.write(' '.join(str(ids[label]) for label in r.classes) + '\n')
-
-
-@contextlib.contextmanager
-def whole_file(path):
-    """A file to write, which is there whole or not at all."""
-    temporary = f'{path}.partial'
-    try:
-        with open(temporary, 'w', newline='') as file:
-            yield file
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
 
 
 class Partial:

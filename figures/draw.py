@@ -17,6 +17,7 @@ from figures import markup, style
 from figures.opened import open_one
 from input_pipeline import recipe
 from runtime.errors import UserError
+from runtime.files import write_whole
 
 _HERE = Path(__file__).parent
 
@@ -58,7 +59,7 @@ def make(out, config, checkpoint, step='best'):
     markup.check(out, 'draw')
     check(config)
     opened = open_one(config, checkpoint, step)
-    style.write(out, page(opened.member, opened.title).encode())
+    write_whole(out, page(opened.member, opened.title).encode())
 
 
 def check(config):

@@ -19,6 +19,7 @@ from input_pipeline import classes, loader, recipe
 from input_pipeline.progress import bar
 from runtime import mesh
 from runtime.errors import UserError
+from runtime.files import write_whole
 from training import losses
 from training import step as training_step
 from weights import passport
@@ -256,7 +257,7 @@ class _Kept:
         file = io.BytesIO()
         arrays = {f'losses{place}': surface for place, surface in enumerate(surfaces)}
         np.savez(file, what=np.array(json.dumps({**self.what, 'networks': networks})), **arrays)
-        style.write(self.path, file.getvalue())
+        write_whole(self.path, file.getvalue())
 
 
 def _what(one, data):

@@ -20,6 +20,7 @@ from figures.opened import open_one
 from input_pipeline import classes, geometry, recipe
 from input_pipeline.progress import bar
 from runtime.errors import UserError
+from runtime.files import write_whole
 from training import checkpoints, log
 
 _TEMPLATE = Path(__file__).with_name('report.html')
@@ -45,7 +46,7 @@ def make(out, config, checkpoint, step='best'):
         ('Filters', _filters(opened.member.variables['params'])),
         ('Config', _recipe(config)),
     ]
-    style.write(out, page(opened.title, parts).encode())
+    write_whole(out, page(opened.title, parts).encode())
 
 
 def page(title, parts):

@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from runtime.errors import UserError
+from runtime.files import write_whole
 
 SUFFIXES = ('.png', '.svg', '.html')
 
@@ -77,7 +78,7 @@ def save(made, path, dpi=150):
         made.savefig(file, format='png', dpi=dpi, metadata={'Software': None})
     else:
         made.savefig(file, format='svg', dpi=dpi, metadata={'Date': None, 'Creator': None})
-    write(path, file.getvalue())
+    write_whole(path, file.getvalue())
 
 
 def svg(made, dpi=150):
@@ -86,17 +87,6 @@ def svg(made, dpi=150):
     made.savefig(file, format='svg', dpi=dpi, metadata={'Date': None, 'Creator': None})
     content = file.getvalue()
     return content[content.index(b'<svg') :].decode()
-
-
-def write(path, content):
-    """Writes bytes to a file, whole or not at all."""
-    path = Path(path)
-    partial = path.with_name(path.name + '.partial')
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def page(title, body, head=''):

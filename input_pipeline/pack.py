@@ -30,6 +30,7 @@ from input_pipeline.example import checked
 from input_pipeline.progress import bar
 from runtime import system
 from runtime.errors import UserError, first_line, moved
+from runtime.files import whole_file, write_whole
 
 QUALITY = 95
 SHARD_RECORDS = 10_000
@@ -152,9 +153,7 @@ def _manifest(folder, settings):
         manifest = packed.read_manifest(folder)
         _compare(folder, manifest, settings)
         return manifest
-    held = sorted(
-        entry.name for entry in folder.iterdir() if entry.name not in (f'{packed.MANIFEST}.partial', system.LOCK)
-    )
+    held = sorted(entry.name for entry in folder.iterdir() if entry.suffix != '.partial' and entry.name != system.LOCK)
     if held:
         raise UserError(f'{folder} holds something else ({held[0]}): pass an --out that is new or empty')
     return settings | {'splits': {}}
@@ -171,12 +170,7 @@ def _compare(place, held, wanted):
 
 def _save(folder, manifest):
     """Writes the manifest; at any moment there is the whole old one or the whole new one."""
-    partial = folder / f'{packed.MANIFEST}.partial'
-    with open(partial, 'w') as file:
-        json.dump(manifest, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, folder / packed.MANIFEST)
+    write_whole(folder / packed.MANIFEST, json.dumps(manifest, indent=1))
 
 
 def _pack_split(folder, manifest, split, source, record, on_bad_image, workers):
@@ -258,8 +252,8 @@ def _write_shard(path, records, on_bad_image, advance):
 def _write_places(path, places):
     Path(path).unlink(missing_ok=True)
     if places is not None:
-        np.save(f'{path}.partial.npy', places)
-        os.replace(f'{path}.partial.npy', path)
+        with whole_file(path, 'wb') as file:
+            np.save(file, places)
 
 
 def _sync(path):

@@ -7,14 +7,13 @@ each. A run measures its own where its config asks for them and it has no file y
 """
 
 import functools
-import os
-from pathlib import Path
 
 import numpy as np
 
 from input_pipeline import loader
 from input_pipeline.progress import bar
 from runtime.errors import UserError, first_line, moved
+from runtime.files import whole_file
 
 NAME = 'statistics.npz'
 KEYS = ('mean_image', 'mean', 'std', 'vectors', 'deviations', 'num_examples')
@@ -83,10 +82,8 @@ def of_mean_image(mean_image):
 
 def save(path, statistics):
     """Writes statistics to a file; it is there whole or not at all."""
-    temporary = Path(path).with_suffix('.tmp')
-    with temporary.open('wb') as file:
+    with whole_file(path, 'wb') as file:
         np.savez_compressed(file, **statistics)
-    os.replace(temporary, path)
 
 
 def load(path):

@@ -20,6 +20,7 @@ from input_pipeline.labels import read_labels
 from input_pipeline.progress import bar
 from runtime import system
 from runtime.errors import UserError, first_line
+from runtime.files import whole_file
 
 _RELEASED = {
     'train': 'ILSVRC2012_img_train.tar',
@@ -179,15 +180,9 @@ def _load(place, expected):
 
 
 def _save(place, arrays):
-    # Under another name until it is whole; the name is this process's own, for several may make the index at once.
-    partial = place.with_name(f'{place.name}.{os.uname().nodename}-{os.getpid()}.partial')
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, 'wb') as file:
-            np.savez(file, **arrays)
-        os.replace(partial, place)
-    finally:
-        partial.unlink(missing_ok=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(place, 'wb') as file:  # several processes may make the index at once
+        np.savez(file, **arrays)
 
 
 def _walk(tars, are_classes, total):

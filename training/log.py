@@ -10,10 +10,11 @@ run), 'finished', 'resume'.
 """
 
 import json
-import os
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
+
+from runtime.files import write_whole
 
 NAME = 'metrics.jsonl'
 
@@ -41,9 +42,7 @@ class RunLog:
         if not writes:
             return
         if resume_step is not None:
-            temporary = self._path.with_suffix('.tmp')
-            temporary.write_text(''.join(json.dumps(row) + '\n' for row in self.rows))
-            os.replace(temporary, self._path)
+            write_whole(self._path, ''.join(json.dumps(row) + '\n' for row in self.rows))
         self._file = self._path.open('a')
         # Of two files made in the same second the second would take the place of the first, but for the suffix.
         suffix = f'.{len(list(Path(workdir).glob("events.out.tfevents.*"))):04d}'

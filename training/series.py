@@ -1,7 +1,6 @@
 """Several runs by one command: an ensemble's members, VGG's stages, the decade. Each has its folder, and resumes."""
 
 import json
-import os
 from pathlib import Path
 
 import jax
@@ -9,6 +8,7 @@ import jax
 from architectures import catalogue
 from runtime import distributed
 from runtime.errors import UserError, nearest
+from runtime.files import write_whole
 from training import loop, workdir
 from training.log import read
 
@@ -110,6 +110,4 @@ def table(rows):
 
 def _write(folder, rows):
     for name, text in ((TABLE, json.dumps(rows, indent=2) + '\n'), ('table.md', table(rows))):
-        temporary = folder / f'{name}.tmp'
-        temporary.write_text(text)
-        os.replace(temporary, folder / name)
+        write_whole(folder / name, text)

@@ -13,6 +13,7 @@ from configs import base
 from input_pipeline.statistics import NAME as STATISTICS  # may lie there before the run
 from runtime import system
 from runtime.errors import UserError
+from runtime.files import write_whole
 from training import log, unread
 from training.run import normalized_together
 
@@ -149,10 +150,7 @@ def claimed(workdir, config, begun=True):
 
 def write_config(workdir, config):
     """Writes a run's config.json; at any moment it is whole."""
-    path = workdir / 'config.json'
-    temporary = path.with_suffix('.tmp')
-    temporary.write_text(_text(config))
-    os.replace(temporary, path)
+    write_whole(workdir / 'config.json', _text(config))
 
 
 def is_finished(workdir):

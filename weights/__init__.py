@@ -12,6 +12,7 @@ import numpy as np
 from configs import base, imagenet
 from input_pipeline import classes, recipe, statistics
 from runtime.errors import UserError, nearest
+from runtime.files import write_whole
 from training import checkpoints
 from training.run import build_model, check
 from weights import caffe_file, convert, exporting, files, passport
@@ -55,7 +56,7 @@ def convert_file(source, arch, out, by='', keep_bgr=False, mean='', licence=''):
         card = passport.make(config, build_model(config), converted.variables, measured, told, licence, notes, names)
         with checkpoints.Checkpoints(folder / checkpoints.FOLDER) as kept:
             kept.save_model(converted.variables, checkpoints.describe(config, names))
-        (folder / 'config.json').write_text(json.dumps(json.loads(config.to_json_best_effort()), indent=2) + '\n')
+        write_whole(folder / 'config.json', json.dumps(json.loads(config.to_json_best_effort()), indent=2) + '\n')
         passport.save(folder, card)
     return card
 

@@ -13,6 +13,7 @@ import architectures
 from architectures import catalogue, layers
 from input_pipeline import colour
 from runtime.errors import UserError, first_line
+from runtime.files import write_whole
 from weights import convert, files, layout, onnx_file, passport
 from weights.releases import RELEASES
 
@@ -77,7 +78,7 @@ def safetensors(out, config, model, variables, card, by):
     save_file(tensors, out / 'model.safetensors', metadata={'format': 'pt' if release else 'flax'})
     name = release.theirs if release else config.architecture
     _write_json(out / 'config.json', hub_config(config, name, release, card.get('class_names')))
-    (out / 'README.md').write_text(model_card(config, name, release, card))
+    write_whole(out / 'README.md', model_card(config, name, release, card))
     whose = f'{release.theirs} of {release.by}' if release else 'our own names and layouts'
     return [f'{len(tensors)} tensors, named and laid out as {whose}']
 
@@ -138,7 +139,7 @@ def stablehlo(out, config, model, variables, card, by):
     exported = jax_export.export(jax.jit(forward(model, variables)), platforms=('cpu', 'cuda', 'rocm', 'tpu'))
     with layers.plain_forms():
         made = exported(_any_batch(config))
-    (out / 'model.stablehlo').write_bytes(made.serialize())
+    write_whole(out / 'model.stablehlo', bytes(made.serialize()))
     return ['model.stablehlo: float32 [batch, H, W, C], normalised as passport.json says, to logits; any batch']
 
 
@@ -241,4 +242,4 @@ def write(to, out, config, model, variables, card, by=''):
 
 
 def _write_json(path, value):
-    path.write_text(json.dumps(value, indent=2) + '\n')
+    write_whole(path, json.dumps(value, indent=2) + '\n')

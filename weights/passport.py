@@ -10,6 +10,7 @@ import numpy as np
 from architectures import layers
 from input_pipeline import classes, colour, recipe
 from runtime.errors import UserError
+from runtime.files import write_whole
 
 NAME = 'passport.json'
 TOLERANCE = 1e-3  # of the root mean square of a layer; float32 on another machine makes 1e-5
@@ -60,7 +61,7 @@ def make(config, model, variables, statistics, source, licence=None, notes=(), c
 
 def save(path, card):
     """Writes passport.json to a folder."""
-    (Path(path) / NAME).write_text(json.dumps(card, indent=2) + '\n')
+    write_whole(Path(path) / NAME, json.dumps(card, indent=2) + '\n')
 
 
 def probe_image(size, channels):
