@@ -17,7 +17,7 @@ out of training, the figures are test errors after 20 passes, seed 0, by this co
   number; 10 gives the wrong classes more to say, and 0.81%.
 - The bitmaps are ours: the paper shows its own in a figure and prints no table.
 
-Measured, 2 cores, 2026-11-24: 0.81, 0.78, 0.70% for seeds 0, 1, 2; five minutes a run (README).
+Measured, 2 cores, 2026-11-24: 0.81, 0.78, 0.70% for seeds 0, 1, 2; five minutes a run (results/README.md).
 """
 
 from configs import base, variants

@@ -8,7 +8,7 @@ it, 600,000 patterns, each seen twice in the 20 passes of 60,000. Published: 0.8
 The paper names translation, scaling, squeezing and horizontal shear, and no magnitudes: the ranges are ours
 (`input_pipeline/distortion.py`).
 
-Measured, 2 cores, 2026-11-24: 0.72, 0.59, 0.58% for seeds 0, 1, 2; six minutes a run (README).
+Measured, 2 cores, 2026-11-24: 0.72, 0.59, 0.58% for seeds 0, 1, 2; six minutes a run (results/README.md).
 """
 
 from configs import lenet5_1998, variants

@@ -411,7 +411,7 @@ def test_cifar10s_folders_have_cifar10s_names(tmp_path):
 
 @pytest.mark.slow
 def test_photographs_in_folders_are_counted_as_they_are_with_a_label_file(converted, test_data, tmp_path):
-    # 13 and 5 of 30 wrong over all outputs: counted with PyTorch (README.md).
+    # 13 and 5 of 30 wrong over all outputs: counted with PyTorch (results/README.md).
     photos = test_data / 'imagenet' / 'imagenet_photos'
     for path in photos.glob('*.JPEG'):
         folder = tmp_path / 'val' / path.name.split('_')[0]
