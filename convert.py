@@ -42,6 +42,9 @@ def main():
         if not CHECKPOINT.value:
             raise UserError('no --checkpoint: name what to export, a workdir or one checkpoint')
         config, _ = command_line.load_config()
+        from training import unread
+
+        unread.refuse(config, *command_line.set_keys())
         with interrupts.Raised():  # a folder that is not whole is removed
             notes = weights.export(config, CHECKPOINT.value, STEP.value, TO.value, OUT.value, RELEASE.value)
         for note in notes:

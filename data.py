@@ -33,12 +33,12 @@ flags.DEFINE_string('data_dir', '', "Where TFDS's data sets lie (TFDS's own defa
 
 def show(out, step=0, images=32):
     """Draws the images of a training step, cut and colored as the network gets them."""
-    from input_pipeline import recipe, show
+    from input_pipeline import show, sources
 
-    config, _ = command_line.load_config()
+    config, _ = _load_config()
     if Path(out).suffix.lower() not in ('.png', '.jpg', '.jpeg'):
         raise UserError(f'--out {out} is no picture: pass --out FILE.png')
-    source = recipe.open_split(config, config.train_split)
+    source = sources.open_split(config, config.train_split)
     pixels, labels, indices = (each[:images] for each in show.batch_to_show(config, step, source))
     captions = [f'{index} {source.class_names[label]}' for index, label in zip(indices, labels, strict=True)]
     show.grid(pixels, captions).save(out)
@@ -53,7 +53,7 @@ def pack(out='', short_side=256, raw=False, split='both', shard_records=0, threa
         shards, examples = packed.verify(verify)
         print(f'{verify} is whole: {examples:,} examples in {shards:,} shards, every checksum as written')
         return
-    config, _ = command_line.load_config()
+    config, _ = _load_config()
     if not out:
         raise UserError('no store: pass --out STORE, a folder that is new or empty')
     sources = pack.sources_of(config, split, out)
@@ -75,17 +75,17 @@ def pack(out='', short_side=256, raw=False, split='both', shard_records=0, threa
 
 def statistics(out=''):
     """Measures the mean image, the mean and deviation of each channel, and the principal components of RGB."""
-    from input_pipeline import recipe, statistics
+    from input_pipeline import sources, statistics
 
-    config, name = command_line.load_config()
+    config, name = _load_config()
     path = Path(out or Path('runs', name, statistics.NAME))
     path.parent.mkdir(parents=True, exist_ok=True)
-    source = recipe.open_split(config, config.train_split)
+    source = sources.open_split(config, config.train_split)
     for note in source.notes:
         print(f'note: {note}')
-    size, rule = recipe.statistics_view(config)
-    measured = statistics.measure(source, size, config.channels, rule, config.on_bad_image, config.fit)
+    measured = statistics.measured(config, source)
     statistics.save(path, measured)
+    size = len(measured['mean_image'])
     print(f'{source.name}: {int(measured["num_examples"]):,} images of {size}x{size}, in grey levels')
     for key in ('mean', 'std', 'deviations'):
         print(f'{key}: {", ".join(f"{value:.3f}" for value in measured[key])}')
@@ -97,6 +97,14 @@ def prepare(name, data_dir=''):
     from input_pipeline import prepare
 
     prepare.prepare(name, data_dir or None)
+
+
+def _load_config():
+    config, name = command_line.load_config()
+    from training import unread
+
+    unread.refuse(config, *command_line.set_keys())
+    return config, name
 
 
 COMMANDS = {function.__name__: function for function in (show, pack, statistics, prepare)}

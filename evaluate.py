@@ -51,7 +51,9 @@ def main():
     from evaluation import protocols, report, results, tables
     from input_pipeline import classes, labels
     from runtime import distributed
+    from training import unread
 
+    unread.refuse(config, *command_line.set_keys())
     some = LABELS.value in ('imagenet_a', 'imagenet_r') or LABELS.value.startswith('subset')
     if SUBMISSION.value and (config.num_classes != len(classes.NAMES) or some):
         raise UserError(
@@ -106,13 +108,13 @@ def _check_flags():
 def _tested(config, opened, partials, suffix=''):
     """The result of `evaluation.test`, with a bar; where its rows are kept meanwhile is added to `partials`."""
     import evaluation
-    from input_pipeline import recipe
+    from input_pipeline import sources
     from input_pipeline.progress import bar
     from runtime import distributed
 
     partial = _partial(opened, suffix)
     partials += [partial] if partial else []
-    source = recipe.open_split(config, config.test_split, any_classes=True)
+    source = sources.open_split(config, config.test_split, any_classes=True)
     for note in source.notes if distributed.is_first() and suffix in ('', '_0') else ():
         print(f'note: {note}', file=sys.stderr)
     try:

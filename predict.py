@@ -31,10 +31,12 @@ def main(paths):
         from figures import style
 
         style.check(GRID.value)
-    config, _ = command_line.load_config(reads=('on_bad_image',))
+    config, _ = command_line.load_config()
     from evaluation import open_checkpoint, prediction, protocols
     from input_pipeline.progress import bar
+    from training import unread
 
+    unread.refuse(config, *command_line.set_keys(reads=('on_bad_image',)))
     if GRID.value:
         from figures import predictions
         from figures.opened import title

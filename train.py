@@ -27,6 +27,9 @@ CHECK = flags.DEFINE_bool(
 
 def main():
     config, name = command_line.load_config()
+    from training import unread
+
+    unread.refuse(config, *command_line.set_keys())
     if VERIFY_RESUME.value:
         from training import verify
 

@@ -77,7 +77,10 @@ def main(words):
             raise UserError(f'{name} draws {FIGURES[name]}: pass --{key}; it takes {usage}')
     style.check(OUT.value)
     if 'config' in own and (own['config'].default is inspect.Parameter.empty or command_line.CONFIG.present):
-        given['config'] = command_line.load_config()[0]
+        given['config'], _ = command_line.load_config()
+        from training import unread
+
+        unread.refuse(given['config'], *command_line.set_keys())
     for path in make(**given) or [OUT.value]:
         print(path)
     return 0

@@ -56,12 +56,13 @@ def _member(network, protocol):
     import architectures
     from configs import listing
     from evaluation import protocols, scoring
+    from input_pipeline.pixels import Pixels
 
     config = listing.load(network)
     model = architectures.create(network, **config.architecture_options)
     variables = architectures.initialise(model, 0, (config.image_size, config.image_size, 3))
     config.normalize = 'constant'
-    return scoring.Member(model, variables, config, protocols.create(protocol, network=network), {})
+    return scoring.Member(model, variables, config, protocols.create(protocol, network=network), Pixels(config))
 
 
 def _scorer(member):

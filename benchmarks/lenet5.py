@@ -56,13 +56,14 @@ def our_step():
     config = base.get_config()
     config.update({'optimizer': 'momentum', 'batch_size': BATCH, 'num_epochs': 1000.0, 'steps_per_dispatch': STEPS})
     run = Run(config)
+    advance = run.programs().advance
     state = jax.jit(run.initial_state, out_shardings=run.whole)()
     at = 0
 
     def step():
         nonlocal state, at
         indices = jax.device_put(np.asarray(run.order(at, at + STEPS)), run.whole)
-        state = run.advance(state, *run.data, indices, STEPS)
+        state = advance(state, *run.data, indices, STEPS)
         float(state.window['loss'])
         at += STEPS
 

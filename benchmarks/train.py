@@ -140,13 +140,12 @@ def our_step(arch, batch, size, dtype, data_dir):
     import jax
 
     from architectures import describe
-    from input_pipeline import recipe
+    from input_pipeline import statistics as of_data
     from training import memory
     from training.run import Run, build_model
 
     config = config_of(arch, batch, size, dtype)
     run = Run(config, splits=_photographs(data_dir) if data_dir else None)
-    run.statistics = recipe.blank_statistics(config)
     assert not run.resident, f'{arch} has small images: benchmark.py lenet5 measures those'
     batches = run.stream(0)
     one = next(batches)
@@ -154,7 +153,7 @@ def our_step(arch, batch, size, dtype, data_dir):
         batches.close()
     current = jax.jit(run.initial_state, out_shardings=run.whole)()
     begin = time.perf_counter()
-    advance = run.advance.lower(current, one).compile()
+    advance = run.compiled(of_data.blank(config), current).advance
     compile_seconds = time.perf_counter() - begin
     steps = _steps(jax.default_backend() == 'cpu')
 
@@ -213,16 +212,10 @@ def _torch_step(kind, arch, batch, dtype, size):
 
 
 class _Timed:
-    """A function that notes when it began and ended, and what lowering and compiling make of it."""
+    """A function that notes when it began and ended."""
 
     def __init__(self, call, spans):
         self._call, self._spans = call, spans
-
-    def lower(self, *arguments):
-        return _Timed(self._call.lower(*arguments), self._spans)
-
-    def compile(self):
-        return _Timed(self._call.compile(), self._spans)
 
     def __call__(self, *arguments):
         import jax
@@ -234,7 +227,9 @@ class _Timed:
 
 
 def loop_overhead(arch, batch, size, dtype, steps):
-    """Rows: what `training.loop.train` adds to the calls of `Run.advance`, on resident and on streamed made-up images.
+    """Rows: what `training.loop.train` adds to the calls of `Programs.advance`, on resident and on streamed images.
+
+    The images are made up.
 
     Both are taken from the same steps, so what else the machine does falls on both: the time from the end of the first
     call to that of the last, to the sum of the calls after the first. The input, the log and the display are in it;
@@ -252,9 +247,9 @@ def loop_overhead(arch, batch, size, dtype, steps):
         spans, ours = [], loop.Run
 
         class Timed(ours):
-            def _prepare_training(self, spans=spans):
-                super()._prepare_training()
-                self.advance = _Timed(self.advance, spans)
+            def compiled(self, *arguments, spans=spans):
+                programs = super().compiled(*arguments)
+                return programs._replace(advance=_Timed(programs.advance, spans))
 
         loop.Run = Timed
         with tempfile.TemporaryDirectory() as workdir:

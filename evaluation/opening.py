@@ -10,7 +10,8 @@ import architectures
 from architectures import layers
 from configs import checkpoint as checkpoint_config
 from evaluation import protocols, scoring
-from input_pipeline import classes, recipe
+from input_pipeline import classes, statistics
+from input_pipeline.pixels import Pixels
 from runtime import mesh
 from runtime.errors import UserError
 from training import checkpoints
@@ -70,13 +71,15 @@ def open_checkpoint(config, checkpoint, which='best', protocol='single', average
         _check_recipe(where, info, config, model)
         wanted = {'params': variables['params'], 'batch_stats': variables.get('batch_stats', {})}
         restored = jax.device_put(kept.deployed_model(wanted, step), mesh.replicated(mesh.of_this_process()))
-    measured = recipe.statistics_of(config, Path(folder).parent)
+    measured = statistics.of_run(config, Path(folder).parent)
     card = passport.read(Path(folder).parent)
     if card:
         own = checkpoint_config.get_config(str(Path(folder).parent))
-        passport.check(card, passport.answers(model, restored, own, measured), Path(folder).parent)
+        passport.check(card, passport.answers(model, restored, Pixels(own, measured)), Path(folder).parent)
     names = _class_names(info, card, Path(folder).parent)
-    member = scoring.Member(model, restored, config, protocols.create('single'), measured, weight, names)
+    member = scoring.Member(
+        model, restored, config, protocols.create('single'), Pixels(config, measured), weight, names
+    )
     return under(Opened(member, where, step, which if given is None else '', card), protocol, average, trimmed)
 
 

@@ -93,7 +93,7 @@ def rows(member, source, numbers=None, batch_size=1, on_bad_image='stop', progre
 
     grid = mesh.of_this_process()
     scorer = scoring.Scorer([member], grid.size, batch_size, lambda batch: jax.device_put(batch, mesh.batched(grid)))
-    examples = loader.map_images(source, scorer.items, member.config.channels, on_bad_image, numbers=numbers)
+    examples = loader.map_images(source, scorer.items, member.pixels.channels, on_bad_image, numbers=numbers)
     return sorted(row_of(example, logs) for example, logs in scorer.log_probabilities(examples))
 
 

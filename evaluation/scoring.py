@@ -20,7 +20,8 @@ from jax import lax
 
 from architectures import layers
 from evaluation.protocols import Protocol
-from input_pipeline import crops, geometry, loader, recipe
+from input_pipeline import crops, geometry, loader
+from input_pipeline.pixels import Pixels
 from runtime.errors import UserError
 
 _CANVAS = 128  # pixels that the sides of a canvas are multiples of
@@ -33,9 +34,9 @@ class Member(NamedTuple):
 
     Fields:
       model, variables: the network.
-      config: its pixels.
+      config: what it was trained by.
       protocol: how it looks at images.
-      statistics: of its data set, where its config wants them.
+      pixels: how images become what it takes.
       weight: of its probabilities in the ensemble's.
       class_names: those of its outputs (`input_pipeline.classes.told`), None where an older checkpoint does not tell.
     """
@@ -44,7 +45,7 @@ class Member(NamedTuple):
     variables: dict
     config: object
     protocol: Protocol
-    statistics: dict
+    pixels: Pixels
     weight: float = 1.0
     class_names: tuple | None = None
 
@@ -153,18 +154,18 @@ class Scorer:
         """The items of uint8 [H, W, C] for all members."""
         resized, found = {}, []
         for number, member in enumerate(self.members):
-            channels = geometry.match_channels(image, member.config.channels)
+            channels = geometry.match_channels(image, member.pixels.channels)
             for place, scale in enumerate(member.protocol.scales):
                 make = self._whole if scale.short_side == 0 else self._crops if scale.boxes else self._dense
                 found += make((number, place), member, scale, channels, resized)
         return found
 
     def _whole(self, key, member, scale, image, resized):
-        pixels, place = loader.prepare_image(image, recipe.form(member.config, train=False))
+        pixels, place = loader.prepare_image(image, member.pixels.test_form)
         return [_item(key, 'crops', pixels, [[(0, 0)]], [[place]])]
 
     def _crops(self, key, member, scale, image, resized):
-        crop, protocol, size = member.config.test_crop, member.protocol, member.protocol.size
+        crop, protocol, size = member.pixels.test_crop, member.protocol, member.protocol.size
         grid, kept = crops.resized(*image.shape[:2], scale.short_side, scale.square, scale.warp, crop.truncate)
         if min(*kept[2:]) < size:
             raise UserError(f'{protocol.name}: a crop of {size} does not fit a side of {scale.short_side}')
@@ -192,7 +193,7 @@ class Scorer:
         for top, left, side in boxes:
             other = kept[3] - side - left if of_mirrored else left
             views.append([(top, left, side), (top, other, side)] if protocol.flip else [(top, left, side)])
-        mean_image = member.statistics.get('mean_image')
+        mean_image = member.pixels.mean_image
         square = crops.square_in(*kept[2:], scale.short_side if mean_image is None else len(mean_image))
 
         def place(top, left, side):  # of another side: that of the view about the same middle
@@ -215,7 +216,7 @@ class Scorer:
         return found + ([stacked(other)] if other else [])
 
     def _dense(self, key, member, scale, image, resized):
-        crop = member.config.test_crop
+        crop = member.pixels.test_crop
         grid, _ = crops.resized(*image.shape[:2], scale.short_side, truncate=crop.truncate)
         if grid[0] * grid[1] > crops.MOST_PIXELS:
             raise ValueError(f'is {image.shape[0]}x{image.shape[1]}, too long for a dense pass')
@@ -245,26 +246,23 @@ class Scorer:
         The network is a program of its own: it is compiled once for all scales whose crops have one size, and what XLA
         would fuse into it costs it up to half its speed on CPU.
         """
-        config, protocol = member.config, member.protocol
+        pixels, protocol = member.pixels, member.protocol
         average, flips = AVERAGES[protocol.average], 2 if protocol.flip else 1
-        statistics = member.statistics
-        preprocess = recipe.preprocessing(config, 0, train=False, statistics=lambda: statistics)
-        over_maps = recipe.preprocessing(_by_channel(config), 0, train=False, statistics=lambda: statistics)
 
         def crops_of(canvas, boxes, places):
-            size = protocol.size or config.image_size
+            size = protocol.size or pixels.size
 
             def cut(image, box):
                 return lax.dynamic_slice(image, (box[0], box[1], 0), (size, size, image.shape[2]))
 
             boxes = boxes.reshape(len(canvas), -1, 2)
             views = jax.vmap(lambda image, some: jax.vmap(functools.partial(cut, image))(some))(canvas, boxes)
-            images = preprocess({'image': views.reshape(-1, *views.shape[2:]), 'offset': places.reshape(-1, 2)})
+            images = pixels.test({'image': views.reshape(-1, *views.shape[2:]), 'offset': places.reshape(-1, 2)})
             pairs = images.reshape(-1, flips, *images.shape[1:])
             return pairs.at[:, 1:].set(pairs[:, 1:, :, ::-1]).reshape(images.shape)
 
-        def dense(pixels, boxes, places):
-            images = over_maps({'image': pixels, 'offset': places[:, 0, 0]})
+        def dense(photographs, boxes, places):
+            images = pixels.test_any_size({'image': photographs, 'offset': places[:, 0, 0]})
             pairs = [images, images[:, :, ::-1]][:flips]
             return jnp.stack(pairs, 1).reshape(-1, *images.shape[1:])
 
@@ -427,15 +425,6 @@ def _on_canvas(photograph):
     return np.pad(photograph, [(0, more[0]), (0, more[1]), (0, 0)])
 
 
-def _by_channel(config):
-    """A config whose mean image is its mean by channel: what a photograph of any size can be rid of."""
-    if config.normalize != 'mean_image':
-        return config
-    changed = config.copy_and_resolve_references()
-    changed.normalize = 'channel_mean'
-    return changed
-
-
 def check(member):
     """Raises UserError where a member's network cannot look at images as its protocol does."""
     for scale in member.protocol.scales:
@@ -446,7 +435,7 @@ def check(member):
         side = member.protocol.size if scale.boxes else scale.short_side
         if scale.fit:
             side = min(scale.fit(side, side))
-        image = jax.ShapeDtypeStruct((1, side, side, member.config.channels), 'float32')
+        image = jax.ShapeDtypeStruct((1, side, side, member.pixels.channels), 'float32')
         reading = {} if scale.boxes else {'dense': scale.reading}
         made = jax.eval_shape(lambda v, x, r=reading: member.model.apply(v, x, **r), member.variables, image)
         wanted = 2 if scale.boxes else 4

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from evaluation import label_sets, results, scoring
-from input_pipeline import loader, recipe
+from input_pipeline import loader, sources
 from runtime import distributed, mesh
 from weights import passport
 
@@ -38,7 +38,7 @@ def test(config, *opened, labels='', partial='', resume=False, progress=lambda a
       UserError: an image that cannot be read, unless `config.on_bad_image` is 'skip': then it counts as wrong; what
         the partial file holds is of another evaluation.
     """
-    source = recipe.open_split(config, config.test_split, any_classes=True)
+    source = sources.open_split(config, config.test_split, any_classes=True)
     members = [entry.member for entry in opened]
     chosen = label_sets.create(labels, source, config.num_classes, label_sets.names_of(members))
     grid, (part, parts) = mesh.of_this_process(), (jax.process_index(), jax.process_count())
@@ -46,7 +46,7 @@ def test(config, *opened, labels='', partial='', resume=False, progress=lambda a
     scorer = scoring.Scorer(
         members, grid.size, config.test_batch_size, lambda batch: jax.device_put(batch, mesh.batched(grid)), dense_batch
     )
-    channels = max(member.config.channels for member in members)
+    channels = max(member.pixels.channels for member in members)
 
     def rows_of(numbers):
         examples = loader.map_images(source, scorer.items, channels, config.on_bad_image, numbers=numbers)

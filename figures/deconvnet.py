@@ -28,7 +28,7 @@ import architectures
 from architectures import alexnet, inception, layers, lenet, overfeat, receptive_field, vgg, zfnet
 from figures import filters, style
 from figures.opened import open_one
-from input_pipeline import loader, progress, recipe
+from input_pipeline import loader, progress, sources
 from runtime import mesh
 from runtime.errors import UserError, nearest
 
@@ -80,7 +80,7 @@ def make(out, config, checkpoint, step='best', layer='', units='', columns=3):
       columns: units side by side.
     """
     opened = open_one(config, checkpoint, step)
-    source = recipe.open_split(config, config.test_split, any_classes=True)
+    source = sources.open_split(config, config.test_split, any_classes=True)
     layer, found = excited(opened.member, source, layer, units)
     data = f'{len(source):,} images of {"/".join(Path(source.name).parts[-2:])}'
     title = f'{layer}: the {len(found[0].values)} strongest activations projected to pixels, and their image patches'
@@ -208,7 +208,7 @@ def excited(member, source, layer='', units=''):
     Raises:
       UserError: a network that is no chain, no such layer or unit, or images that cannot be read.
     """
-    side, channels = member.config.image_size, member.config.channels
+    side, channels = member.pixels.size, member.pixels.channels
     known = chain(member.model, member.variables, (side, side, channels))
     layer = chosen_layer(layer, known)
     (_, width, channels), field = known[layer]
@@ -260,14 +260,13 @@ def strongest(found, count):
 def _peaks(member, layer, source):
     """What `strongest` takes, of every image of a source that can be read."""
     config, grid = member.config, mesh.of_this_process()
-    preprocess = _preprocessing(member)
 
     @_jit
     def run(variables, batch):
-        return peaks(maps(member.model, variables, preprocess(batch), layer))
+        return peaks(maps(member.model, variables, member.pixels.test(batch), layer))
 
     size = -(-min(config.test_batch_size, len(source)) // grid.size) * grid.size
-    form = recipe.form(config, train=False)
+    form = member.pixels.test_form
     with progress.bar(layer, len(source)) as advance:
         for batch in loader.test_batches(source, form, size, config.on_bad_image, config.workers):
             pixels = jax.device_put({key: batch[key] for key in ('image', 'offset')}, mesh.batched(grid))
@@ -275,11 +274,6 @@ def _peaks(member, layer, source):
             real = batch['mask']
             yield np.asarray(batch['index'])[real], values[real], places[real]
             advance(int(real.sum()))
-
-
-def _preprocessing(member):
-    """batch -> what the network takes."""
-    return recipe.preprocessing(member.config, 0, train=False, statistics=lambda: member.statistics)
 
 
 def _jit(function):
@@ -345,18 +339,17 @@ def project(model, variables, images, layer, places):
 
 def _projector(member, layer, source):
     """(numbers of images, places) -> (what the network saw, uint8 [B, H, W, C], as a person sees it; projections)."""
-    form = recipe.form(member.config, train=False)
-    preprocess = _preprocessing(member)
+    form = member.pixels.test_form
 
     @_jit
     def run(variables, batch, places):
-        return project(member.model, variables, preprocess(batch), layer, places)[1]
+        return project(member.model, variables, member.pixels.test(batch), layer, places)[1]
 
     def call(numbers, places):
         prepared = [loader.prepare_image(source[int(number)].image, form) for number in numbers]
         pixels, offsets = np.stack([image for image, _ in prepared]), np.array([at for _, at in prepared], np.int32)
         found = np.asarray(run(member.variables, {'image': pixels, 'offset': offsets}, places))
-        return pixels, found[..., ::-1] if member.config.channel_order == 'bgr' else found
+        return pixels, found[..., ::-1] if member.pixels.channel_order == 'bgr' else found
 
     return call
 

@@ -15,7 +15,6 @@ from PIL import Image
 from architectures import lenet
 from figures import markup, style
 from figures.opened import open_one
-from input_pipeline import recipe
 from runtime.errors import UserError
 from runtime.files import write_whole
 
@@ -81,7 +80,7 @@ def check(config):
 def page(member, title):
     """The page of a network (`evaluation.scoring.Member`) under a title: HTML."""
     found = layers(member.config.architecture, member.model, jax.device_get(member.variables['params']))
-    network, weights = packed({'layers': found, 'input': input_of(member.config, member.statistics)})
+    network, weights = packed({'layers': found, 'input': input_of(member.config, member.pixels)})
     colors = {'zero': style.BLACK, 'positive': style.YELLOW, 'negative': style.SKY}
     body = string.Template((_HERE / 'draw.html').read_text()).substitute(
         title=markup.text(title),
@@ -139,7 +138,7 @@ def connected(kernel, table):
     return whole
 
 
-def input_of(config, statistics):
+def input_of(config, pixels):
     """How a drawing becomes the network's input, as the config has it.
 
     Returns:
@@ -153,9 +152,8 @@ def input_of(config, statistics):
         fit = np.asarray(rows)
     else:
         fit = np.eye(size, grid, -((size - grid) // 2))
-    preprocess = recipe.preprocessing(config, 0, train=False, statistics=lambda: statistics)
     levels = np.broadcast_to(np.array([0, 255], np.uint8)[:, None, None, None], (2, size, size, 1))
-    low, high = preprocess({'image': levels, 'offset': np.zeros((2, 2), np.int32)})[..., 0]
+    low, high = pixels.test({'image': levels, 'offset': np.zeros((2, 2), np.int32)})[..., 0]
     return {'grid': grid, 'box': box, 'size': size, 'fit': fit, 'low': low, 'high': high}
 
 

@@ -32,7 +32,7 @@ def make(out, config, checkpoint, step='best', count=100, columns=0):
     shown = surest(found, count)
     with style.look():
         title = f'{_counted(result, len(found), len(shown))}, {data.title}\n{opened.title}'
-        style.save(draw(shown, _views(config, data.source, shown), names, title, columns), out)
+        style.save(draw(shown, _views(opened.member.pixels, data.source, shown), names, title, columns), out)
 
 
 def wrong(rows):
@@ -54,8 +54,8 @@ def _counted(result, found, shown):
     return f'{result["wrong_top1"]:,} of {result["num_examples"]:,} test images wrong{unread}{some}{labels}'
 
 
-def _views(config, source, rows):
-    return [seen.view(config, source[row.index].image)[0] for row in rows]
+def _views(pixels, source, rows):
+    return [seen.view(pixels, source[row.index].image)[0] for row in rows]
 
 
 def draw(rows, views, names, title, columns=0):

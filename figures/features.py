@@ -45,9 +45,11 @@ def make(out, config, checkpoint, step='best', images=(), queries=5, count=6):
     digits = max(0, 2 - math.floor(math.log10(max(distances.max(), 1e-6))))
     cells = []
     for row, (place, label) in enumerate(zip(places, labels, strict=True)):
-        cells.append(_cell(config, asked, place, row, 0))
+        cells.append(_cell(opened.member.pixels, asked, place, row, 0))
         for column, (number, distance) in enumerate(zip(around[row], distances[row], strict=True)):
-            cells.append(_cell(config, data, number, row, column + 1.3, f'\n{distance:.{digits}f}', label))
+            cells.append(
+                _cell(opened.member.pixels, data, number, row, column + 1.3, f'\n{distance:.{digits}f}', label)
+            )
     title = f'{known.shape[1]} features of {opened.title}\nnearest of {len(known):,} of {data.title}'
     if not images:
         same = sum(cell.bold for cell in cells)
@@ -56,12 +58,12 @@ def make(out, config, checkpoint, step='best', images=(), queries=5, count=6):
         style.save(pictures.sheet(cells, title, _SIDE, lines=2), out)
 
 
-def _cell(config, data, number, row, column, words='', label=None):
+def _cell(pixels, data, number, row, column, words='', label=None):
     """An image of some data at a place of the sheet, its class in bold where it is the one of `label`."""
     example = data.source[int(number)]
     name = pictures.short(data.names[example.label], pictures.letters(_SIDE)) if example.label >= 0 else ''
     bold = label is not None and example.label == label
-    return pictures.Cell(row, column, seen.view(config, example.image)[0], name + words, bold)
+    return pictures.Cell(row, column, seen.view(pixels, example.image)[0], name + words, bold)
 
 
 def spaced(total, count):

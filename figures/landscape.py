@@ -15,7 +15,7 @@ from matplotlib import colormaps, colors
 from architectures import layers
 from figures import style
 from figures.opened import open_several
-from input_pipeline import classes, loader, recipe
+from input_pipeline import classes, loader, sources
 from input_pipeline.progress import bar
 from runtime import mesh
 from runtime.errors import UserError
@@ -59,7 +59,7 @@ def make(out, config, checkpoint, step='best', split='', count=1000, points=21, 
     kept = _Kept(values, {'points': points, 'span': span, 'seed': seed})
     surfaces = []
     for place, one in enumerate(opened):
-        data = images(one.member.config, split, count, seed, one.member.class_names)
+        data = images(one.member, split, count, seed)
         surface = kept.surface(place, _what(one, data), (points, points))
         _fill(surface, one, data, span, seed, grid, kept.save)
         surfaces.append(surface)
@@ -108,12 +108,13 @@ def axis(points, span):
     return (span * np.arange(-half, half + 1) / half).astype(np.float32)
 
 
-def images(config, split, count, seed, names=None):
+def images(member, split, count, seed):
     """Images of a split drawn at random, as a test sees them, in batches of `loader.stream`: a dict of [M, B, ...].
 
     Their labels count in the names of the network's classes, where these are told (`classes.told`).
     """
-    source = recipe.open_split(config, split, any_classes=names is not None)
+    config, names = member.config, member.class_names
+    source = sources.open_split(config, split, any_classes=names is not None)
     if names is not None:
         source = classes.like(source, names, 'the network', config.on_bad_image)
     count = min(count, len(source))
@@ -125,7 +126,7 @@ def images(config, split, count, seed, names=None):
         return numbers, np.zeros(stop - start, np.int32)
 
     batches = loader.stream(
-        source, recipe.form(config, False), order, -(-count // batch_size), batch_size,
+        source, member.pixels.test_form, order, -(-count // batch_size), batch_size,
         on_bad_image=config.on_bad_image, replace=False,
     )  # fmt: skip
     return jax.tree.map(lambda *parts: np.stack(parts), *batches)
@@ -146,7 +147,6 @@ def losses_of(member, first, second, data, devices):
     Returns:
       float32 [P, 2] places -> float32 [P] losses. It is compiled once for each P, a multiple of the devices.
     """
-    preprocess = recipe.preprocessing(member.config, 0, train=False, statistics=lambda: member.statistics)
 
     def at(place, variables, first, second, data):
         moved = jax.tree.map(lambda w, a, b: w + place[0] * a + place[1] * b, variables['params'], first, second)
@@ -154,7 +154,7 @@ def losses_of(member, first, second, data, devices):
         def of_batch(batch):
             return training_step.count_errors(
                 {**variables, 'params': moved}, batch,
-                model=member.model, loss=losses.cross_entropy, preprocess=preprocess,
+                model=member.model, loss=losses.cross_entropy, preprocess=member.pixels.test,
             )  # fmt: skip
 
         sums = lax.map(of_batch, data)

@@ -48,8 +48,8 @@ def make(out, config, checkpoint, step='best', images=(), count=3, size=0, strid
         made = style.figure(14.5, 4.1 * len(rows) + 0.8)
         panels = made.subplots(len(rows), 3, squeeze=False)
         for axes, row in zip(panels, rows, strict=True):
-            pixels, offset = seen.view(config, data.source[row.index].image)
-            _draw(axes, pixels, seek(pixels, offset), row, data.names, size, stride)
+            view, offset = seen.view(opened.member.pixels, data.source[row.index].image)
+            _draw(axes, view, seek(view, offset), row, data.names, size, stride)
             progress(1)
         square = f'grey square of {size}×{size} pixels, stride {stride}'
         made.suptitle(f'{data.title}, {square}\n{opened.title}')

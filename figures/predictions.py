@@ -9,7 +9,7 @@ from evaluation import prediction
 from figures import seen, style
 from figures.opened import open_data, open_one
 from figures.pictures import short
-from input_pipeline import geometry, loader, recipe
+from input_pipeline import geometry, loader
 from input_pipeline.progress import bar
 from runtime.errors import UserError
 
@@ -60,7 +60,7 @@ def chosen(member, source, right, wrong):
 
     Images are tried in an order that the config's seed draws, until there are enough.
     """
-    numbers, _ = loader.example_order(0, len(source), len(source), recipe.seed(member.config))
+    numbers, _ = loader.example_order(0, len(source), len(source), member.pixels.seed)
     size = seen.batch_size(member.config, len(source))
     found = [], []
     for start in range(0, len(source), size):

@@ -4,17 +4,17 @@ import jax
 import numpy as np
 
 from architectures import layers
-from input_pipeline import loader, recipe
+from input_pipeline import loader
 from runtime import mesh
 
 
-def view(config, image):
+def view(pixels, image):
     """The network's view of an image, encoded or uint8 [H, W, C]: uint8 [size, size, C], before it is normalised.
 
     Returns:
       (the view, its offset), see `loader.prepare_image`.
     """
-    return loader.prepare_image(image, recipe.form(config, train=False))
+    return loader.prepare_image(image, pixels.test_form)
 
 
 def program(member, function, batch_of=lambda given: given):
@@ -25,10 +25,9 @@ def program(member, function, batch_of=lambda given: given):
       function: (model, variables, float images [B, H, W, C], normalised as the config says) -> anything.
       batch_of: what is called with -> {'image': uint8 [B, H, W, C], 'offset': int [B, 2]}.
     """
-    preprocess = recipe.preprocessing(member.config, 0, train=False, statistics=lambda: member.statistics)
 
     def run(variables, given):
-        return function(member.model, variables, preprocess(batch_of(given)))
+        return function(member.model, variables, member.pixels.test(batch_of(given)))
 
     return jax.jit(run, compiler_options=layers.compiler_options())
 
@@ -61,7 +60,7 @@ def outputs(member, source, function, progress=lambda amount: None):
     """
     config, run, found, numbers = member.config, program(member, function), [], []
     size = batch_size(config, len(source))
-    batches = loader.test_batches(source, recipe.form(config, train=False), size, config.on_bad_image, config.workers)
+    batches = loader.test_batches(source, member.pixels.test_form, size, config.on_bad_image, config.workers)
     for batch in batches:
         mask = np.asarray(batch['mask'])
         images = on_devices({key: np.asarray(batch[key]) for key in ('image', 'offset')})

@@ -112,6 +112,19 @@ class BadImage(UserError):
     """An image that cannot be read or decoded, where the config says to stop."""
 
 
+def blank(rows, form):
+    """A batch of nothing, whose keys and shapes are those of `stream`."""
+    return {
+        'image': np.zeros((rows, form.size, form.size, form.channels), np.uint8),
+        'label': np.zeros(rows, np.int32),
+        'index': np.zeros(rows, np.int32),
+        'epoch': np.zeros(rows, np.int32),
+        'offset': np.zeros((rows, 2), np.int32),
+        'mask': np.zeros(rows, bool),
+        'bad': np.zeros(rows, bool),
+    }
+
+
 _CHUNK = 4  # images that a thread of `map_images` takes at a time: Grain's cost is one of chunks, not of images
 _MOST_REPLACED = 100  # in a row: then it is no longer single images that are broken
 
@@ -142,16 +155,7 @@ class _Load(NamedTuple):
         rows = self.batch_size // hosts
         first = self.start + int(number) * self.batch_size + host * rows
         numbers, epochs = self.order(first, first + rows)
-        size = self.form.size
-        batch = {
-            'image': np.zeros((rows, size, size, self.form.channels), np.uint8),
-            'label': np.zeros(rows, np.int32),
-            'index': np.maximum(numbers, 0),
-            'epoch': epochs,
-            'offset': np.zeros((rows, 2), np.int32),
-            'mask': numbers >= 0,
-            'bad': np.zeros(rows, bool),
-        }
+        batch = blank(rows, self.form) | {'index': np.maximum(numbers, 0), 'epoch': epochs, 'mask': numbers >= 0}
         for row in np.flatnonzero(batch['mask']):
             self._fill(batch, row, int(numbers[row]), int(epochs[row]))
         return batch

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from input_pipeline import loader, recipe
+from input_pipeline import loader, statistics
+from input_pipeline.pixels import Pixels
 from runtime.errors import moved
 
 _MARGIN, _CAPTION, _COLUMNS = 4, 16, 8  # pixels, pixels, images
@@ -20,22 +21,20 @@ _MARGIN, _CAPTION, _COLUMNS = 4, 16, 8  # pixels, pixels, images
 
 def batch_to_show(config, step, source):
     """The batch of a step as (images uint8 [B, H, W, C], labels [B], example numbers [B])."""
-    form = recipe.form(config, train=True)
-    order = recipe.order(config, len(source))
-    first = step * config.batch_size
+    with config.copy_and_resolve_references().unlocked() as plain:
+        plain.normalize, plain.mean, plain.std, plain.colour.scale = 'constant', 'none', 'none', 1.0
+    pixels = Pixels(plain, statistics.of_run(plain, Path('.')), len(source))
+    form, first = pixels.train_form, step * config.batch_size
     if form.crop or not loader.fits_in_memory(source):
         (batch,) = loader.stream(
-            source, form, order, 1, config.batch_size, start=first, seed=recipe.seed(config),
+            source, form, pixels.order, 1, config.batch_size, start=first, seed=pixels.seed,
             on_bad_image=config.on_bad_image,
         )  # fmt: skip
     else:
         images, labels = loader.in_memory(source, form)
-        batch = loader.gather(images, labels, *order(first, first + config.batch_size))
-    with config.copy_and_resolve_references().unlocked() as plain:
-        plain.normalize, plain.mean, plain.std, plain.colour.scale = 'constant', 'none', 'none', 1.0
-    statistics = recipe.statistics_of(plain, Path('.'))
-    pixels = jax.jit(recipe.preprocessing(plain, len(source), True, lambda: statistics))(batch)
-    return np.asarray(np.clip(np.rint(pixels), 0, 255), np.uint8), batch['label'], batch['index']
+        batch = loader.gather(images, labels, *pixels.order(first, first + config.batch_size))
+    images = jax.jit(pixels.train)(batch)
+    return np.asarray(np.clip(np.rint(images), 0, 255), np.uint8), batch['label'], batch['index']
 
 
 def grid(images, captions):

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from input_pipeline import geometry
-from input_pipeline.classes import like
+from input_pipeline.classes import like, told
 from input_pipeline.example import ArraySource as ArraySource  # for all who ask whether a source is one
 from input_pipeline.example import Example, checked, empty_classes, few, is_class, is_image, known_split, skipped
 from input_pipeline.labels import read_labels
@@ -385,3 +385,30 @@ def _find_labels(labels, folders, needed=True):
         looked = ', '.join(map(str, dict.fromkeys(places)))
         raise UserError(f'no label file: pass --config.labels=FILE (looked for {looked})')
     return found
+
+
+def open_split(config, split, any_classes=False):
+    """The source of a split that the config names; UserError when its classes are not the config's, unless any do."""
+    source = open_source(
+        config.dataset, split, config.data_dir, config.image_size, config.channels, config.num_classes,
+        config.labels, config.on_bad_image,
+    )  # fmt: skip
+    if len(source.class_names) != config.num_classes and not any_classes:
+        raise UserError(
+            f'{config.dataset} has {len(source.class_names)} classes and the config {config.num_classes}: pass '
+            f'--config.num_classes={len(source.class_names)}'
+        )
+    if len(source) == 0:
+        raise UserError(f'{config.dataset}: the split {split!r} is empty')
+    return source
+
+
+def open_splits(config):
+    """The sources of the training and the test split, the labels of both counting in the training split's classes.
+
+    Raises:
+      UserError: they have other classes, by name; with `on_bad_image=skip` the test split may lack some.
+    """
+    train = open_split(config, config.train_split)
+    test = open_split(config, config.test_split, any_classes=True)
+    return train, like(test, told(train), train.name, config.on_bad_image)

@@ -7,15 +7,17 @@ each. A run measures its own where its config asks for them and it has no file y
 """
 
 import functools
+from pathlib import Path
 
 import numpy as np
 
-from input_pipeline import loader
+from input_pipeline import crops, loader
 from input_pipeline.progress import bar
 from runtime.errors import UserError, first_line, moved
 from runtime.files import whole_file
 
 NAME = 'statistics.npz'
+MEASURED = ('mean_image', 'channel_mean', 'channel_mean_std')  # of `normalize`: what needs statistics
 KEYS = ('mean_image', 'mean', 'std', 'vectors', 'deviations', 'num_examples')
 _BATCH = 32
 
@@ -101,6 +103,55 @@ def load(path):
         ) from None
     except Exception as error:  # NumPy, zipfile and zlib have a dozen for broken files
         raise UserError(f'{path} is no file of statistics ({first_line(error)})') from None
+
+
+def needed(config):
+    """Whether anything of the config is measured on its images."""
+    return config.normalize in MEASURED or config.colour.lighting == 'measured'
+
+
+def view(config):
+    """(size, rule) of the part of a training image that is measured: the square that crops are cut from, or the centre
+    of a photograph, of the size that the network takes."""
+    crop = config.crop
+    size = crop.short_side[0] if crop.square or crop.warp else config.image_size
+    values = {
+        **(config.test_crop if config.test_crop.kind != 'none' else crop),
+        'square': crop.square,
+        'warp': crop.warp,
+    }
+    return size, None if crop.kind == 'none' else crops.rule(size, **values | {'kind': 'center'})
+
+
+def measured(config, source):
+    """What `measure` makes of the training images of a config."""
+    size, rule = view(config)
+    return measure(source, size, config.channels, rule, config.on_bad_image, config.fit)
+
+
+def blank(config):
+    """Statistics of the right shapes that were never measured: to compile and to time with."""
+    size, _ = view(config)
+    return of_mean_image(np.zeros((size, size, config.channels)))
+
+
+def of_run(config, workdir, source=None):
+    """The statistics that a config needs: {} where it needs none, else those of the file it names, or of the run.
+
+    Args:
+      config: see `configs/base.py`.
+      workdir: of the run.
+      source: the training images, to measure where the run has no file yet; it is kept there.
+
+    Raises:
+      UserError: a missing or invalid file.
+    """
+    if not needed(config):
+        return {}
+    path = Path(config.statistics or workdir / NAME)
+    if not path.exists() and not config.statistics and source is not None:
+        save(path, measured(config, source))
+    return load(path)
 
 
 if __name__ == '__main__':

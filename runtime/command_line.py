@@ -36,24 +36,32 @@ def define_processes():
     flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.')
 
 
-def load_config(reads=()):
+def load_config():
     """The resolved config and its name, from --config and its overrides; of a script with --checkpoint, that one's own.
 
-    Args:
-      reads: keys that the script reads whatever the config says.
+    `training.unread.refuse` tells whether what `set_keys` names has an effect in it.
 
     Raises:
-      UserError: no config is given, the file is missing or broken, or a flag sets a key that has no effect.
+      UserError: no config is given.
     """
     path = config_flags.get_config_filename(flags.FLAGS['config']) if CONFIG.present else None
     if not path:
         raise UserError('no config: pass --config configs/NAME.py, for example --config configs/lenet5_digits.py')
     paths.expand_config(CONFIG.value)
-    if chosen := {**_set_in_own_file(path), **_options(path), **{key: _flag(key) for key in overrides()}}:
-        from training import unread
-
-        unread.refuse(CONFIG.value, {key: words for key, words in chosen.items() if key not in reads})
     return CONFIG.value, run_name(path)
+
+
+def set_keys(reads=()):
+    """What the user set of the config, {key: the words that set it}: ({...} on the command line, config, {...}).
+
+    The last two are the config that the user's own file makes, without its variant, and what its lines set; None and {}
+    of a recipe. `reads` are keys to leave out, which the script reads whatever the config says.
+    """
+    path = config_flags.get_config_filename(flags.FLAGS['config'])
+    own, lines = set_in_own_file(path.partition(':')[0])
+    typed = {**_options(path), **{key: _flag(key) for key in overrides()}}
+    typed, lines = ({key: words for key, words in keys.items() if key not in reads} for keys in (typed, lines))
+    return typed, own, lines
 
 
 def run_name(config_file):
@@ -98,15 +106,14 @@ def _options(config_file):
 _FOR_FLAGS = ('reference_batch_size', 'init_layers')  # what a file may say for the day when a flag makes it count
 
 
-def _set_in_own_file(config_file):
-    """{key: its place, in words} of what the lines of a user's own config file set.
+def set_in_own_file(file):
+    """(config, {key: its place, in words}) of what the lines of a user's own config file set, without a variant.
 
     What a recipe sets on which it builds is left out, and so are the recipes of this project: their variants read what
     they do not.
     """
-    file = config_file.partition(':')[0]
     if Path(file).resolve().parent == Path(listing.__file__).resolve().parent:
-        return {}
+        return None, {}
     config, lines, set_item = None, {}, ConfigDict.__setitem__
 
     def recorded(config, key, value):
@@ -120,19 +127,15 @@ def _set_in_own_file(config_file):
     with mock.patch.object(ConfigDict, '__setitem__', recorded), contextlib.suppress(UserError):
         config = read_config(file)  # without its variant, which may have no use for some of it
     if config is None or not lines:
-        return {}
+        return None, {}
     both = ('learning_rate', 'learning_rates', 'plateau')  # of a recipe that has a variant `fixed`
     waiting = (*_FOR_FLAGS, *both) if all((id(config), key) in lines for key in both[:2]) else _FOR_FLAGS
-    from training import unread
-
     inner = {f'{key}.': value for key, value in config.items() if isinstance(value, ConfigDict)}
-    return {
+    return config, {
         f'{prefix}{key}': f'{file}, line {lines[id(part), key]}: {key}'
         for prefix, part in {'': config, **inner}.items()
         for key in part
-        if (id(part), key) in lines
-        and not {key, prefix.rstrip('.')} & set(waiting)
-        and ('members' in config or unread.why(config, f'{prefix}{key}'))
+        if (id(part), key) in lines and not {key, prefix.rstrip('.')} & set(waiting)
     }
 
 

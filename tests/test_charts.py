@@ -14,7 +14,8 @@ import architectures
 from architectures import catalogue
 from evaluation import opening, protocols, published, scoring, testing
 from figures import compare, degradation, depth, style, timeline
-from input_pipeline import recipe
+from input_pipeline import sources
+from input_pipeline.pixels import Pixels
 from runtime.errors import UserError
 from training import log
 from weights import passport
@@ -143,7 +144,7 @@ COUNT = 200
 
 @pytest.fixture(scope='module')
 def data():
-    return [compare.vectors(source) for source in recipe.open_splits(digits())]
+    return [compare.vectors(source) for source in sources.open_splits(digits())]
 
 
 @pytest.fixture(scope='module')
@@ -218,7 +219,7 @@ def test_networks_are_compared_by_their_seeds(tmp_path, monkeypatch):
     def opened(seed):
         draws = np.random.default_rng(seed)
         variables = jax.tree.map(lambda leaf: draws.normal(0, 0.1, leaf.shape).astype(np.float32), shapes)
-        member = scoring.Member(model, variables, config, protocols.create('single'), {})
+        member = scoring.Member(model, variables, config, protocols.create('single'), Pixels(config))
         return opening.Opened(member, tmp_path, seed, '', None)
 
     (found,) = compare.of_networks(config, [opened(0), opened(1)])

@@ -15,7 +15,8 @@ import evaluation
 from configs import checkpoint
 from evaluation import label_sets, prediction, published
 from figures import opened, pictures, report
-from input_pipeline import classes, pack, recipe, sources
+from input_pipeline import classes, loader, pack, sources
+from input_pipeline.pixels import Pixels
 from runtime.errors import UserError
 from training import checkpoints, loop, preflight, transfer
 from training.run import build_model
@@ -136,7 +137,7 @@ def test_splits_of_other_classes_are_refused_before_anything_is_written(tmp_path
 def test_a_near_miss_is_offered(tmp_path):
     config = on_folders(tmp_path, ('german shepherd', 'poodle'), ('german shepard', 'poodle'))
     with pytest.raises(UserError, match="has the class 'german shepard', .*, did you mean 'german shepherd'\\?"):
-        recipe.open_splits(config)
+        sources.open_splits(config)
     assert classes.unknown_class('A', ('hot-dog', 'x'), 'B', ('Hot_Dog', 'y')).endswith(
         'which differ in case, spaces or dashes only (and 1 more): rename one of them'
     )
@@ -144,12 +145,12 @@ def test_a_near_miss_is_offered(tmp_path):
 
 def test_the_advice_for_a_class_without_test_images_works(tmp_path):
     config = on_folders(tmp_path, ('a', 'b', 'c'), ('a', 'c'), on_bad_image='skip')
-    train, test = recipe.open_splits(config)
+    train, test = sources.open_splits(config)
     assert test.class_names == train.class_names == ('a', 'b', 'c')
     assert test.notes == [f'{tmp_path}/test lacks 1 class of {tmp_path}/train: b']
     found = [test[number] for number in range(len(test))]
     assert [test.class_names[label] for _, label, _ in found] == [name.split('/')[-2] for _, _, name in found]
-    batch = next(iter(recipe.loader.test_batches(test, recipe.form(config, False), 6)))
+    batch = next(iter(loader.test_batches(test, Pixels(config).test_form, 6)))
     assert np.asarray(batch['label']).tolist() == [0, 0, 0, 2, 2, 2]
 
 
@@ -178,7 +179,7 @@ def test_a_store_holds_splits_of_the_same_classes(tmp_path):
     (tmp_path / 'data' / 'test' / 'c').rename(tmp_path / 'data' / 'test' / 'b')
     pack.pack(pack.sources_of(config, 'test', store), store, 8, channels=1)
     config.update({'dataset': 'pack', 'data_dir': str(store)})
-    assert classes.told(recipe.open_splits(config)[1]) == ('a', 'b')
+    assert classes.told(sources.open_splits(config)[1]) == ('a', 'b')
     # A store of an older version does not say that its classes have names.
     manifest = json.loads((store / 'manifest.json').read_text())
     for held in manifest['splits'].values():
@@ -186,10 +187,10 @@ def test_a_store_holds_splits_of_the_same_classes(tmp_path):
     manifest['splits']['test']['class_names'] = ['a', 'x']
     (store / 'manifest.json').write_text(json.dumps(manifest))
     with pytest.raises(UserError, match=f"{store}/test has the class 'x'"):
-        recipe.open_splits(config)
+        sources.open_splits(config)
     manifest['splits']['test']['class_names'] = ['0', '1']
     (store / 'manifest.json').write_text(json.dumps(manifest))
-    assert classes.told(recipe.open_splits(config)[1]) == (None, None)
+    assert classes.told(sources.open_splits(config)[1]) == (None, None)
 
 
 # A run
@@ -217,7 +218,7 @@ def test_a_run_of_an_older_version_is_resumed(tmp_path):
     info = checkpoints.describe(config) | {'examples_seen': 16}
     with checkpoints.Checkpoints(tmp_path / 'run' / checkpoints.FOLDER) as kept:
         kept.save_model({'params': {'x': np.zeros(2)}, 'batch_stats': {}}, info)
-    assert loop.resume_point(tmp_path / 'run', recipe.open_splits(config)[0])['start'] == (0, 16)
+    assert loop.resume_point(tmp_path / 'run', sources.open_splits(config)[0])['start'] == (0, 16)
 
 
 def test_weights_of_as_many_other_classes_are_told(tmp_path):
@@ -246,7 +247,7 @@ def test_a_part_of_the_classes_is_asked_for_in_two_ways(three):
     entry = evaluation.open_checkpoint(config, folder)
     with pytest.raises(UserError, match="has 3 of the network's 6 classes: pass evaluate.py --labels subset=own for"):
         evaluation.test(config, entry)
-    logits, folders = scores(entry.member, recipe.open_split(config, 'test', any_classes=True))
+    logits, folders = scores(entry.member, sources.open_split(config, 'test', any_classes=True))
     results = {}
     for labels, outputs in (('subset=own', 'bde'), ('subset=all', 'abcdef')):
         result, rows, names = evaluation.test(config, entry, labels=labels)
@@ -289,7 +290,7 @@ def test_numbers_sorted_as_text_are_the_numbers_that_they_are(tmp_path):
     names = list(map(str, range(12)))
     config = on_folders(tmp_path, names, names, each=2)
     entry = evaluation.open_checkpoint(config, network(tmp_path / 'run', config, (None,) * 12))
-    logits, folders = scores(entry.member, recipe.open_split(config, 'test'))
+    logits, folders = scores(entry.member, sources.open_split(config, 'test'))
     result, rows, _ = evaluation.test(config, entry)
     assert result['wrong_top1'] == wrong(logits, list(map(int, folders)), 1)
     assert [row.label for row in rows] == list(map(int, folders))
@@ -353,7 +354,7 @@ def test_members_of_an_ensemble_have_the_same_classes(tmp_path):
 def test_a_checkpoint_of_an_older_version_is_tested_as_it_was(tmp_path, capsys):
     config = on_folders(tmp_path, 'abc', 'abc')
     entry = evaluation.open_checkpoint(config, network(tmp_path / 'run', config, None))
-    logits, folders = scores(entry.member, recipe.open_split(config, 'test'))
+    logits, folders = scores(entry.member, sources.open_split(config, 'test'))
     result, _, names = evaluation.test(config, entry)
     assert result['wrong_top1'] == wrong(logits, ['abc'.index(name) for name in folders], 1) and names == tuple('abc')
     (found,) = prediction.predict(entry.member, prediction.Files([str(tmp_path / 'test/a/a 0.png')]))

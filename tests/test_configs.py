@@ -14,7 +14,7 @@ from ml_collections import ConfigDict, config_flags
 import architectures
 from architectures.catalogue import NETWORKS
 from configs import base, listing, series, variants
-from input_pipeline import recipe
+from input_pipeline.pixels import Pixels
 from runtime import command_line
 from training import run, schedules
 
@@ -73,7 +73,7 @@ def test_a_recipe_is_one_that_can_be_run(name):
         assert config.reference_batch_size == config.batch_size
         run.check(config)
         run.build_model(config)
-        recipe.form(config, train=True), recipe.form(config, train=False)
+        _ = Pixels(config).train_form, Pixels(config).test_form
         group = config.architecture_options.get('group_size', 0)
         assert not group or config.batch_size % group == 0
 

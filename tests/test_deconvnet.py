@@ -13,7 +13,8 @@ import architectures
 from architectures import catalogue, layers
 from evaluation import protocols, scoring
 from figures import deconvnet
-from input_pipeline import loader, recipe, sources
+from input_pipeline import loader, sources
+from input_pipeline.pixels import Pixels
 from runtime.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -256,14 +257,14 @@ def member():
     config = digits()
     model = architectures.create('lenet5', **config.architecture_options)
     variables = random_variables(model, (32, 32, 1))
-    return scoring.Member(model, variables, config, protocols.create('single'), {})
+    return scoring.Member(model, variables, config, protocols.create('single'), Pixels(config))
 
 
 def test_from_the_data_to_the_projections(member):
     config, source = member.config, sources.digits('test')
     layer, found = deconvnet.excited(member, source)
     assert layer == 'pool2' and len(found) == 9
-    images, _ = loader.in_memory(source, recipe.form(config, train=False))
+    images, _ = loader.in_memory(source, Pixels(config).test_form)
     low, high = config.pixel_range
     pixels = np.float32(images) / 255 * (high - low) + low
     maps = np.asarray(architectures.activations(member.model, member.variables, pixels)['pool2'])
@@ -287,7 +288,7 @@ def test_a_network_that_reads_bgr_is_drawn_in_rgb():
     model = architectures.create('lenet5', **config.architecture_options)
     variables = random_variables(model, (32, 32, 3))
     variables['params']['conv1']['kernel'][:, :, 1:] = 0  # reads blue alone
-    member = scoring.Member(model, variables, config, protocols.create('single'), {})
+    member = scoring.Member(model, variables, config, protocols.create('single'), Pixels(config))
     _, (one,) = deconvnet.excited(member, sources.digits('test'), 'conv1', '2')
     assert not one.projections[..., :2].any() and one.projections[..., 2].any()
 

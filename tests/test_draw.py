@@ -15,7 +15,8 @@ from architectures import lenet
 from configs import lenet5, lenet5_1998, lenet_caffe
 from evaluation import scoring
 from figures import draw
-from input_pipeline import geometry, loader, recipe, sources
+from input_pipeline import geometry, loader, sources
+from input_pipeline.pixels import Pixels
 from runtime.errors import UserError
 
 STROKES = (((80, 60), (120, 35), (170, 40), (195, 75), (175, 115), (130, 135), (180, 150), (205, 190), (150, 245)),)
@@ -32,14 +33,13 @@ def random(config, seed=0, **options):
         lambda leaf: rng.normal(0, 1 / np.sqrt(fan_in(leaf)), leaf.shape).astype(np.float32),
         jax.eval_shape(model.init, jax.random.key(0), shape),
     )
-    return scoring.Member(model, variables, config, None, {})
+    return scoring.Member(model, variables, config, None, Pixels(config))
 
 
 def ours(member, pixels):
     """What the network says of images of 0 to 255, [B, H, W]: {layer: [B, ...]}."""
-    preprocess = recipe.preprocessing(member.config, 0, train=False, statistics=lambda: member.statistics)
     images = np.asarray(pixels, np.uint8)[..., None]
-    images = preprocess({'image': images, 'offset': np.zeros((len(images), 2), np.int32)})
+    images = member.pixels.test({'image': images, 'offset': np.zeros((len(images), 2), np.int32)})
     apply = jax.jit(lambda variables, images: member.model.apply(variables, images, mutable=['activations']))
     logits, state = apply(member.variables, images)
     return {**state['activations'], 'logits': logits}
@@ -172,7 +172,7 @@ def test_mnists_own_digits_stay_as_they_are(drawn, test_data):
         return arguments[0].map((image) => decade.normalise(ink(image), 280));"""
     found = browser.execute_script(tenfold, images.reshape(12, -1).tolist())
     np.testing.assert_array_equal(np.reshape(found, (12, 28, 28)), images)
-    form = recipe.form(member.config, train=False)
+    form = member.pixels.test_form
     padded = np.stack([loader.prepare_image(image[..., None], form)[0][..., 0] for image in images])
     found = browser.execute_script('return arguments[0].map(decade.logits)', padded.reshape(12, -1).tolist())
     np.testing.assert_allclose(found, ours(member, padded)['logits'], atol=1e-4)
@@ -236,8 +236,8 @@ def test_connected_puts_every_connection_at_its_place():
 
 def test_digits_of_8x8_are_enlarged_as_for_training():
     config = digits()
-    source = recipe.open_split(config, 'test')
-    fit = draw.input_of(config, {})['fit']
+    source = sources.open_split(config, 'test')
+    fit = draw.input_of(config, Pixels(config))['fit']
     assert fit.shape == (32, 8)
     for number in range(20):
         image = source[number].image
@@ -247,7 +247,7 @@ def test_digits_of_8x8_are_enlarged_as_for_training():
 
 def test_what_0_and_255_become_is_the_configs():
     for config, low, high in ((lenet5, -0.1, 1.175), (lenet_caffe, 0.0, 255 / 256)):
-        found = draw.input_of(config.get_config(), {})
+        found = draw.input_of(config.get_config(), Pixels(config.get_config()))
         np.testing.assert_allclose(found['low'], low, atol=1e-6)
         np.testing.assert_allclose(found['high'], high, atol=1e-6)
     assert found['size'] == found['grid'] == 28

@@ -14,6 +14,7 @@ from configs import base, imagenet
 from evaluation import label_sets, opening, prediction, protocols, results, scoring
 from input_pipeline import classes, loader
 from input_pipeline.example import Example
+from input_pipeline.pixels import Pixels
 from runtime.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -65,7 +66,8 @@ def network(name, size, **options):
     """A network, and random weights whose logits differ between the photographs, by 3."""
     model = architectures.create(name, num_classes=10, **options)
     variables = jax.device_get(architectures.initialise(model, 0, (size, size, 3)))
-    member = scoring.Member(model, variables, config_of(name, size, **options), None, {})
+    config = config_of(name, size, **options)
+    member = scoring.Member(model, variables, config, None, Pixels(config))
     scores = naive.logits(member, np.stack([naive.middle(image, size, size) for image in PHOTOGRAPHS]))
     (last,) = (layer for layer in variables['params'].values() if layer.get('bias', np.zeros(0)).shape == (10,))
     scale = 3 / np.mean(np.std(scores, 0))
@@ -76,7 +78,8 @@ def network(name, size, **options):
 def member_of(name, protocol, size=224, **options):
     options = DEPTHS.get(name, {}) | options
     model, variables = network(name, size, **options)
-    return scoring.Member(model, variables, config_of(name, size, **options), protocols.create(protocol), {})
+    config = config_of(name, size, **options)
+    return scoring.Member(model, variables, config, protocols.create(protocol), Pixels(config))
 
 
 def scored(members, images=PHOTOGRAPHS, batch_size=64, dense_batch=1):
@@ -327,7 +330,8 @@ def test_a_broken_image_counts_as_wrong():
 def test_a_protocol_that_does_not_fit_says_which_do(name, size, protocol, says):
     model = architectures.create(name, num_classes=10)
     variables = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), 'float32'))
-    member = scoring.Member(model, variables, config_of(name, size), protocols.create(protocol), {})
+    config = config_of(name, size)
+    member = scoring.Member(model, variables, config, protocols.create(protocol), Pixels(config))
     with pytest.raises(UserError, match=says):
         opening._check_fits(member)
 

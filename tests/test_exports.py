@@ -11,6 +11,7 @@ import pytest
 import architectures
 import weights
 from configs import checkpoint
+from input_pipeline.pixels import Pixels
 from runtime.errors import UserError
 from weights import convert, exporting, layout, onnx_file, passport
 from weights.releases import RELEASES
@@ -81,4 +82,4 @@ def test_weights_too_large_for_float32_make_no_passport(digits_run):
     model = architectures.create('lenet5')
     variables = jax.tree.map(lambda x: x * np.float32(1e20), golden.variables(model, (32, 32, 1)))
     with pytest.raises(UserError, match='answers an image with numbers that are not finite, in .*logits'):
-        passport.make(config, model, variables, {}, {'file': 'x', 'name': 'x'})
+        passport.make(config, model, variables, Pixels(config), {'file': 'x', 'name': 'x'})

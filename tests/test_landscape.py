@@ -13,6 +13,7 @@ from configs import base
 from evaluation import protocols, scoring
 from figures import landscape
 from figures.opened import Opened
+from input_pipeline.pixels import Pixels
 from runtime.errors import UserError
 from training import loop
 
@@ -45,8 +46,8 @@ def small():
     model = Small()
     variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
     variables['batch_stats'] = jax.tree.map(lambda x: x + 0.3, variables['batch_stats'])
-    member = scoring.Member(model, variables, config, protocols.create('single'), {})
-    return member, landscape.images(config, 'test', 12, seed=0)
+    member = scoring.Member(model, variables, config, protocols.create('single'), Pixels(config))
+    return member, landscape.images(member, 'test', 12, seed=0)
 
 
 def mesh_of(devices):

@@ -12,12 +12,13 @@ from conftest import digits
 import architectures
 from evaluation import protocols, scoring
 from figures import occlusion
-from input_pipeline import recipe
+from input_pipeline.pixels import Pixels
 from runtime.errors import UserError
 
 
 def member_of(model, variables, **changes):
-    return scoring.Member(model, variables, digits(**changes), protocols.create('single'), {})
+    config = digits(**changes)
+    return scoring.Member(model, variables, config, protocols.create('single'), Pixels(config))
 
 
 def find_bright(variables, images):
@@ -48,7 +49,7 @@ def test_a_map_is_a_loop_over_covered_images(size, stride):
     member = member_of(model, architectures.initialise(model, 0, (32, 32, 1)), test_batch_size=16)
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 1), np.uint8)
     found = occlusion.slider(member, size, stride)(pixels, (0, 0))
-    preprocess = recipe.preprocessing(member.config, 0, train=False)
+    preprocess = member.pixels.test
     middles = occlusion.middles(32, stride)
     assert found.shape == (len(middles), len(middles), 10) and 32 <= len(middles) * stride < 32 + stride
     covered = np.repeat(pixels[None], len(middles) ** 2, 0)

@@ -7,7 +7,7 @@ import pytest
 
 import architectures
 from configs import listing
-from input_pipeline import recipe
+from input_pipeline.pixels import Pixels
 from training import schedules
 
 MEAN = np.linspace(90, 130, 12 * 12 * 3, dtype=np.float32).reshape(12, 12, 3)
@@ -32,10 +32,10 @@ def pixels(name, train):
     config.colour.flip, config.colour.lighting = False, 'none'
     image = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(1, 8, 8, 3)
     batch = {'image': image, 'offset': np.array([[2, 2]]), 'epoch': np.array([0]), 'index': np.array([0])}
-    preprocess = recipe.preprocessing(config, 1, train, lambda: {'mean_image': jnp.asarray(MEAN)})
-    return np.asarray(jax.jit(preprocess)({key: jnp.asarray(value) for key, value in batch.items()})), image - MEAN[
-        2:10, 2:10
-    ]
+    pixels = Pixels(config, {'mean_image': jnp.asarray(MEAN)}, 1)
+    return np.asarray(
+        jax.jit(pixels.train if train else pixels.test)({key: jnp.asarray(value) for key, value in batch.items()})
+    ), image - MEAN[2:10, 2:10]
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ UNREAD = {  # lines of a file: what is said of them
 def refused(file):
     """What is said of a file's lines, '' where nothing is."""
     try:
-        unread.refuse(command_line.read_config(str(file)), command_line._set_in_own_file(str(file)))
+        unread.refuse(command_line.read_config(str(file)), {}, *command_line.set_in_own_file(str(file)))
     except UserError as error:
         return str(error)
     return ''

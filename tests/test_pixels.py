@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from configs import imagenet, listing
-from input_pipeline import colour, loader, recipe
+from input_pipeline import colour, loader, statistics
+from input_pipeline.pixels import Pixels
 from training.run import check
 from weights import releases
 
@@ -395,8 +396,8 @@ def test_every_recipe_is_looked_at():
 
 
 def statistics_of(config):
-    """Measured, say: what `recipe.statistics_view` says of the size."""
-    size, _ = recipe.statistics_view(config)
+    """Measured, say: what `statistics.view` says of the size."""
+    size, _ = statistics.view(config)
     return {'mean_image': mean_image(size), 'mean': OWN[0], 'std': OWN[1]}
 
 
@@ -411,7 +412,7 @@ def images_of(config):
 def test_a_recipes_training_pixels(name):
     config, words = listing.load(name), RECIPES[name]
     check(config)
-    form, measured, images = recipe.form(config, train=True), statistics_of(config), images_of(config)
+    form, measured, images = Pixels(config).train_form, statistics_of(config), images_of(config)
     pixels, offsets, wanted, places = [], [], [], []
     visits = [(image, 100 * number + visit) for number, image in enumerate(images) for visit in range(3)]
     for image, seed in visits:
@@ -423,9 +424,9 @@ def test_a_recipes_training_pixels(name):
         pixels.append(found), offsets.append(offset), wanted.append(crop), places.append(place)
     index, epoch = np.arange(len(visits), dtype=np.int32) + 7, np.full(len(visits), 3, np.int32)
     batch = {'image': np.stack(pixels), 'offset': np.array(offsets, np.int32), 'index': index, 'epoch': epoch}
-    preprocess = recipe.preprocessing(config, 1000, train=True, statistics=lambda: measured)
+    preprocess = Pixels(config, measured, 1000).train
     found = np.asarray(preprocess(batch))
-    keys = colour.example_keys(recipe.seed(config), epoch, index)
+    keys = colour.example_keys(Pixels(config).seed, epoch, index)
     for row, key in enumerate(keys):
         expected = trained_on(words, pixels[row], places[row], key)
         np.testing.assert_allclose(found[row], expected, atol=2e-3 * max(1, np.abs(expected).max() / 100), rtol=0)
@@ -434,9 +435,9 @@ def test_a_recipes_training_pixels(name):
 @pytest.mark.parametrize('name', RECIPES)
 def test_a_recipes_test_pixels(name):
     config, words = listing.load(name), RECIPES[name]
-    form, measured, images = recipe.form(config, train=False), statistics_of(config), images_of(config)
+    form, measured, images = Pixels(config).test_form, statistics_of(config), images_of(config)
     made = [loader.prepare_image(image, form) for image in images]
-    preprocess = recipe.preprocessing(config, 1000, train=False, statistics=lambda: measured)
+    preprocess = Pixels(config, measured).test
     batch = {'image': np.stack([pixels for pixels, _ in made]), 'offset': np.array([at for _, at in made], np.int32)}
     found = np.asarray(preprocess(batch))
     for (pixels, _), image, tested in zip(made, images, found, strict=True):
@@ -452,7 +453,7 @@ def test_where_each_familys_centre_crop_lies():
     for rule in ('down', 'up', 'even'):
         config = imagenet.get_config()
         config.test_crop.update({'truncate': True, 'center_rounds': rule})
-        crop = recipe.form(config, train=False).crop
+        crop = Pixels(config).test_form.crop
         places[rule] = [crop(height, width, None).whole[2:] for height, width in ((375, 500), (640, 427), (427, 640))]
     assert places['down'] == [(16, 58), (79, 16), (16, 79)]
     assert places['up'] == [(16, 59), (80, 16), (16, 80)]
@@ -474,7 +475,7 @@ def test_a_releases_test_pixels(release):
     """torchvision, timm and Cadene use torchvision's transforms, Caffe's users its centre."""
     config = imagenet.get_config()
     config.update(release.pixels)
-    form = recipe.form(config, train=False)
+    form = Pixels(config).test_form
     middle = down if release.by.startswith('caffe') else lambda free: round(free / 2.0)
     more = {'filter': 'bicubic'} if release.by == 'timm' else {}
     more = {'region': 'warped'} if release.theirs in ('bvlc_alexnet', 'bvlc_reference_caffenet') else more

@@ -81,8 +81,7 @@ def test_what_is_reckoned_grows_as_the_batch():
     needed = []
     for size in (256, 512):
         run = Run(digits(batch_size=size))
-        order = jax.ShapeDtypeStruct((2, size), np.int32, sharding=run.whole)
-        needed.append(memory.of_program(run.advance.lower(run.abstract_state(), *run.data, order, 1).compile()))
+        needed.append(memory.of_program(run.compiled(None, run.abstract_state()).advance))
     # What one image needs in the step at least: the outputs of both convolutions, in float32.
     assert needed[1] - needed[0] > 256 * 4 * (28 * 28 * 6 + 10 * 10 * 16)
 

@@ -19,7 +19,8 @@ from test_pixels import SHAPES, mean_image, part, photograph, resized, short_sid
 import architectures
 from configs import listing
 from evaluation import opening, protocols, scoring
-from input_pipeline import colour, crops, loader, recipe, statistics
+from input_pipeline import colour, crops, loader, statistics
+from input_pipeline.pixels import Pixels
 
 CLASSES = 4
 
@@ -117,7 +118,7 @@ def alexnet():
     return listing.load('alexnet'), statistics.of_mean_image(mean_image(256))
 
 
-class Pixels:
+class Authors:
     """What a family's authors do: how a long side is rounded, where the middle lies, what is subtracted.
 
     `unit`: grey levels that are 1 to the network, whose weights are as much larger.
@@ -162,10 +163,10 @@ def less_a_colour(x, place, square):
 
 
 FAMILIES = {
-    'zfnet': (zfnet, Pixels(half_up, down, less_the_part_under)),
-    'resnet': (resnet, Pixels(half_up, down, functools.partial(less_the_middle, 224))),
-    'alexnet': (alexnet, Pixels(half_up, down, functools.partial(less_the_middle, 256))),
-    'fb': (fb, Pixels(truncated, up, less_a_colour, 'bicubic', True, 57.0)),
+    'zfnet': (zfnet, Authors(half_up, down, less_the_part_under)),
+    'resnet': (resnet, Authors(half_up, down, functools.partial(less_the_middle, 224))),
+    'alexnet': (alexnet, Authors(half_up, down, functools.partial(less_the_middle, 256))),
+    'fb': (fb, Authors(truncated, up, less_a_colour, 'bicubic', True, 57.0)),
 }
 
 
@@ -334,7 +335,7 @@ PROTOCOLS = {
 def member_of(family, protocol, average=''):
     (config, measured), unit = FAMILIES[family][0](), FAMILIES[family][1].unit
     made = opening._protocol(config, protocol, average, False)
-    return scoring.Member(Network(), jnp.float32(SCALE * unit), config, made, measured)
+    return scoring.Member(Network(), jnp.float32(SCALE * unit), config, made, Pixels(config, measured))
 
 
 def scored(member, images):
@@ -399,8 +400,8 @@ def test_one_crop_is_the_same_by_default_by_name_and_by_alias(family, default, a
     for name in filter(None, (default, alias)):
         agree(scored(member_of(family, name), PHOTOGRAPHS), expected, 0)
     config, measured = FAMILIES[family][0]()
-    form = recipe.form(config, train=False)
-    preprocess = recipe.preprocessing(config, 1, train=False, statistics=lambda: measured)
+    form = Pixels(config).test_form
+    preprocess = Pixels(config, measured).test
     for image, there in zip(PHOTOGRAPHS, expected, strict=True):
         crop, place = loader.prepare_image(image, form)
         x = np.asarray(preprocess({'image': crop[None], 'offset': np.array([place], np.int32)}))[0]

@@ -17,6 +17,7 @@ from configs import checkpoint, imagenet
 from evaluation import open_checkpoint, protocols, scoring
 from input_pipeline import loader
 from input_pipeline.example import Example
+from input_pipeline.pixels import Pixels
 
 pytestmark = [pytest.mark.slow, pytest.mark.optimized, pytest.mark.timeout(7200)]
 SIZES = ((496, 368), (368, 496), (496, 328))
@@ -51,7 +52,7 @@ def random_member(photographs, name, protocol, size=224):
     config.normalize, config.mean = 'constant', 'caffe'
     model = architectures.create(name, num_classes=100)
     variables = jax.device_get(architectures.initialise(model, 0, (size, size, 3)))
-    member = scoring.Member(model, variables, config, protocols.create(protocol, network=name), {})
+    member = scoring.Member(model, variables, config, protocols.create(protocol, network=name), Pixels(config))
     (last,) = (layer for layer in variables['params'].values() if layer.get('bias', np.zeros(0)).shape == (100,))
     scores = naive.logits(member, np.stack([naive.middle(image, size, size) for image in photographs[:10]]))
     scale = 3 / np.mean(np.std(scores, 0))

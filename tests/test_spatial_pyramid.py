@@ -14,6 +14,7 @@ from configs import imagenet
 from evaluation import protocols, scoring
 from input_pipeline import loader
 from input_pipeline.example import Example
+from input_pipeline.pixels import Pixels
 
 RNG = np.random.default_rng(5)
 
@@ -160,7 +161,7 @@ def test_the_views_of_spp_net(name, shape, count, tiles):
     config = imagenet.get_config()
     config.num_classes, config.normalize, config.mean = 10, 'constant', 'caffe_googlenet'
     image = RNG.integers(0, 256, shape, np.uint8)
-    member = scoring.Member(*tiles, config, protocols.create(name), {})
+    member = scoring.Member(*tiles, config, protocols.create(name), Pixels(config))
     scorer = scoring.Scorer([member], 1, 64, jax.device_put)
     (found,) = [logs for _, logs in scorer.log_probabilities(loader.map_images(Images([image]), scorer.items))]
 

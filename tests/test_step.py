@@ -189,7 +189,7 @@ def test_a_run_ends_with_statistics_measured_anew(tmp_path, linear):
     run = Run(config)
     with checkpoints.Checkpoints(tmp_path / checkpoints.FOLDER, read_only=True) as there:
         saved = there.restore(run.abstract_state(), 90)
-    anew = run.batch_stats(saved.variables)
+    anew = run.programs().batch_stats(saved.variables)
     chex.assert_trees_all_close(saved.batch_stats, anew, rtol=1e-4, atol=1e-6)
     assert last['moving_test_num_examples'] == last['test_num_examples'] == 360
     assert last['test_loss'] != last['moving_test_loss']

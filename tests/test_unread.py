@@ -10,8 +10,9 @@ from flax import linen as nn
 
 import training.run
 from configs import base, listing, series
-from input_pipeline import crops, recipe
+from input_pipeline import crops
 from input_pipeline.example import ArraySource
+from input_pipeline.pixels import Pixels
 from runtime.errors import UserError
 from training import controllers, unread
 from training.run import Run
@@ -102,11 +103,12 @@ def effect(config):
     found += [controller_after(config, run)]
     draws = crops.Draws(0, 0, 3)
     for train in (True, False):
-        form = recipe.form(config, train)
+        pixels = Pixels(config, None, 12)
+        form, preprocess = (pixels.train_form, pixels.train) if train else (pixels.test_form, pixels.test)
         found += [form.crop and form.crop(60, 90, draws)]
         batch = {'image': images[:4], 'epoch': np.zeros(4, np.int32), 'offset': np.zeros((4, 2), np.int32)}
         batch['index'] = np.arange(12, 16) % (12 * config.distortion.versions)
-        found += [recipe.preprocessing(config, 12, train)(batch)]
+        found += [preprocess(batch)]
     return jax.tree.map(lambda x: x if isinstance(x, str) else np.asarray(x).tolist(), found)
 
 

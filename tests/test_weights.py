@@ -15,6 +15,7 @@ import architectures
 import weights
 from architectures import catalogue
 from configs import checkpoint as checkpoint_config
+from input_pipeline.pixels import Pixels
 from runtime.errors import UserError
 from training import checkpoints, transfer
 from weights import convert, exporting, layout, passport
@@ -241,13 +242,13 @@ def test_a_checkpoint_of_other_weights_is_found_out(converted, tmp_path):
     with checkpoints.Checkpoints(converted / checkpoints.FOLDER, read_only=True) as kept:
         variables = kept.read_model(0)
     card = passport.read(converted)
-    passport.check(card, passport.answers(model, variables, config, {}), converted)
+    passport.check(card, passport.answers(model, variables, Pixels(config)), converted)
     variables['params']['stage2']['block1']['conv1']['kernel'] *= 1.01
     with pytest.raises(UserError, match='answers the probe image otherwise than its passport says'):
-        passport.check(card, passport.answers(model, variables, config, {}), converted)
+        passport.check(card, passport.answers(model, variables, Pixels(config)), converted)
     config.mean = 'cifar10'
     with pytest.raises(UserError, match='answers the probe image otherwise'):
-        passport.check(card, passport.answers(model, kept_variables(converted), config, {}), converted)
+        passport.check(card, passport.answers(model, kept_variables(converted), Pixels(config)), converted)
 
 
 def kept_variables(folder):

@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from input_pipeline import classes, loader, recipe
+from input_pipeline import classes, loader, sources, statistics
 from runtime import distributed, interrupts, mesh
 from runtime.errors import UserError
 from training import checkpoints, console, controllers, memory, profile, stall, transfer
 from training.clock import Clock
 from training.log import RunLog, read
 from training.metrics import count_split
-from training.run import Run, check, test_batches
+from training.run import Run, check
 from training.state import add_totals, nonfinite_step, zero_totals
 from training.workdir import claimed, is_finished, open_place, send, write_config
 
@@ -48,7 +48,7 @@ def train(config, workdir, started=None):
     clock = Clock(started or time.time())
     check(config)
     workdir, place = open_place(workdir)
-    splits = recipe.open_splits(config)
+    splits = sources.open_splits(config)
     run = Run(config, splits=splits, **resume_point(place, splits[0]))
     with contextlib.ExitStack() as stack:
         changes = {}
@@ -56,8 +56,8 @@ def train(config, workdir, started=None):
             if first:
                 changes = stack.enter_context(claimed(workdir, config, begun=run.start != (0, 0)))
                 _check_length(run, changes)
-                recipe.statistics_of(config, workdir, run.source)
-        run.statistics = recipe.statistics_of(config, workdir)
+                statistics.of_run(config, workdir, run.source)
+        measured = statistics.of_run(config, workdir)
         copy = functools.partial(send, workdir, place) if distributed.is_first() else lambda: None
         kept = stack.enter_context(checkpoints.Checkpoints(place / checkpoints.FOLDER, after_save=copy))
         current, log = _begin(run, workdir, kept, clock)
@@ -74,7 +74,7 @@ def train(config, workdir, started=None):
             write_config(workdir, config)
         clock.start_up_ends()
         if (at < run.total_steps and not run.finished(at, controller)) or _untested(run, log, at):
-            current = _epochs(run, current, kept, log, display, clock, stop, trace, stack)
+            current = _epochs(run, measured, current, kept, log, display, clock, stop, trace, stack)
         with clock.time('checkpoint'):
             kept.wait()
         at, controller = int(current.step), jax.device_get(current.controller)
@@ -152,25 +152,27 @@ def _begin(run, workdir, kept, clock):
     return current, log
 
 
-def _epochs(run, current, kept, log, display, clock, stop, trace, stack):
+def _epochs(run, measured, current, kept, log, display, clock, stop, trace, stack):
     """Trains from the state's step to the last; returns the last state."""
     config = run.config
     at = int(current.step)
     display.header()
-    (advance, refresh_curvature), batches = _compile(run, current, clock), None
+    with clock.time('compile'):
+        programs = run.compiled(measured, current)
+    batches = None
     epoch_ends = run.epoch_ends
     controller, over = jax.device_get(current.controller), False
     window_began, window_step, waited = time.perf_counter(), at, clock.seconds()['input']
 
     if _untested(run, log, at):  # the run was stopped between the two
-        current, over = _end_epoch(run, current, epoch_ends[at], kept, log, display, clock, stop)
+        current, over = _end_epoch(run, programs, current, epoch_ends[at], kept, log, display, clock, stop)
     while at < run.total_steps and not over:
         trace.reached(at)
         if config.optimizer == 'sdlm' and (at == 0 or at in epoch_ends):  # before each pass
             with clock.time('step'):
                 samples, _ = run.order(at, at + -(-config.sdlm_samples // config.batch_size))
                 samples = samples[: config.sdlm_samples]
-                current = refresh_curvature(current, *run.data, mesh.put(samples, run.whole))
+                current = programs.refresh_curvature(current, *run.data, mesh.put(samples, run.whole))
         until = min(
             [at + run.per_dispatch, run.total_steps, _next(at, config.log_every_steps), *trace.bounds(at)]
             + [end for end in epoch_ends if end > at][:1]
@@ -181,7 +183,7 @@ def _epochs(run, current, kept, log, display, clock, stop, trace, stack):
                 order = np.zeros((2, run.per_dispatch * config.batch_size), np.int32)
                 order[:, : (until - at) * config.batch_size] = run.order(at, until)
             with clock.time('step'):
-                current = advance(current, *run.data, mesh.put(order, run.whole), until - at)
+                current = programs.advance(current, *run.data, mesh.put(order, run.whole), until - at)
         else:
             with clock.time('input'):
                 if batches is None:
@@ -189,7 +191,7 @@ def _epochs(run, current, kept, log, display, clock, stop, trace, stack):
                     stack.callback(batches.close)
                 batch = next(batches)
             with clock.time('step'):
-                current = advance(current, batch)
+                current = programs.advance(current, batch)
         at = until
         with clock.time('step'):
             window, before, controller = jax.device_get((current.window, controller, current.controller))
@@ -215,10 +217,10 @@ def _epochs(run, current, kept, log, display, clock, stop, trace, stack):
                 **_means(window),
             )
             current = _close_window(current)
-            _look_for_stall(run, current, log, display, clock)
+            _look_for_stall(run, programs, current, log, display, clock)
             window_began, window_step, waited = time.perf_counter(), at, clock.seconds()['input']
         if at in epoch_ends and not stop.agreed:
-            current, over = _end_epoch(run, current, epoch_ends[at], kept, log, display, clock, stop)
+            current, over = _end_epoch(run, programs, current, epoch_ends[at], kept, log, display, clock, stop)
             window_began, controller = time.perf_counter(), jax.device_get(current.controller)
         elif (
             stop.agreed
@@ -244,22 +246,6 @@ def _next(at, every):
     return (at // every + 1) * every
 
 
-def _compile(run, current, clock):
-    """The training and the curvature function, compiled ahead so that the time is known and errors come early."""
-    if not run.resident:
-        return run.advance, None
-    config = run.config
-
-    def indices(*shape):
-        return jax.ShapeDtypeStruct(shape, jnp.int32, sharding=run.whole)
-
-    with clock.time('compile'):
-        advance = run.advance.lower(current, *run.data, indices(2, run.per_dispatch * config.batch_size), 1).compile()
-        if config.optimizer != 'sdlm':
-            return advance, None
-        return advance, run.refresh_curvature.lower(current, *run.data, indices(config.sdlm_samples)).compile()
-
-
 @functools.partial(jax.jit, donate_argnums=0)
 def _close_window(current):
     """Adds the window's sums to the epoch's and begins a new one."""
@@ -272,13 +258,13 @@ def _means(sums):
     return means | ({'bad_images': int(sums['skipped'])} if sums['skipped'] else {})
 
 
-def _end_epoch(run, current, epoch, kept, log, display, clock, stop):
+def _end_epoch(run, programs, current, epoch, kept, log, display, clock, stop):
     """Evaluates, logs and saves at the end of an epoch; unless a signal comes, then it leaves that to the next run.
 
     Returns the state, and whether the run is over.
     """
     config, at, controller = run.config, int(current.step), jax.device_get(current.controller)
-    moving = result = _test(run, current.deployed, clock, stop)
+    moving = result = _test(run, programs.count, current.deployed, clock, stop)
     if result is None:
         _save(run, current, kept, log, clock)
         return current, False
@@ -289,8 +275,8 @@ def _end_epoch(run, current, epoch, kept, log, display, clock, stop):
     over = run.finished(at, controller)
     if over and config.recompute_batch_stats and current.batch_stats:
         with clock.time('evaluate'):
-            current = current.with_batch_stats(run.batch_stats(current.deployed))
-        result = _test(run, current.deployed, clock, stop)
+            current = current.with_batch_stats(programs.batch_stats(current.deployed))
+        result = _test(run, programs.count, current.deployed, clock, stop)
         if result is None:  # to be done again, from the last checkpoint
             return current, False
         tested = {f'test_{key}': value for key, value in result.items()}
@@ -316,11 +302,10 @@ def _end_epoch(run, current, epoch, kept, log, display, clock, stop):
     return current, over
 
 
-def _test(run, variables, clock, stop):
+def _test(run, count, variables, clock, stop):
     """Errors of the test split, or None where a signal came."""
     with clock.time('evaluate'):
-        batches = test_batches(run.config, run.test_source, run.mesh.size)
-        return count_split(run.count, variables, batches, run.cut, stop.agree)
+        return count_split(count, variables, run.test_batches(), run.cut, stop.agree)
 
 
 def _warm(controller):
@@ -333,7 +318,7 @@ def _decide(log, display, clock, at, decision, rate, **values):
     display.say(f'  step {at:,}: {decision}; learning rate {rate:g}')
 
 
-def _look_for_stall(run, current, log, display, clock):
+def _look_for_stall(run, programs, current, log, display, clock):
     """Warns once of a run that does not learn."""
     steps = run.config.stall_steps
     if not steps or any(row['kind'] == 'warning' for row in log.rows):
@@ -343,9 +328,9 @@ def _look_for_stall(run, current, log, display, clock):
     if not symptom and not first_look:
         return
     with clock.time('evaluate'):
-        with contextlib.closing(test_batches(run.config, run.test_source, run.mesh.size)) as batches:
+        with contextlib.closing(run.test_batches()) as batches:
             batch = loader.to_device(run.cut)(next(batches))
-        dead = stall.dead_layers(run.active(current.variables, batch))
+        dead = stall.dead_layers(programs.active(current.variables, batch))
     if symptom or dead:
         warning = stall.warning(symptom, dead, run.config.architecture)
         log.write('warning', int(current.step), {'total': clock.total()}, warning=warning)

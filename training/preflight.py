@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from input_pipeline import loader, recipe, statistics
+from input_pipeline import loader, statistics
 from runtime import mesh
 from runtime.errors import UserError
 from training import loop, memory, series
@@ -73,9 +73,8 @@ def _look_at_run(config, workdir, say):
     for key, (before, after) in changes.items():
         say(f'note: {key} is {before!r} in {workdir}, and will be {after!r} from its last checkpoint on')
     examples = _look_at_data(run, say)
-    run.statistics = _statistics(run, workdir)
     with _memory_is_the_users():
-        train, test, compiling = _compile(run, examples)
+        train, test, compiling = _compile(run, workdir)
         _look_at_memory(run, train, test, there, say)
         rates = _network_rates(run, train, test, examples)
     say(
@@ -89,14 +88,17 @@ def _look_at_run(config, workdir, say):
 def _look_at_data(run, say):
     """Reads a few images of each split by the loader; returns a batch of them."""
     config, examples = run.config, None
-    for split, source, train in ((config.test_split, run.test_source, False), (config.train_split, run.source, True)):
+    for split, source, form in (
+        (config.test_split, run.test_source, run.pixels.test_form),
+        (config.train_split, run.source, run.form),
+    ):
         numbers = np.unique(np.linspace(0, len(source) - 1, _HANDFUL, dtype=np.int32))
 
         def order(start, stop, numbers=numbers):
             return numbers[start:stop], np.zeros(stop - start, np.int32)
 
         batches = loader.stream(
-            source, recipe.form(config, train), order, 1, len(numbers), seed=recipe.seed(config),
+            source, form, order, 1, len(numbers), seed=run.pixels.seed,
             on_bad_image=config.on_bad_image, replace=False,
         )  # fmt: skip
         (examples,) = batches
@@ -113,31 +115,21 @@ def _statistics(run, workdir):
     """Those of the run; zeros of their shapes where it has yet to measure them."""
     config = run.config
     if not _must_measure(run, workdir):
-        return recipe.statistics_of(config, workdir)
-    return recipe.blank_statistics(config)
+        return statistics.of_run(config, workdir)
+    return statistics.blank(config)
 
 
 def _must_measure(run, workdir):
     config = run.config
-    return recipe.needs_statistics(config) and not config.statistics and not (workdir / statistics.NAME).exists()
+    return statistics.needed(config) and not config.statistics and not (workdir / statistics.NAME).exists()
 
 
-def _compile(run, examples):
+def _compile(run, workdir):
     """(the training step, the test step, seconds): the programs of the run."""
-
-    def batch_of(size):
-        return {
-            key: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype, sharding=run.cut) for key, x in examples.items()
-        }
-
-    config, state, begin = run.config, run.abstract_state(), time.perf_counter()
-    if run.resident:
-        order = jax.ShapeDtypeStruct((2, run.per_dispatch * config.batch_size), np.int32, sharding=run.whole)
-        train = run.advance.lower(state, *run.data, order, 1).compile()
-    else:
-        train = run.advance.lower(state, batch_of(config.batch_size)).compile()
-    test = run.count.lower(state.deployed, batch_of(test_batch_size(run.config, run.mesh.size))).compile()
-    return train, test, time.perf_counter() - begin
+    state, begin = run.abstract_state(), time.perf_counter()
+    programs = run.compiled(_statistics(run, workdir), state)
+    batch = run.abstract_batch(test_batch_size(run.config, run.mesh.size))
+    return programs.advance, programs.count.lower(state.deployed, batch).compile(), time.perf_counter() - begin
 
 
 def _look_at_memory(run, train, test, there, say):
@@ -235,8 +227,8 @@ def _look_at_input(run, say):
         return math.inf
     config, hosts = run.config, jax.process_count()
     batches = loader.stream(
-        run.source, run.form, recipe.order(config, run.num_examples), 10**6, _ROWS * hosts,
-        part=(jax.process_index(), hosts), seed=recipe.seed(config), on_bad_image=config.on_bad_image,
+        run.source, run.form, run.pixels.order, 10**6, _ROWS * hosts,
+        part=(jax.process_index(), hosts), seed=run.pixels.seed, on_bad_image=config.on_bad_image,
         workers=config.workers,
     )  # fmt: skip
     with contextlib.closing(batches):

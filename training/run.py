@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,8 @@ from ml_collections import ConfigDict
 
 import architectures
 from architectures import layers
-from input_pipeline import classes, colour, loader, recipe
+from input_pipeline import classes, colour, loader, sources, statistics
+from input_pipeline.pixels import Pixels
 from runtime import mesh
 from runtime.errors import UserError, first_line
 from training import checkpoints, controllers, losses, optimizers, profile, schedules, state, step, transfer
@@ -74,7 +76,7 @@ def check(config):
         'channel_order': ('rgb', 'bgr'),
         'fit': ('pad', 'resize'),
         'on_bad_image': ('stop', 'skip'),
-        'normalize': ('range', 'constant', *recipe.MEASURED),
+        'normalize': ('range', 'constant', *statistics.MEASURED),
         'mean': colour.MEANS,
         'std': colour.STDS,
     }
@@ -113,27 +115,35 @@ def test_loss(config):
     return losses.create(config.loss, config.rubbish_penalty)
 
 
-def counter(config, model, loss, statistics=dict):
-    """The jitted (variables, batch) -> sums of `step.count_errors`, for a config."""
-    preprocess = recipe.preprocessing(config, 0, train=False, statistics=statistics)
-    count = functools.partial(step.count_errors, model=model, loss=loss, preprocess=preprocess)
-    return jax.jit(count, compiler_options=layers.compiler_options())
-
-
 def test_batch_size(config, mesh_size):
     """Images a test step: the config's, up to a multiple of the devices."""
     return -(-config.test_batch_size // mesh_size) * mesh_size
 
 
-def test_batches(config, source, mesh_size):
-    """A test split's batches for the devices of a mesh: padded to whole batches and masked, every example once."""
-    size = test_batch_size(config, mesh_size)
-    part = (jax.process_index(), jax.process_count())
-    return loader.test_batches(source, recipe.form(config, False), size, config.on_bad_image, config.workers, part)
+class Programs(NamedTuple):
+    """The jitted functions of a run.
+
+    Fields:
+      advance: (state, *a batch) -> state; of data on the device a batch is (images, labels, order, steps), see
+        `step.resident_steps`.
+      refresh_curvature: (state, images, labels, indices) -> state, of the optimizer sdlm.
+      count: (variables, test batch) -> sums of `step.count_errors`.
+      active: (variables, test batch) -> {layer: whether anything of its activation is not 0}.
+      batch_stats: variables -> batch norm's statistics measured anew, see `Run.programs`.
+    """
+
+    advance: object
+    refresh_curvature: object
+    count: object
+    active: object
+    batch_stats: object
 
 
 class Run:
-    """What a config builds: data, network, optimiser, the jitted functions. Nothing here changes during a run.
+    """What a config builds: data, network, optimizer, and the jitted functions over them. Nothing in it changes.
+
+    What a user can mend is refused here, before anything is written. Statistics of the data set are measured later, and
+    so `programs` and `compiled` take them.
 
     `start` is (step, examples seen until then) of the checkpoint that the run resumes from: its batch size may have
     been another. `average_start` is the step from which that checkpoint averages, if it does.
@@ -141,8 +151,7 @@ class Run:
 
     def __init__(self, config, start=(0, 0), splits=None, average_start=None):
         self.config, self.start = config, start
-        self.statistics = None  # to be set before the first step, where the config needs them (`statistics_of`)
-        self.source, self.test_source = splits or recipe.open_splits(config)
+        self.source, self.test_source = splits or sources.open_splits(config)
         self.num_examples, batch_size = len(self.source), config.batch_size
         self.mesh = mesh.create(batch_size, model=config.mesh.model)
         self.whole, self.cut = mesh.replicated(self.mesh), mesh.batched(self.mesh)
@@ -193,9 +202,17 @@ class Run:
         self.lies = mesh.of_state(self.mesh, jax.eval_shape(self.initial_state))
         self._check_parts()
         self.inherited = self._inherit() if config.init_from and start == (0, 0) else None
-        self._prepare_training()
-        self.count = counter(config, self.model, test_loss(config), lambda: self.statistics)
-        self.active = jax.jit(self._active, compiler_options=layers.compiler_options())
+        self.pixels = Pixels(config, None, self.num_examples)  # without statistics: its order, forms and seed
+        self.form = self.pixels.train_form
+        self.resident = loader.fits_in_memory(self.source) and not self.form.crop
+        if config.optimizer == 'sdlm' and not self.resident:
+            raise UserError(
+                f'the optimizer sdlm samples its data set, which must fit in memory; {config.dataset} streams'
+            )
+        of_backend = 1 if jax.default_backend() == 'cpu' else 100  # on CPU loops of convolutions are slow
+        self.per_dispatch = (config.steps_per_dispatch or of_backend) if self.resident else 1
+        if self.resident:
+            self.data = mesh.put(loader.in_memory(self.source, self.form), self.whole)
 
     def _convolutions(self):
         """The network's, by path; UserError where it takes no images of this size."""
@@ -247,15 +264,20 @@ class Run:
             'uniform': state.uniform_weight(self.average_start),
         }[config.average]
 
-    def _prepare_training(self):
-        config = self.config
-        preprocess = recipe.preprocessing(config, self.num_examples, train=True, statistics=lambda: self.statistics)
-        one = functools.partial(
+    def programs(self, measured=None):
+        """The `Programs`, for `measured` statistics of the data set (`statistics.of_run`) where the config needs them.
+
+        Their `batch_stats` are plain means over batches of training images, their colors left alone. He et al. 2015 do
+        so after training (their released models' notes); algorithm 2 of Ioffe and Szegedy 2015.
+        """
+        config, pixels = self.config, Pixels(self.config, measured, self.num_examples)
+        jit = functools.partial(jax.jit, compiler_options=layers.compiler_options())
+        train_step = functools.partial(
             step.train_step,
             model=self.model,
             loss=self.loss,
             optimizer=self.optimizer,
-            preprocess=preprocess,
+            preprocess=pixels.train,
             seed=config.seed,
             auxiliary_weight=config.auxiliary_weight,
             rate=self.rate,
@@ -264,32 +286,51 @@ class Run:
             accumulate=config.accumulate,
             num_devices=self.mesh.shape['data'],
         )
-        self.form = recipe.form(config, train=True)
-        self._order = recipe.order(config, self.num_examples)
-        self.resident = loader.fits_in_memory(self.source) and not self.form.crop
-        if config.optimizer == 'sdlm' and not self.resident:
-            raise UserError(
-                f'the optimizer sdlm samples its data set, which must fit in memory; {config.dataset} streams'
-            )
-        of_backend = 1 if jax.default_backend() == 'cpu' else 100  # on CPU loops of convolutions are slow
-        self.per_dispatch = (config.steps_per_dispatch or of_backend) if self.resident else 1
         if self.resident:
-            pixels = loader.in_memory(self.source, self.form)
-            self.data = mesh.put(pixels, self.whole)
-            one = step.resident_steps(one, config.batch_size, self.cut, single=self.per_dispatch == 1)
-        self.advance = jax.jit(
-            one, donate_argnums=0, out_shardings=self.lies, compiler_options=layers.compiler_options()
+            train_step = step.resident_steps(train_step, config.batch_size, self.cut, single=self.per_dispatch == 1)
+        refresh_curvature = functools.partial(
+            step.refresh_curvature,
+            model=self.model,
+            loss=self.loss,
+            preprocess=pixels.train,
+            memory=config.sdlm_memory,
         )
-        self.refresh_curvature = jax.jit(
-            functools.partial(
-                step.refresh_curvature,
-                model=self.model,
-                loss=self.loss,
-                preprocess=preprocess,
-                memory=config.sdlm_memory,
-            ),
-            donate_argnums=0,
+        measure = functools.partial(
+            step.measure_batch_stats, model=self.model, preprocess=pixels.test, seed=config.seed
         )
+
+        def active(variables, batch):
+            activations = architectures.activations(self.model, variables, pixels.test(batch))
+            return {name: jnp.any(x != 0) for name, x in activations.items()}
+
+        return Programs(
+            jit(train_step, donate_argnums=0, out_shardings=self.lies),
+            jax.jit(refresh_curvature, donate_argnums=0),
+            jit(functools.partial(step.count_errors, model=self.model, loss=test_loss(config), preprocess=pixels.test)),
+            jit(active),
+            functools.partial(self._batch_stats, jit(measure)),
+        )
+
+    def compiled(self, measured, state):
+        """The `programs`, what trains compiled ahead, so that the time is known and errors come early.
+
+        Args:
+          measured: see `programs`.
+          state: the run's, or its `abstract_state`.
+        """
+        config, programs = self.config, self.programs(measured)
+
+        def indices(*shape):
+            return jax.ShapeDtypeStruct(shape, jnp.int32, sharding=self.whole)
+
+        batch = (self.abstract_batch(config.batch_size),)
+        if self.resident:
+            batch = *self.data, indices(2, self.per_dispatch * config.batch_size), 1
+        programs = programs._replace(advance=programs.advance.lower(state, *batch).compile())
+        if config.optimizer != 'sdlm':
+            return programs
+        lowered = programs.refresh_curvature.lower(state, *self.data, indices(config.sdlm_samples))
+        return programs._replace(refresh_curvature=lowered.compile())
 
     def abstract_state(self):
         """The shapes of the state and how it lies on the devices: what a checkpoint is restored into."""
@@ -299,6 +340,12 @@ class Run:
             self.lies,
         )
 
+    def abstract_batch(self, size):
+        """The shapes of a streamed batch, and how it lies on the devices."""
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.cut), loader.blank(size, self.form)
+        )
+
     def position(self, at):
         """How many examples have been seen before step `at`."""
         step, seen = self.start
@@ -306,46 +353,30 @@ class Run:
 
     def order(self, start, stop):
         """(example numbers, epochs) of steps start <= s < stop."""
-        return self._order(self.position(start), self.position(stop))
+        return self.pixels.order(self.position(start), self.position(stop))
 
     def stream(self, at):
         """Batches from step `at` on, on the devices, of a source that does not fit in memory."""
+        return self._stream(self.position(at), self.total_steps - at)
+
+    def _stream(self, position, count):
         config = self.config
         return loader.stream(
-            self.source, self.form, self._order, self.total_steps - at, config.batch_size,
-            start=self.position(at), part=(jax.process_index(), jax.process_count()), seed=recipe.seed(config),
+            self.source, self.form, self.pixels.order, count, config.batch_size,
+            start=position, part=(jax.process_index(), jax.process_count()), seed=self.pixels.seed,
             on_bad_image=config.on_bad_image, workers=config.workers, put=loader.to_device(self.cut),
         )  # fmt: skip
 
-    def _active(self, variables, batch):
-        """{layer: whether anything of its activation is not 0} of a test batch."""
-        preprocess = recipe.preprocessing(self.config, 0, False, lambda: self.statistics)
-        activations = architectures.activations(self.model, variables, preprocess(batch))
-        return {name: jnp.any(x != 0) for name, x in activations.items()}
+    def test_batches(self):
+        """The test split's batches: padded to whole batches and masked, every example once."""
+        config, size = self.config, test_batch_size(self.config, self.mesh.size)
+        part = (jax.process_index(), jax.process_count())
+        form = self.pixels.test_form
+        return loader.test_batches(self.test_source, form, size, config.on_bad_image, config.workers, part)
 
-    def batch_stats(self, variables):
-        """Batch norm's statistics measured anew: plain means over batches of training images, their colours left alone.
-
-        He et al. 2015 do so after training (their released models' notes); algorithm 2 of Ioffe and Szegedy 2015.
-        """
-        config = self.config
-        measure = jax.jit(
-            functools.partial(
-                step.measure_batch_stats,
-                model=self.model,
-                preprocess=recipe.preprocessing(config, self.num_examples, False, lambda: self.statistics),
-                seed=config.seed,
-            ),
-            compiler_options=layers.compiler_options(),
-        )
-        count = config.recompute_batch_stats
-        batches = loader.stream(
-            self.source, self.form, self._order, count, config.batch_size,
-            part=(jax.process_index(), jax.process_count()), seed=recipe.seed(config),
-            on_bad_image=config.on_bad_image, workers=config.workers, put=loader.to_device(self.cut),
-        )  # fmt: skip
-        add = jax.jit(functools.partial(jax.tree.map, jnp.add))
-        total = functools.reduce(add, (measure(variables, batch) for batch in batches))
+    def _batch_stats(self, measure, variables):
+        count, add = self.config.recompute_batch_stats, jax.jit(functools.partial(jax.tree.map, jnp.add))
+        total = functools.reduce(add, (measure(variables, batch) for batch in self._stream(0, count)))
         return jax.tree.map(lambda x: x / count, total)
 
     def describe(self, display, workdir, at_step, controller):

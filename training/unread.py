@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from input_pipeline import crops, recipe
+from input_pipeline import crops, statistics
 from runtime.errors import UserError
 from training.run import build_model
 
@@ -106,7 +106,7 @@ def _rules_of(config, key):
             yield rule[1:]
     crop, _, part = key.partition('.')
     if crop in ('crop', 'test_crop') and part not in ('', 'kind'):
-        measured = part in ('square', 'warp', 'short_side') and recipe.needs_statistics(config)
+        measured = part in ('square', 'warp', 'short_side') and statistics.needed(config)
         kinds = tuple(kind for kind, (_, keys) in crops.KINDS.items() if part in keys)
         if not measured and config[crop].kind in ('none', *crops.KINDS):
             yield f'{crop}.kind', kinds, ''
@@ -120,8 +120,8 @@ def _rules_of(config, key):
         yield 'crop.kind', ('none',), ''
     if key in ('workers', 'on_bad_image') and not cropped:
         yield 'dataset', _not(*(name for name in _IN_MEMORY if key == 'workers' or name != 'cifar10')), ''
-    if key == 'statistics' and not recipe.needs_statistics(config):
-        yield 'normalize', recipe.MEASURED, ''
+    if key == 'statistics' and not statistics.needed(config):
+        yield 'normalize', statistics.MEASURED, ''
 
 
 def _value(config, key):
@@ -129,14 +129,17 @@ def _value(config, key):
     return (config[folder] if folder else config).get(name, False)
 
 
-def refuse(config, typed):
+def refuse(config, typed, own=None, lines=None):
     """Raises UserError where a key that the user set has no effect.
 
     Args:
       config: of a run, or of a series: there a key counts if it does in any member.
       typed: {key: the words that set it}.
+      own: the config that the user's own file makes by itself.
+      lines: {key: the words that set it} of that file; they count, too, if they have an effect there.
     """
-    for key, words in typed.items():
+    lines = {key: words for key, words in (lines or {}).items() if 'members' in own or why(own, key)}
+    for key, words in {**lines, **typed}.items():
         reasons = [why(member, inner) for member, inner in _members(config, key)]
         if reasons and all(reasons):
             raise UserError(f'{words} has no effect with {reasons[0]}')

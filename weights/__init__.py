@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from configs import base, imagenet
-from input_pipeline import classes, recipe, statistics
+from input_pipeline import classes, statistics
+from input_pipeline.pixels import Pixels
 from runtime.errors import UserError, nearest
 from runtime.files import write_whole
 from training import checkpoints
@@ -53,7 +54,8 @@ def convert_file(source, arch, out, by='', keep_bgr=False, mean='', licence=''):
         licence = licence or weights.metadata.get('license') or None
         notes = [*weights.notes, *converted.notes]
         names = classes.of_release(config.dataset, config.num_classes)
-        card = passport.make(config, build_model(config), converted.variables, measured, told, licence, notes, names)
+        pixels = Pixels(config, measured)
+        card = passport.make(config, build_model(config), converted.variables, pixels, told, licence, notes, names)
         with checkpoints.Checkpoints(folder / checkpoints.FOLDER) as kept:
             kept.save_model(converted.variables, checkpoints.describe(config, names))
         write_whole(folder / 'config.json', json.dumps(json.loads(config.to_json_best_effort()), indent=2) + '\n')
@@ -113,12 +115,12 @@ def export(config, checkpoint, which, to, out, by=''):
         names = kept.info(step).get('class_names') or classes.of_small_set(config.dataset, config.num_classes)
     card = passport.read(Path(folder).parent)
     if not card:
-        measured = recipe.statistics_of(config, Path(folder).parent)
+        pixels = Pixels(config, statistics.of_run(config, Path(folder).parent))
         told = {
             'file': f'{Path(folder).parent.name}/checkpoints/{step}',
             'name': f'{config.architecture}, trained here',
         }
-        card = passport.make(config, model, variables, measured, told, class_names=names)
+        card = passport.make(config, model, variables, pixels, told, class_names=names)
     notes = [f'{" and ".join(narrow)} becomes float32'] if narrow else []
     with _folder(out) as made:
         return notes + exporting.write(to, made, config, model, variables, card, by)

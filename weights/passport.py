@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from architectures import layers
-from input_pipeline import classes, colour, recipe
+from input_pipeline import classes, colour
 from runtime.errors import UserError
 from runtime.files import write_whole
 
@@ -21,14 +21,14 @@ PIXELS = (
 )  # fmt: skip
 
 
-def make(config, model, variables, statistics, source, licence=None, notes=(), class_names=None):
+def make(config, model, variables, pixels, source, licence=None, notes=(), class_names=None):
     """A passport: a dict fit for JSON.
 
     Args:
       config: the one that the network is tested with.
       model: the network.
       variables: its, {'params', 'batch_stats'}.
-      statistics: of the data set, where the config wants them.
+      pixels: of the config, see `input_pipeline.pixels`.
       source: where the weights come from: {'name', ...}.
       licence: of the weights, where it is known.
       notes: what was done to them, in sentences.
@@ -38,7 +38,7 @@ def make(config, model, variables, statistics, source, licence=None, notes=(), c
       UserError: the network answers the probe image with numbers that are not finite.
     """
     number = config.num_classes
-    probe = answers(model, variables, config, statistics)
+    probe = answers(model, variables, pixels)
     broken = [layer for layer, answer in probe.items() if not np.isfinite([answer['rms'], *answer['values']]).all()]
     if broken:
         raise UserError(
@@ -78,21 +78,19 @@ def probe_image(size, channels):
     return image.astype(np.uint8)[None]
 
 
-def answers(model, variables, config, statistics):
+def answers(model, variables, pixels):
     """What a network makes of the probe image, {layer: {'shape', 'rms', 'values'}}; the values are evenly spaced.
 
     Args:
       model: a network of `architectures.create`.
       variables: its.
-      config: whose pixels it takes.
-      statistics: of the data set, where the config wants them.
+      pixels: how images become what it takes.
     """
-    image = probe_image(config.image_size, config.channels)
+    image = probe_image(pixels.size, pixels.channels)
     offset = np.zeros((1, 2), np.int32)
-    preprocess = recipe.preprocessing(config, 0, train=False, statistics=lambda: statistics)
 
     def run(variables, image):
-        images = preprocess({'image': image, 'offset': offset})
+        images = pixels.test({'image': image, 'offset': offset})
         logits, state = model.apply(variables, images, mutable=['activations'])
         return state['activations'] | {'logits': logits}
 

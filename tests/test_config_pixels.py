@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline import crops, loader, recipe, sources, statistics
+from input_pipeline import crops, loader, sources, statistics
+from input_pipeline.pixels import Pixels
 from runtime.errors import UserError
 from training.run import check
 
@@ -44,7 +45,8 @@ def test_alexnet_subtracts_the_centre_of_the_mean_and_its_authors_code_divides_b
     for changes, mean in (({}, center), ({'colour__mean_under_crop': True}, under)):
         config = config_of('alexnet', colour__lighting='none', colour__flip=False, **changes)
         for train, scale in ((True, 1 / 1.1), (False, 1.0)):
-            preprocess = recipe.preprocessing(config, 10, train, lambda: measured)
+            pixels_of = Pixels(config, measured, 10)
+            preprocess = pixels_of.train if train else pixels_of.test
             found = preprocess(batch_of(images, offset))
             np.testing.assert_allclose(found, (images - mean) * scale, rtol=1e-5, atol=1e-4)
 
@@ -52,9 +54,9 @@ def test_alexnet_subtracts_the_centre_of_the_mean_and_its_authors_code_divides_b
 def test_alexnet_has_lighting_and_flips_in_training_alone():
     measured = {'mean_image': np.zeros((256, 256, 3), np.float32)}
     config, images = config_of('alexnet', colour__scale=1.0), np.repeat(pixels(1, 227, 227, 3), 64, axis=0)
-    tested = recipe.preprocessing(config, 10, False, lambda: measured)(batch_of(images))
+    tested = Pixels(config, measured).test(batch_of(images))
     np.testing.assert_array_equal(tested, images)
-    trained = np.asarray(recipe.preprocessing(config, 10, True, lambda: measured)(batch_of(images)))
+    trained = np.asarray(Pixels(config, measured, 10).train(batch_of(images)))
     flipped = np.ptp(trained - images, axis=(1, 2)).max(-1) > 1  # otherwise one colour is added to the whole image
     assert 16 < flipped.sum() < 48
     colours = (trained - images)[~flipped]
@@ -65,40 +67,40 @@ def test_alexnet_has_lighting_and_flips_in_training_alone():
 
 
 def test_what_is_measured_for_each_network():
-    size, rule = recipe.statistics_view(config_of('alexnet'))
+    size, rule = statistics.view(config_of('alexnet'))
     view = rule(300, 500)  # short side 256: 256 x 427
     assert size == 256 and view.whole == (256, 427, 0, 85)
     # ResNet's mean image is of the network's own size (KaimingHe/deep-residual-networks)
-    size, rule = recipe.statistics_view(config_of('vgg_d', normalize='mean_image', crop__short_side=(256, 480)))
+    size, rule = statistics.view(config_of('vgg_d', normalize='mean_image', crop__short_side=(256, 480)))
     assert size == 224 and rule(256, 480).whole == (256, 480, 16, 128)
-    assert recipe.statistics_view(config_of('lenet5')) == (32, None)
+    assert statistics.view(config_of('lenet5')) == (32, None)
 
 
 def test_statistics_are_measured_once_and_kept_with_the_run(tmp_path):
     source = sources.ArraySource(pixels(6, 40, 60, 3), np.arange(6) % 2, 'ab', 'six')
     small = {'image_size': 24, 'crop__short_side': (32, 32), 'test_crop__short_side': (32, 32)}
     config = config_of('alexnet', **small)
-    found = recipe.statistics_of(config, tmp_path, source)
+    found = statistics.of_run(config, tmp_path, source)
     assert found['mean_image'].shape == (32, 32, 3) and (tmp_path / statistics.NAME).is_file()
-    again = recipe.statistics_of(config, tmp_path)
+    again = statistics.of_run(config, tmp_path)
     np.testing.assert_array_equal(again['mean_image'], found['mean_image'])
-    assert recipe.statistics_of(config_of('vgg_d'), tmp_path / 'nowhere') == {}
+    assert statistics.of_run(config_of('vgg_d'), tmp_path / 'nowhere') == {}
     with pytest.raises(UserError, match='python data.py statistics'):
-        recipe.statistics_of(config_of('alexnet', statistics=str(tmp_path / 'none.npz')), tmp_path, source)
+        statistics.of_run(config_of('alexnet', statistics=str(tmp_path / 'none.npz')), tmp_path, source)
 
 
 def test_measured_lighting_takes_the_principal_components_of_the_data_set():
     measured = {'vectors': np.eye(3, dtype=np.float32), 'deviations': np.array([100, 0, 0], np.float32)}
     config = config_of('vgg_d', colour__lighting='measured', normalize='constant', mean='none', colour__flip=False)
     images = np.full((64, 4, 4, 3), 128, np.uint8)
-    noise = np.asarray(recipe.preprocessing(config, 64, True, lambda: measured)(batch_of(images)))[:, 0, 0] - 128
+    noise = np.asarray(Pixels(config, measured, 64).train(batch_of(images)))[:, 0, 0] - 128
     assert np.all(noise[:, 1:] == 0) and 6 < noise[:, 0].std() < 14  # 0.1 times 100
 
 
 def test_vgg_and_googlenet_subtract_a_colour():
     images = pixels(2, 224, 224, 3)
     for name, mean in (('vgg_d', (123.68, 116.779, 103.939)), ('googlenet', (123, 117, 104))):
-        tested = recipe.preprocessing(config_of(name), 10, False)(batch_of(images))
+        tested = Pixels(config_of(name)).test(batch_of(images))
         assert tested.dtype == jnp.float32
         np.testing.assert_allclose(tested, images - np.array(mean)[None, None, None], rtol=1e-5, atol=1e-4)
 
@@ -107,7 +109,7 @@ def test_vgg_and_googlenet_subtract_a_colour():
 def test_a_form_gives_the_size_that_the_network_takes(name):
     config = config_of(name)
     for train in (True, False):
-        form = recipe.form(config, train)
+        form = Pixels(config).train_form if train else Pixels(config).test_form
         image, _ = loader.prepare_image(pixels(281, 400, 3), form, crops.Draws(0, 0, 0))
         assert image.shape == (config.image_size, config.image_size, 3)
 
@@ -156,7 +158,7 @@ def test_test_views_of_a_broken_image_stop_or_come_empty():
 )
 def test_a_wrong_crop_names_its_key(changes, says):
     with pytest.raises(UserError, match=says):
-        recipe.form(config_of('alexnet', **changes), train=True)
+        _ = Pixels(config_of('alexnet', **changes)).train_form
 
 
 @pytest.mark.parametrize(
