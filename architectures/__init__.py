@@ -151,14 +151,12 @@ def last_hidden(model, variables, images):
         return model.apply(variables, images, method='features')
     read = []
 
-    def record(call, arguments, options, context):
-        output = call(*arguments, **options)
-        own = len(context.module.path) == 1 and isinstance(context.module, (nn.Dense, nn.Conv))
+    def visit(module, arguments, output):
+        own = len(module.path) == 1 and isinstance(module, (nn.Dense, nn.Conv))
         if own and output.shape[-1] == model.num_classes:
             read.append(arguments[0])
-        return output
 
-    with nn.intercept_methods(record):
+    with layers.on_call(visit):
         model.apply(variables, images)
     return read[-1].reshape(len(images), -1)
 
@@ -174,12 +172,11 @@ def convolutions(model, image_shape):
     """
     paths = set()
 
-    def record(call, arguments, options, context):
-        if isinstance(context.module, nn.Conv) and not isinstance(context.module, layers.Window):
-            paths.add(context.module.path)
-        return call(*arguments, **options)
+    def visit(module, arguments, output):
+        if isinstance(module, nn.Conv) and not isinstance(module, layers.Window):
+            paths.add(module.path)
 
-    with nn.intercept_methods(record):
+    with layers.on_call(visit):
         jax.eval_shape(functools.partial(model.init, train=True), jax.random.key(0), jnp.zeros((1, *image_shape)))
     return paths
 

@@ -8,11 +8,10 @@ between them.
 import math
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from architectures import layers, stages
+from architectures import graph, layers, stages
 
 # Modules, named functions and operations that are layers, by the names that a reader knows.
 _MODULES = {'BatchNorm': 'batch norm', 'PReLU': 'PReLU', 'Subsampling': 'subsampling'}
@@ -26,11 +25,11 @@ _FUNCTIONS = {
     'scaled_tanh': 'scaled tanh',
     'rbf_penalties': 'RBF',
 }
-_JITTED = {'relu': 'ReLU', 'leaky_relu': 'leaky ReLU'}
-_OPERATIONS = {'logistic': 'sigmoid', 'tanh': 'tanh', 'pad': 'zero pad', 'concatenate': 'concat'}
+_JITTED = {'relu()': 'ReLU', 'leaky_relu()': 'leaky ReLU'}
+_OPERATIONS = {**_JITTED, 'logistic': 'sigmoid', 'tanh': 'tanh', 'pad': 'zero pad', 'concatenate': 'concat'}
 _OF_TWO = {'add': 'add', 'mul': 'multiply'}
 _PASSING = ('reshape', 'squeeze', 'broadcast_in_dim', 'convert_element_type', 'transpose', 'copy', 'neg')
-_BY_A_NUMBER = ('add', 'sub', 'mul', 'div')  # with a literal: a matter of units
+_BY_A_NUMBER = ('add', 'sub', 'mul', 'div')  # with a number: a matter of units
 
 ACTIVATIONS = ('ReLU', 'leaky ReLU', 'PReLU', 'tanh', 'scaled tanh', 'sigmoid')
 NORMS = ('batch norm', 'LRN')
@@ -100,18 +99,16 @@ def trace(model, image_shape):
       image_shape: (H, W, C).
 
     Raises:
-      NotImplementedError: it computes with an operation that is not known here.
+      UserError: it computes with an operation that is not known here.
     """
-    model, modules = stages.unrolled(model), {}
+    model, kinds = stages.unrolled(model), {}
 
-    def record(call, args, options, context):
-        if context.method_name == '__call__':
-            modules.setdefault(context.module.path, type(context.module))
-        return call(*args, **options)
+    def visit(module, arguments, output):
+        kinds[module.path] = type(module)
 
     def forward(images):
         kept = ['params', 'batch_stats', 'activations']
-        with nn.intercept_methods(record):
+        with layers.on_call(visit):
             logits, state = model.apply({}, images, mutable=kept, rngs={'params': jax.random.key(0)})
         return logits, state['activations'], state['params']
 
@@ -123,35 +120,16 @@ def trace(model, image_shape):
         module = tuple(key.key for key in path[:-1])
         parameters[module] = parameters.get(module, 0) + math.prod(leaf.shape)
 
-    drafts = [{'kind': 'input', 'scope': (), 'name': '', 'shape': tuple(image_shape), 'inputs': []}]
-    outputs = _read(closed.jaxpr, [0], None, modules, parameters, drafts)
-    for name, index in zip(sorted(activations), outputs[1:], strict=False):
-        if not drafts[index]['scope']:  # a block's last layer has its own name, or none
-            drafts[index]['name'] = drafts[index]['name'] or name
-    last = outputs[0] + 1  # what runs behind the output would be no part of it
-    nodes = [{field: draft[field] for field in Node._fields if field in draft} for draft in drafts[:last]]
-    return Graph(tuple(Node(**node)._replace(inputs=tuple(node['inputs'])) for node in nodes), modules)
-
-
-class _Found(Exception):
-    """A block was called."""
-
-
-def has_blocks(model, image_shape):
-    """Whether a network has a `layers.Block`; it is traced up to the first."""
-
-    def stop(call, args, options, context):
-        if isinstance(context.module, layers.Block):
-            raise _Found
-        return call(*args, **options)
-
-    try:
-        with nn.intercept_methods(stop):
-            image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-            jax.eval_shape(stages.unrolled(model).init, jax.random.key(0), image)
-    except _Found:
-        return True
-    return False
+    modules = {path[:depth]: kinds[path[:depth]] for path in kinds for depth in range(len(path) + 1)}
+    reader = _Reader(modules, parameters, [Node('input', (), '', tuple(image_shape), ())])
+    table = dict.fromkeys((*_JITTED, 'otherwise'), reader.rule)
+    rules = graph.Rules('drawing (architectures/dataflow.py)', follows=_Made, table=table)
+    last, *others = graph.walk(rules, closed, [_Made(0)])
+    nodes = reader.nodes
+    for name, index in zip(sorted(activations), others, strict=False):
+        if not nodes[index].scope:  # a block's last layer has its own name, or none
+            nodes[index] = nodes[index]._replace(name=nodes[index].name or name)
+    return Graph(tuple(nodes[: last + 1]), modules)  # what runs behind the output would be no part of it
 
 
 def part(graph, path):
@@ -236,85 +214,103 @@ def _last(elements):
     return elements[-1].join if isinstance(elements[-1], Parallel) else elements[-1]
 
 
-def _read(jaxpr, inputs, owner, modules, parameters, drafts):
-    """Appends the layers of a jaxpr to `drafts`; the nodes that its outputs come from, None of what is no image.
+class _Made(int):
+    """The index of the node that a value comes from."""
+
+
+class _Reader:
+    """The nodes so far, and the rule that adds to them.
 
     Args:
-      inputs: the node that each input comes from, or None.
-      owner: of all its operations (see `_owner`), where it is a function's within a layer.
+      modules: {path: class}.
+      parameters: {path: scalars} of the modules that have some of their own.
+      nodes: [the input].
     """
-    held = dict(zip(jaxpr.invars, inputs, strict=True))
-    for equation in jaxpr.eqns:
-        sources = [None if hasattr(atom, 'val') else held.get(atom) for atom in equation.invars]  # val: a literal's
-        if all(source is None for source in sources):
-            continue
-        of, name = equation.params, equation.primitive.name
-        mine = owner or _owner(str(equation.source_info.name_stack).split('/')[1:], modules, parameters)
-        layer, scope = mine
-        inner = of.get('call_jaxpr') or (of.get('jaxpr') if 'jit' in name else None)
-        if inner and of.get('name') not in _JITTED:
-            outputs = _read(getattr(inner, 'jaxpr', inner), sources, mine, modules, parameters, drafts)
-            held.update(zip(equation.outvars, outputs, strict=True))
-            continue
-        (output,) = equation.outvars
-        sources = [source for source in sources if source is not None]
+
+    def __init__(self, modules, parameters, nodes):
+        self.modules, self.parameters, self.nodes = modules, parameters, nodes
+        self.layer = None  # (name, path of the module that it is in) of the last node, if it is a layer
+
+    def rule(self, operation, *operands):
+        """Adds an operation to the layer that it belongs to, or as a node, or passes it over."""
+        name, sources = operation.name, tuple(x for x in operands if isinstance(x, _Made))
+        layer, path = self.owner(operation.scope[1:])
         if layer:
-            held[output] = _extend(drafts, mine, equation, sources, modules, parameters)
-        elif name in _PASSING or (name in _BY_A_NUMBER and any(hasattr(atom, 'val') for atom in equation.invars)):
-            (held[output],) = sources
-        else:
-            kind = _JITTED.get(of.get('name')) or _OPERATIONS.get(name) or (len(sources) == 2 and _OF_TWO.get(name))
-            if not kind:
-                raise NotImplementedError(f'{name} in {"/".join(scope)} is no layer that is known')
-            if kind == 'concat' and of['dimension'] != len(output.aval.shape) - 1:
-                raise NotImplementedError(f'a concatenation in {"/".join(scope)} that is not of channels')
-            shape = _shape(output)
-            drafts.append({'kind': kind, 'scope': scope, 'name': '', 'shape': shape, 'inputs': sources})
-            held[output] = len(drafts) - 1
-    return [None if hasattr(atom, 'val') else held.get(atom) for atom in jaxpr.outvars]
+            return self.extend(layer, path, operation, sources)
+        if name in _PASSING or (name in _BY_A_NUMBER and any(x.shape == () for x in operation.inputs)):
+            (source,) = sources
+            return source
+        kind = _OPERATIONS.get(name) or (len(sources) == 2 and _OF_TWO.get(name))
+        if not kind or (kind == 'concat' and operation.params['dimension'] != len(operation.outputs[0].shape) - 1):
+            return NotImplemented
+        return self.add(Node(kind, path, '', _shape(operation), sources), None)
+
+    def owner(self, scopes):
+        """(layer, path of the module that it is in) of an operation within these scopes, from outside to inside.
+
+        The layer is the name of a module with parameters or of a function, or '' where the operation is in neither.
+        """
+        path = ()
+        for scope in scopes:
+            if (*path, scope) in self.parameters:
+                return scope, path
+            if (*path, scope) in self.modules:
+                path = (*path, scope)
+            elif scope in _FUNCTIONS:
+                return scope, path
+        return '', path
+
+    def extend(self, layer, path, operation, sources):
+        """Adds an operation to its layer: the last one, or a new one."""
+        if self.layer != (layer, path):
+            inner = (*path, layer)
+            known = inner in self.parameters
+            kind = _MODULES.get(self.modules[inner].__name__, '') if known else _FUNCTIONS[layer]
+            node = Node(kind, path, layer if known else '', (), (), parameters=self.parameters.get(inner, 0))
+            self.add(node, (layer, path))
+        index, node = _Made(len(self.nodes) - 1), self.nodes[-1]
+        node = _IN_A_LAYER.get(operation.name, lambda node, operation: node)(node, operation)
+        inputs = dict.fromkeys(source for source in (*node.inputs, *sources) if source != index)
+        self.nodes[-1] = node._replace(shape=_shape(operation), inputs=tuple(inputs))
+        return index
+
+    def add(self, node, layer):
+        """Adds a node."""
+        self.nodes.append(node)
+        self.layer = layer
+        return _Made(len(self.nodes) - 1)
 
 
-def _owner(scopes, modules, parameters):
-    """(layer, path of the module that it is in) of an operation within these scopes, from outside to inside.
-
-    The layer is the name of a module with parameters or of a function, or '' where the operation is in neither.
-    """
-    path = ()
-    for scope in scopes:
-        if (*path, scope) in parameters:
-            return scope, path
-        if (*path, scope) in modules:
-            path = (*path, scope)
-        elif scope in _FUNCTIONS:
-            return scope, path
-    return '', path
-
-
-def _extend(drafts, owner, equation, sources, modules, parameters):
-    """Adds an operation to the layer that it belongs to: the last one, or a new one; returns its index."""
-    layer, scope = owner
-    if drafts[-1].get('owner') != owner:
-        path = (*scope, layer)
-        kind = _MODULES.get(modules[path].__name__, '') if path in parameters else _FUNCTIONS[layer]
-        name = layer if path in parameters else ''
-        drafts.append({'kind': kind, 'scope': scope, 'name': name, 'inputs': [], 'owner': owner})
-        drafts[-1]['parameters'] = parameters.get(path, 0)
-    draft, index, of = drafts[-1], len(drafts) - 1, equation.params
-    draft['inputs'] = list(dict.fromkeys(source for source in [*draft['inputs'], *sources] if source != index))
-    draft['shape'] = _shape(equation.outvars[0])
-    if equation.primitive.name == 'conv_general_dilated':
-        rows, columns = (equation.invars[1].aval.shape[axis] for axis in of['dimension_numbers'].rhs_spec[2:])
-        draft |= {'kind': 'convolution', 'kernel': (rows, columns)}
-        draft |= {'stride': of['window_strides'][0], 'groups': of['feature_group_count']}
-    elif equation.primitive.name == 'dot_general':
-        draft['kind'] = 'fully connected'
-    elif equation.primitive.name.startswith('reduce_window') and layer in ('max_pool', 'average_pool'):
-        draft |= {'kernel': of['window_dimensions'][1:3], 'stride': of['window_strides'][1]}
-    elif equation.primitive.name == 'slice' and layer == 'strided':
-        draft['stride'] = max(draft.get('stride', 1), *(of['strides'] or (1,)))
-    return index
-
-
-def _shape(variable):
-    shape = tuple(variable.aval.shape[1:])
+def _shape(operation):
+    shape = tuple(operation.outputs[0].shape[1:])
     return shape if len(shape) == 3 else (1, 1, math.prod(shape))
+
+
+# What an operation says of the layer that it belongs to
+
+
+def _convolution(node, operation):
+    of = operation.params
+    rows, columns = (operation.inputs[1].shape[axis] for axis in of['dimension_numbers'].rhs_spec[2:])
+    sizes = {'kernel': (rows, columns), 'stride': of['window_strides'][0], 'groups': of['feature_group_count']}
+    return node._replace(kind='convolution', **sizes)
+
+
+def _fully_connected(node, operation):
+    return node._replace(kind='fully connected')
+
+
+def _pool(node, operation):
+    sizes = {'kernel': operation.params['window_dimensions'][1:3], 'stride': operation.params['window_strides'][1]}
+    return node._replace(**sizes) if node.kind in ('max pool', 'average pool') else node
+
+
+def _subsample(node, operation):
+    stride = max(node.stride, *(operation.params['strides'] or (1,)))
+    return node._replace(stride=stride) if node.kind == 'subsample' else node
+
+
+_IN_A_LAYER = {
+    **{'conv_general_dilated': _convolution, 'dot_general': _fully_connected, 'slice': _subsample},
+    **{'reduce_window_max': _pool, 'reduce_window_sum': _pool},
+}

@@ -5,7 +5,6 @@ import math
 import textwrap
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -143,25 +142,22 @@ def layers_of(model, image_shape, dense=False):
     model = stages.unrolled(model)
     calls, outputs, named = [], [], []
 
-    def record(call, args, options, context):
-        output = call(*args, **options)
-        if context.method_name == '__call__':
-            calls.append((context.module.path, _own(context.module, 'params'), _own(context.module, 'batch_stats')))
-            outputs.append(output)
-        return output
+    def visit(module, arguments, output):
+        calls.append((module.path, _own(module, 'params'), _own(module, 'batch_stats')))
+        outputs.append(output)
 
     def forward(images):
         options = {'train': False, 'dense': dense, 'rngs': {'params': jax.random.key(0)}}
-        with nn.intercept_methods(record):
+        with layers.on_call(visit):
             _, state = model.apply({}, images, mutable=['params', 'batch_stats', 'activations'], **options)
         named.extend(state['activations'])
         return outputs + list(state['activations'].values())
 
     with layers.plain_forms():
-        jaxpr = jax.make_jaxpr(forward)(jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)).jaxpr
-    fields = receptive_field.fields(jaxpr, [receptive_field.IMAGE])
-    order = {variable: at for at, equation in enumerate(jaxpr.eqns) for variable in equation.outvars}
-    traced = [(order[v], v.aval.shape, field) for v, field in zip(jaxpr.outvars, fields, strict=True)]
+        closed = jax.make_jaxpr(forward)(jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
+    fields = receptive_field.fields(closed, [receptive_field.IMAGE])
+    order = {variable: at for at, equation in enumerate(closed.eqns) for variable in equation.outvars}
+    traced = [(order[v], v.aval.shape, field) for v, field in zip(closed.jaxpr.outvars, fields, strict=True)]
     found = {}
     for (path, params, statistics), output in zip(calls, traced[: len(calls)], strict=True):
         if params:

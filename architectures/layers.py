@@ -22,16 +22,45 @@ from runtime.errors import UserError, nearest
 # How layers are run
 
 _PLAIN = contextvars.ContextVar('plain', default=False)
+_LAYERS = contextvars.ContextVar('layers', default=None)
+
+
+def plain_forms():
+    """Within, layers run as XLA's plain operations on every backend: the reference of the tuned forms."""
+    return _within(_PLAIN, True)
+
+
+def layers_from(kind):
+    """Within, networks take their layers from `kind`, a subclass of `Layers`.
+
+    A seam for whoever needs some layers in another form and the network as its family file has it: `figures.deconvnet`
+    overrides `activate` and `lrn`, to give them another gradient.
+    """
+    return _within(_LAYERS, kind)
 
 
 @contextlib.contextmanager
-def plain_forms():
-    """Within, layers run as XLA's plain operations on every backend: the reference of the tuned forms."""
-    token = _PLAIN.set(True)
+def _within(variable, value):
+    token = variable.set(value)
     try:
         yield
     finally:
-        _PLAIN.reset(token)
+        variable.reset(token)
+
+
+def on_call(visit):
+    """Within, `visit(module, arguments, output)` is called after each call of a module, of inner modules first.
+
+    A seam for what reads a network module by module: their classes, paths, parameters, inputs and outputs.
+    """
+
+    def intercept(call, arguments, options, context):
+        output = call(*arguments, **options)
+        if context.method_name == '__call__':
+            visit(context.module, arguments, output)
+        return output
+
+    return nn.intercept_methods(intercept)
 
 
 def _tuned():
@@ -477,7 +506,7 @@ class Unit(nn.Module):
 
     def layers(self, train, initializer=None):
         """The words: `net = self.layers(train)`, then `net.conv('conv1', x, 96, 11, stride=4)` and so on."""
-        return Layers(self, train, initializer or self.initializer)
+        return (_LAYERS.get() or Layers)(self, train, initializer or self.initializer)
 
 
 class Network(Unit):

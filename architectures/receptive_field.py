@@ -3,6 +3,8 @@
 import math
 from typing import NamedTuple
 
+from architectures import graph
+
 
 class Field(NamedTuple):
     """Row r of a map sees the rows of the image from `first + r * stride` to below `last + r * stride`.
@@ -44,45 +46,76 @@ def fields(jaxpr, inputs):
       The `Field` of each output, or None.
 
     Raises:
-      NotImplementedError: an operation that is not known changes the size of a map.
+      UserError: an operation has no rule, or changes the size of a map in a way that is not known.
     """
-    held = dict(zip(jaxpr.invars, inputs, strict=True))
-    for equation in jaxpr.eqns:
-        operands = [None if hasattr(atom, 'val') else held.get(atom) for atom in equation.invars]  # val: a literal's
-        if any(operands):
-            held.update(zip(equation.outvars, _outputs(equation, operands), strict=True))
-    return [held.get(atom) for atom in jaxpr.outvars]
+    return graph.walk(_RULES, jaxpr, inputs)
 
 
-def _outputs(equation, operands):
-    """The fields of an operation's outputs."""
-    name, of, rows = equation.primitive.name, equation.params, _rows(equation.outvars[0])
-    if inner := of.get('call_jaxpr') or (of.get('jaxpr') if 'jit' in name else None):
-        return fields(getattr(inner, 'jaxpr', inner), operands)
-    seen = [(field, _rows(atom)) for field, atom in zip(operands, equation.invars, strict=True) if field]
-    seen = [(field, height) for field, height in seen if not (field.size == math.inf and height == 1 < rows)]
-    if not seen:
-        return [None]
-    firsts, lasts, strides = zip(*(field for field, _ in seen), strict=True)
-    union, heights = Field(min(firsts), max(lasts), max(strides)), {height for _, height in seen}
-    if name == 'conv_general_dilated':
-        size = equation.invars[1].aval.shape[of['dimension_numbers'].rhs_spec[2]]
-        return [union.window(size, of['window_strides'][0], of['padding'][0][0], of['rhs_dilation'][0])]
-    if name.startswith('reduce_window'):
-        return [union.window(of['window_dimensions'][1], of['window_strides'][1], of['padding'][1][0])]
-    if name.startswith('reduce_') and {1, 2} <= set(of['axes']):
-        return [Field(-math.inf, math.inf, union.stride)]
-    if name == 'slice' and heights != {1}:
-        return [union.window(1, of['strides'][1] if of['strides'] else 1, -of['start_indices'][1])]
-    if name == 'pad' and heights != {1}:
-        return [union.window(1, 1, of['padding_config'][1][0])]
-    if name == 'reshape' and rows == 1:  # a map becomes a vector, which reads all of it
-        return [union.window(max(heights), 1, 0)]
-    if heights != {rows}:
-        raise NotImplementedError(f'what {name} sees')
-    return [union] * len(equation.outvars)
+def _rule(sees):
+    """A rule: `sees` makes a `Field` of (parameters, what the operands see, operation); None: it sees the same."""
+
+    def rule(operation, *operands):
+        rows = _rows(operation.outputs[0])
+        seen = zip(operands, map(_rows, operation.inputs), strict=True)
+        seen = [
+            (x, height) for x, height in seen if isinstance(x, Field) and (x.size < math.inf or height > 1 or rows == 1)
+        ]
+        if not seen:
+            return None
+        firsts, lasts, strides = zip(*(field for field, _ in seen), strict=True)
+        union = Field(min(firsts), max(lasts), max(strides))
+        found = sees(operation.params, union, operation)
+        if not found and any(height != rows for _, height in seen):
+            return NotImplemented  # it changes the size of a map
+        return found or union
+
+    return rule
 
 
-def _rows(atom):
+def _rows(shaped):
     """The height of a map; of anything else 1."""
-    return atom.aval.shape[1] if len(atom.aval.shape) > 2 else 1
+    return shaped.shape[1] if len(shaped.shape) > 2 else 1
+
+
+def _convolution(of, union, operation):
+    size = operation.inputs[1].shape[of['dimension_numbers'].rhs_spec[2]]
+    return union.window(size, of['window_strides'][0], of['padding'][0][0], of['rhs_dilation'][0])
+
+
+def _pool(of, union, operation):
+    return union.window(of['window_dimensions'][1], of['window_strides'][1], of['padding'][1][0])
+
+
+def _reduction(of, union, operation):
+    return Field(-math.inf, math.inf, union.stride) if {1, 2} <= set(of['axes']) else None
+
+
+def _slice(of, union, operation):
+    if _rows(operation.inputs[0]) == 1:
+        return None
+    return union.window(1, of['strides'][1] if of['strides'] else 1, -of['start_indices'][1])
+
+
+def _pad(of, union, operation):
+    return union.window(1, 1, of['padding_config'][1][0]) if _rows(operation.inputs[0]) > 1 else None
+
+
+def _reshape(of, union, operation):  # a map becomes a vector, which reads all of it
+    return union.window(_rows(operation.inputs[0]), 1, 0) if _rows(operation.outputs[0]) == 1 else None
+
+
+_SAME_PLACE = """
+    abs add broadcast_in_dim ceil clamp concatenate convert_element_type copy cos div dot_general eq erf erfc exp exp2
+    expand_dims expm1 floor gather ge gt integer_pow is_finite le log log1p logistic lt max min mul ne neg not and or
+    optimization_barrier pow reduce_precision rem round rsqrt select_n sign sin split sqrt square squeeze stop_gradient
+    sub tanh transpose xor
+"""
+_SEES = {
+    **dict.fromkeys(_SAME_PLACE.split(), lambda *_: None),
+    **dict.fromkeys(('reduce_window_max', 'reduce_window_sum'), _pool),
+    **dict.fromkeys(('reduce_max', 'reduce_sum'), _reduction),
+    **{'conv_general_dilated': _convolution, 'slice': _slice, 'pad': _pad, 'reshape': _reshape},
+}
+_RULES = graph.Rules(
+    'receptive field (architectures/receptive_field.py)', Field, {name: _rule(sees) for name, sees in _SEES.items()}
+)

@@ -72,7 +72,7 @@ def with_blocks():
     """The names of the networks that have blocks; those of one class all do, or none."""
     models = {name: architectures.create(name) for name in architectures.names()}
     one = {type(model): name for name, model in reversed(models.items())}
-    having = {kind for kind, name in one.items() if dataflow.has_blocks(models[name], describe.input_shape(name))}
+    having = {kind for kind, name in one.items() if dataflow.trace(models[name], describe.input_shape(name)).blocks}
     return [name for name, model in models.items() if type(model) in having]
 
 

@@ -148,13 +148,12 @@ def chain(model, variables, image_shape):
         )
     blocks, names = set(), []
 
-    def note(call, args, options, context):
-        if isinstance(context.module, layers.Block):
-            blocks.add(context.module.name)
-        return call(*args, **options)
+    def visit(module, arguments, output):
+        if isinstance(module, layers.Block):
+            blocks.add(module.name)
 
     def forward(variables, images):
-        with nn.intercept_methods(note):
+        with layers.on_call(visit):
             found = architectures.activations(model, variables, images)
         names.extend(itertools.takewhile(lambda name: name not in blocks, [*found][:-1]))
         return [found[name] for name in names]
@@ -162,7 +161,7 @@ def chain(model, variables, image_shape):
     with layers.plain_forms():  # which are what `receptive_field` reads
         traced = jax.make_jaxpr(forward)(variables, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
     inputs = [None] * (len(traced.jaxpr.invars) - 1) + [receptive_field.IMAGE]
-    fields = receptive_field.fields(traced.jaxpr, inputs)
+    fields = receptive_field.fields(traced, inputs)
     return {
         name: (aval.shape[1:], field) for name, aval, field in zip(names, traced.out_avals, fields, strict=True)
     }  # fmt: skip
@@ -307,14 +306,9 @@ class _Words(layers.Layers):
         return _backward(x, lax.stop_gradient(super().lrn(x)), False)
 
 
-def _with_words(call, args, options, context):
-    made = call(*args, **options)
-    return _Words(made.unit, made.train, made.initializer) if context.method_name == 'layers' else made
-
-
 def maps(model, variables, images, layer):
     """A layer's activations [B, H', W', C'] of images [B, H, W, C], whose gradient is a deconvnet's projection."""
-    with nn.intercept_methods(_with_words):
+    with layers.layers_from(_Words):
         return architectures.activations(model, variables, images)[layer]
 
 

@@ -237,7 +237,7 @@ def test_an_activation_sees_its_receptive_field_and_no_more():
         def stage2(images):
             return architectures.activations(model, ones, images, dense=True)['stage2']
 
-        (field,) = receptive_field.fields(jax.make_jaxpr(stage2)(images).jaxpr, [receptive_field.IMAGE])
+        (field,) = receptive_field.fields(jax.make_jaxpr(stage2)(images), [receptive_field.IMAGE])
         row = 24
         first, last = field.first + row * field.stride, field.last + row * field.stride
         assert (field.size, field.stride, first, last) == (37, 2, 30, 67)

@@ -233,9 +233,7 @@ def test_how_blocks_are_run_changes_nothing():
 
 def test_blocks_are_those_that_the_network_repeats():
     assert graph_of('googlenet').blocks == [(f'inception_{name}',) for name in GOOGLENET]
-    for name in ('alexnet', 'googlenet', 'plain20'):
-        shape = catalogue.NETWORKS[name].input_shape
-        assert dataflow.has_blocks(architectures.create(name), shape) == bool(graph_of(name).blocks)
+    assert graph_of('alexnet').blocks == []
 
 
 def test_what_is_no_layer_is_an_error():

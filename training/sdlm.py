@@ -9,16 +9,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.extend.core import Literal
 
-# Equations that are linear in one operand, element by element, and those that mix elements.
-_ELEMENTWISE = {'mul', 'div', 'neg', 'add', 'add_any', 'sub', 'select_n', 'convert_element_type', 'copy'}
-_PRODUCTS = {'dot_general', 'conv_general_dilated'}
-# Equations that only move, repeat or add up their operand's elements.
-_MOVES = {
-    'broadcast_in_dim', 'concatenate', 'dynamic_slice', 'dynamic_update_slice', 'expand_dims', 'gather', 'pad',
-    'reduce_sum', 'reshape', 'rev', 'scatter-add', 'slice', 'split', 'squeeze', 'stack', 'transpose', 'unstack',
-}  # fmt: skip
+from architectures import graph
 
 
 class _Path(NamedTuple):
@@ -64,63 +56,69 @@ def squared_backward(function, params, seed):
       h, a tree like `params`.
 
     Raises:
-      NotImplementedError: the backward pass has an equation that is not known to be linear.
+      UserError: the backward pass has an operation that is not known to be linear.
     """
     _, backward = jax.vjp(function, params)
     jaxpr, shape = jax.make_jaxpr(backward, return_shape=True)(seed)
-    leaves = [_settle(x) for x in _evaluate(jaxpr.jaxpr, jaxpr.consts, [_Path(seed, 1.0, object())])]
+    leaves = [_settle(x) for x in graph.walk(_RULES, jaxpr, [_path(seed)])]
     (h,) = jax.tree.unflatten(jax.tree.structure(shape), leaves)
     return h
+
+
+def _path(h):
+    """A value of units of its own."""
+    return _Path(h, 1.0, object())
 
 
 def _settle(value):
     return value.squared() if isinstance(value, _Path) else value
 
 
-def _evaluate(jaxpr, consts, arguments):
-    """Runs a jaxpr whose values are arrays, or `_Path`s where they depend on the seed."""
-    environment = dict(zip(jaxpr.constvars, consts, strict=True)) | dict(zip(jaxpr.invars, arguments, strict=True))
-
-    def read(atom):
-        return atom.val if isinstance(atom, Literal) else environment[atom]
-
-    for equation in jaxpr.eqns:
-        results = _equation(equation, [read(atom) for atom in equation.invars])
-        environment |= dict(zip(equation.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
-
-
-def _equation(equation, values):
-    """One equation, its coefficients squared; returns its results."""
-    primitive, params = equation.primitive, equation.params
-    name = primitive.name
-
-    def bind(operands):
-        results = primitive.bind(*operands, **params)
-        return results if primitive.multiple_results else [results]
-
+def _elementwise(operation, *values):
+    """Factors of the same units go through it as they are; the values of different units are added up."""
     paths = [value for value in values if isinstance(value, _Path)]
-    inner = params.get('jaxpr') or params.get('call_jaxpr')
-    if inner is not None:  # jit, custom derivatives, rematerialisation: the equations inside
-        jaxpr, consts = (inner.jaxpr, inner.consts) if hasattr(inner, 'jaxpr') else (inner, ())
-        return _evaluate(jaxpr, consts, values)
-    if not paths:
-        return bind(values)
-    if name in _ELEMENTWISE and all(path.unit is paths[0].unit for path in paths):
-        h = jnp.broadcast_to(paths[0].h, equation.outvars[0].aval.shape)
+    if all(path.unit is paths[0].unit for path in paths):
+        h = jnp.broadcast_to(paths[0].h, operation.outputs[0].shape)
         factors = [jnp.broadcast_to(v.factor, h.shape) if isinstance(v, _Path) else v for v in values]
-        return [_Path(h, bind(factors)[0], paths[0].unit)]
-    if name in ('neg', 'sub'):  # (-1)^2; the operands of sub are of different units
-        return [_Path(sum(map(_settle, values)), 1.0, object())]
-    if name in _PRODUCTS and len(paths) == 1:
-        operands = [v.squared() if isinstance(v, _Path) else v * v for v in values]
-    elif name == 'select_and_scatter_add' and not isinstance(values[1], _Path):  # to where a max pool took its value
-        operands = [_settle(values[0]), values[1]]
-    elif name in _MOVES or name in ('add', 'add_any', 'select_n'):
-        operands = [_settle(v) for v in values]
-    else:
-        raise NotImplementedError(f'squared_backward: no rule for {name} in the backward pass')
-    return [_Path(result, 1.0, object()) for result in bind(operands)]
+        return _Path(h, operation.compute(*factors), paths[0].unit)
+    if operation.name == 'sub':  # (-1)^2
+        return _path(sum(map(_settle, values)))
+    return _moved(operation, *values) if operation.name in ('add', 'add_any', 'select_n') else NotImplemented
+
+
+def _moved(operation, *values):
+    """Elements are moved, repeated or added up."""
+    results = operation.compute(*map(_settle, values))
+    return [_path(x) for x in results] if isinstance(results, list) else _path(results)
+
+
+def _product(operation, x, y):
+    """Sums of products with coefficients, which are squared."""
+    if isinstance(x, _Path) and isinstance(y, _Path):
+        return NotImplemented
+    return _path(operation.compute(*(v.squared() if isinstance(v, _Path) else v * v for v in (x, y))))
+
+
+def _unpooled(operation, x, pooled):
+    """Elements go to where a max pool took its values."""
+    return NotImplemented if isinstance(pooled, _Path) else _moved(operation, x, pooled)
+
+
+_ELEMENTWISE = ('mul', 'div', 'neg', 'add', 'add_any', 'sub', 'select_n', 'convert_element_type', 'copy')
+_MOVES = (
+    'broadcast_in_dim', 'concatenate', 'dynamic_slice', 'dynamic_update_slice', 'expand_dims', 'gather', 'pad',
+    'reduce_sum', 'reshape', 'rev', 'scatter-add', 'slice', 'split', 'squeeze', 'stack', 'transpose', 'unstack',
+)  # fmt: skip
+_RULES = graph.Rules(
+    'curvature (training/sdlm.py)',
+    follows=_Path,
+    table={
+        **dict.fromkeys(_ELEMENTWISE, _elementwise),
+        **dict.fromkeys(_MOVES, _moved),
+        **{'dot_general': _product, 'conv_general_dilated': _product, 'select_and_scatter_add': _unpooled},
+    },
+    computes=True,
+)
 
 
 class SdlmState(NamedTuple):
