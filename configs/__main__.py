@@ -5,13 +5,12 @@ python -m configs NAME[:VARIANT]                 # one, resolved: a line a key
 python -m configs --write tests/golden/configs   # what the tests hold: the base, and how each differs from it
 """
 
+import argparse
 import os
 import sys
 from pathlib import Path
 
 from configs import listing
-from runtime import paths
-from runtime.errors import Parser, UserError
 
 
 def _list():
@@ -23,12 +22,17 @@ def _list():
     print('option.NAME=VALUE.', flush=True)
 
 
+def _fail(message):
+    raise ValueError(message)
+
+
 def main():
     """Lists, prints or writes."""
-    parser = Parser(prog='python -m configs', description='The recipes.')
+    parser = argparse.ArgumentParser(prog='python -m configs', description='The recipes.')
     parser.add_argument('recipe', nargs='?', metavar='NAME[:VARIANT]', help='print this one, resolved')
     parser.add_argument('--write', type=Path, metavar='FOLDER', help='write those that the tests hold to the folder')
-    flags = parser.parse_args([paths.expanded(argument) for argument in sys.argv[1:]])
+    parser.error = _fail  # one line, without the usage
+    flags = parser.parse_args()
     if flags.write:
         for file, text in listing.golden_texts().items():
             (flags.write / file).write_text(text)
@@ -43,6 +47,6 @@ if __name__ == '__main__':
         main()
     except BrokenPipeError:  # the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python flushes once more at its end
-    except (UserError, ValueError) as error:
+    except (ValueError, OSError) as error:
         print(f'python -m configs: error: {error}', file=sys.stderr)
         sys.exit(2)
