@@ -94,14 +94,14 @@ def _batches(member, paths):
 
     scorer, counts = _scorer(member), collections.Counter()
     for path in paths:
-        for item in scorer.items(geometry.decode(path.read_bytes())):
-            counts[item.key] += 1
+        counts.update(key for key, _ in scorer.items(geometry.decode(path.read_bytes())))
     flips = 2 if member.protocol.flip else 1
-    for (_, place, kind, shape, boxes), count in counts.items():
-        if kind == 'dense':
-            yield (flips, *shape), member.protocol.scales[place].reading, count
+    for key, count in counts.items():
+        scale = member.protocol.scales[key.scale]
+        if not scale.boxes:
+            yield (flips, *key.shape), scale.reading, count
         else:
-            size, views = member.protocol.size, boxes * flips * count
+            size, views = member.protocol.size, key.boxes * flips * count
             batch = min(views, BATCH)
             yield (batch, size, size, 3), None, views / batch
 

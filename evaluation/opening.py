@@ -60,27 +60,22 @@ def open_checkpoint(config, checkpoint, which='best', protocol='single', average
     """
     check(config)
     protocols.create(protocol, trimmed)  # a wrong name is told before the weights are read
-    folder, given = checkpoints.locate(checkpoint)
-    model = build_model(config)
-    shape = (1, config.image_size, config.image_size, config.channels)
-    variables = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, 'float32'))
-    with checkpoints.Checkpoints(folder, read_only=True) as kept:
-        step = kept.choose(which) if given is None else given
-        where = Path(folder) / str(step)
-        info = kept.info(step)
+    model, shape = build_model(config), (config.image_size, config.image_size, config.channels)
+
+    def of_this_recipe(where, info):
         _check_recipe(where, info, config, model)
-        wanted = {'params': variables['params'], 'batch_stats': variables.get('batch_stats', {})}
-        restored = jax.device_put(kept.deployed_model(wanted, step), mesh.replicated(mesh.of_this_process()))
-    measured = statistics.of_run(config, Path(folder).parent)
-    card = passport.read(Path(folder).parent)
+
+    read = checkpoints.read_deployed(model, shape, checkpoint, which, of_this_recipe)
+    variables, workdir = jax.device_put(read.variables, mesh.replicated(mesh.of_this_process())), read.where.parent.parent
+    measured, card = statistics.of_run(config, workdir), passport.read(workdir)
     if card:
-        own = checkpoint_config.get_config(str(Path(folder).parent))
-        passport.check(card, passport.answers(model, restored, Pixels(own, measured)), Path(folder).parent)
-    names = _class_names(info, card, Path(folder).parent)
+        own = checkpoint_config.get_config(str(workdir))
+        passport.check(card, passport.answers(model, variables, Pixels(own, measured)), workdir)
+    names = _class_names(read.info, card, workdir)
     member = scoring.Member(
-        model, restored, config, protocols.create('single'), Pixels(config, measured), weight, names
+        model, variables, config, protocols.create('single'), Pixels(config, measured), weight, names
     )
-    return under(Opened(member, where, step, which if given is None else '', card), protocol, average, trimmed)
+    return under(Opened(member, read.where, read.step, read.chosen, card), protocol, average, trimmed)
 
 
 def _class_names(info, card, folder):

@@ -54,7 +54,7 @@ class Scale(NamedTuple):
       square: only its middle square is kept.
       warp: it is resized to a square.
       reading: of a dense pass, the network's: True, 'fine' or 'whole'.
-      reduce: of a dense pass: see `scoring.REDUCTIONS`.
+      reduce: of a dense pass: see `scales.REDUCTIONS`.
       fit: of a dense pass, (height, width) -> (height, width) of the middle part that is kept.
       weight: of the scale's mean in the sum of all; None: the number of its views.
     """

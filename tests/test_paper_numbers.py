@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from evaluation import label_sets, protocols, published, scoring
+from evaluation import label_sets, protocols, published, scales, scoring
 from input_pipeline import colour
 from weights import layout
 
@@ -99,7 +99,7 @@ def test_overfeats_fast_network_has_the_short_sides_that_lie_nearest():
 
 def test_reductions_of_a_map_of_scores():
     scores = np.random.default_rng(0).standard_normal((2, 4, 5, 3)).astype(np.float32)
-    average = scoring.AVERAGES['softmax']
+    average = scales.AVERAGES['softmax']
     softmax = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
     space = np.exp(scores.mean((1, 2)))
     nine = softmax[:, [0, 1, 3]][:, :, [0, 2, 4]]
@@ -109,9 +109,9 @@ def test_reductions_of_a_map_of_scores():
         'max': (softmax.max((1, 2)), 1),
         'nine_windows': (nine.mean((1, 2)), 9),
     }
-    assert set(expected) == set(scoring.REDUCTIONS)
+    assert set(expected) == set(scales.REDUCTIONS)
     for name, (mean, views) in expected.items():
-        found, count = scoring.REDUCTIONS[name](jnp.asarray(scores), average)
+        found, count = scales.REDUCTIONS[name](jnp.asarray(scores), average)
         np.testing.assert_allclose(jnp.exp(found), mean, rtol=1e-5)
         assert count == views
 

@@ -440,7 +440,7 @@ def test_boxes_are_cut_from_a_canvas_alone_and_in_stacks_alike(shape):
     for name, most in (('single_224', 2**24), ('ten_crop_full', 2**24), ('single_224', 0), ('ten_crop_full', 0)):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(crops, 'MOST_PIXELS', most)
-            (item,) = scoring.Scorer([member_of('zfnet', name)], 1, 4, jax.device_put).items(square)
+            ((_, item),) = scoring.Scorer([member_of('zfnet', name)], 1, 4, jax.device_put).items(square)
         top, left = item.boxes[-1, 0]
         found.append((item.pixels[top : top + 224, left : left + 224], item.places[-1, 0].tolist()))
     for pixels, place in found:

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -303,3 +304,44 @@ def locate(path):
             return folder, None
     what = 'holds no checkpoint' if path.exists() else 'does not exist'
     raise UserError(f"{path} {what}: pass a run's workdir (runs/NAME) or one checkpoint (runs/NAME/checkpoints/STEP)")
+
+
+class Deployed(NamedTuple):
+    """The weights of a checkpoint that its network is tested with.
+
+    Fields:
+      variables: {'params', 'batch_stats'}, the average's where training kept one.
+      where: the checkpoint's folder.
+      step: its number.
+      chosen: how it was chosen from a workdir, 'best', 'latest' or its step; '' where it was named itself.
+      info: what its training wrote beside it.
+    """
+
+    variables: dict
+    where: Path
+    step: int
+    chosen: str
+    info: dict
+
+
+def read_deployed(model, image_shape, checkpoint, which='best', check=lambda where, info: None):
+    """The `Deployed` of a checkpoint.
+
+    Args:
+      model: the network.
+      image_shape: (H, W, C) of its images.
+      checkpoint: a run's workdir, a converted checkpoint, or one checkpoint.
+      which: of a workdir's, 'best' (the smallest test error in training), 'latest' or a step.
+      check: called before the weights are read; raises where the checkpoint is not of that network.
+
+    Raises:
+      UserError: no such checkpoint, or one whose weights are not this network's.
+    """
+    folder, given = locate(checkpoint)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *image_shape), 'float32'))
+    with Checkpoints(folder, read_only=True) as manager:
+        step = manager.choose(which) if given is None else given
+        info, where = manager.info(step), Path(folder) / str(step)
+        check(where, info)
+        wanted = {'params': shapes['params'], 'batch_stats': shapes.get('batch_stats', {})}
+        return Deployed(manager.deployed_model(wanted, step), where, step, which if given is None else '', info)

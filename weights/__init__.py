@@ -104,22 +104,14 @@ def export(config, checkpoint, which, to, out, by=''):
         config.dtype = 'float32'
         if 'param_dtype' in config.architecture_options:
             config.architecture_options.param_dtype = 'float32'
-    folder, given = checkpoints.locate(checkpoint)
-    model = build_model(config)
-    shape = 1, config.image_size, config.image_size, config.channels
-    wanted = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, 'float32'))
-    with checkpoints.Checkpoints(folder, read_only=True) as kept:
-        step = kept.choose(which) if given is None else given
-        wanted = {'params': wanted['params'], 'batch_stats': wanted.get('batch_stats', {})}
-        variables = jax.device_get(kept.deployed_model(wanted, step))
-        names = kept.info(step).get('class_names') or classes.of_small_set(config.dataset, config.num_classes)
-    card = passport.read(Path(folder).parent)
+    model, shape = build_model(config), (config.image_size, config.image_size, config.channels)
+    read = checkpoints.read_deployed(model, shape, checkpoint, which)
+    variables, workdir = jax.device_get(read.variables), read.where.parent.parent
+    card = passport.read(workdir)
     if not card:
-        pixels = Pixels(config, statistics.of_run(config, Path(folder).parent))
-        told = {
-            'file': f'{Path(folder).parent.name}/checkpoints/{step}',
-            'name': f'{config.architecture}, trained here',
-        }
+        pixels = Pixels(config, statistics.of_run(config, workdir))
+        names = read.info.get('class_names') or classes.of_small_set(config.dataset, config.num_classes)
+        told = {'file': f'{workdir.name}/checkpoints/{read.step}', 'name': f'{config.architecture}, trained here'}
         card = passport.make(config, model, variables, pixels, told, class_names=names)
     notes = [f'{" and ".join(narrow)} becomes float32'] if narrow else []
     with _folder(out) as made:
