@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 
+from architectures.entry import Entry, Paper, Theirs
 from architectures.layers import Network
 
 
@@ -92,3 +93,34 @@ class AlexNetOWT(Network):
         x = net.dropout(net.fc('fc6', net.dropout(x, before), 4096, window=self.window, bias=one), after)
         x = net.dropout(net.fc('fc7', net.dropout(x, before), 4096, bias=one), after)
         return net.logits('fc8', x, dense)
+
+
+PAPER = Paper('Krizhevsky et al.', 2012, 'ImageNet Classification with Deep Convolutional Neural Networks', 'NIPS 2012')
+OWT_PAPER = Paper(
+    'Krizhevsky', 2014, 'One weird trick for parallelizing convolutional neural networks', 'arXiv:1404.5997'
+)
+
+NETWORKS = {
+    'alexnet': Entry(
+        AlexNet, paper=PAPER, family='AlexNet', input_shape=(227, 227, 3),
+        parameters=60_965_224, multiply_adds=724_406_816,
+        theirs=(
+            Theirs('caffe', 'bvlc_alexnet', {'lrn': 'caffe'}),
+            Theirs('caffe_caffenet', 'bvlc_reference_caffenet', {'lrn': 'caffe', 'pool_before_norm': True}),
+        ),
+        notes=(
+            "Caffe's biases start at 0.1 where these start at 1: `hidden_bias=0.1`. Its fc6 and fc7 start with a "
+            'standard deviation of 0.005.',
+            'alexnet of torchvision is `alexnet_owt`, of one tower and other widths; timm has none.',
+        ),
+    ),
+    'alexnet_owt': Entry(
+        AlexNetOWT, paper=OWT_PAPER, family='AlexNet', parameters=61_100_840, multiply_adds=714_188_480,
+        theirs=(Theirs('torchvision', 'alexnet'),),
+        notes=(
+            'torchvision starts from other weights. timm and Caffe have none.',
+            "The author's file (cuda-convnet2) normalizes after conv1 and conv2 and drops out after fc6 and fc7: "
+            "`lrn='cuda_convnet'`, `dropout_first=False`. It rounds sizes up where this pads conv1.",
+        ),
+    ),
+}  # fmt: skip

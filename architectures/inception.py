@@ -5,6 +5,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from architectures import layers
+from architectures.entry import Entry, Paper, Theirs
 from architectures.layers import Block, Network
 
 # GoogLeNet, table 1: #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj.
@@ -170,3 +171,37 @@ class BNInception(Network):
             net.named(f'inception_{name}', x)
         x = net.average('global_pool', x, 7, dense)
         return net.logits('classifier', net.dropout(x, self.dropout), dense)
+
+
+GOOGLENET_PAPER = Paper('Szegedy et al.', 2014, 'Going Deeper with Convolutions', 'CVPR 2015, arXiv:1409.4842')
+BN_INCEPTION_PAPER = Paper(
+    'Ioffe and Szegedy', 2015,
+    'Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift',
+    'ICML 2015, arXiv:1502.03167',
+)  # fmt: skip
+
+NETWORKS = {
+    'googlenet': Entry(
+        GoogLeNet, paper=GOOGLENET_PAPER, family='GoogLeNet', parameters=6_998_552, multiply_adds=1_582_671_872,
+        theirs=(Theirs('caffe', 'bvlc_googlenet'),),
+        notes=(
+            'What the paper leaves open here follows that file.',
+            'googlenet of torchvision is another network: batch norm and no biases, 3x3 convolutions for 5x5, no '
+            'response normalization; 6,624,904 parameters. timm has none.',
+        ),
+    ),
+    'bn_inception': Entry(
+        BNInception, paper=BN_INCEPTION_PAPER, family='BN-Inception',
+        parameters=11_295_240, statistics=20_032, multiply_adds=2_032_600_064,
+        theirs=(
+            Theirs('cadene_bgr', 'bninception'),
+            Theirs('caffe', 'BN-Inception', {'conv_bias': None}),
+            Theirs('caffe_fork', 'bn_inception'),
+        ),
+        notes=(
+            "The Caffe file is that of SENet's authors, who have one with gates, too. torchvision and timm have none.",
+            'TF-slim (Inception v2) keeps the printed totals: `narrow_projection=True`, `conv_bias=None`; its first '
+            'convolution is separable, not plain.',
+        ),
+    ),
+}  # fmt: skip

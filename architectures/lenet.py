@@ -4,12 +4,15 @@
 Caffe's reading of it.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from architectures import layers
+from architectures.entry import Entry, Paper, Theirs
 from architectures.layers import Conv, Network
 from runtime.errors import UserError
 
@@ -229,3 +232,25 @@ def _bitmaps():
 
 
 BITMAPS = _bitmaps()
+
+
+PAPER = Paper(
+    'LeCun et al.', 1998, 'Gradient-Based Learning Applied to Document Recognition', 'Proceedings of the IEEE 86(11)'
+)
+_entry = functools.partial(Entry, paper=PAPER, family='LeNet', input_shape=(32, 32, 1))
+
+NETWORKS = {
+    'lenet5': _entry(
+        LeNet5, parameters=61_706, multiply_adds=416_520, unpublished=True,
+        notes=("Caffe's LeNet is another network, `lenet_caffe`: 28x28 images, 20 and 50 maps, 500 hidden units.",),
+    ),
+    'lenet5_1998': _entry(
+        LeNet51998, parameters=60_000, multiply_adds=325_680,
+        notes=("With `pool='max'`, `c3='full'`, `output='dense'` it has the layers of `lenet5`, 61,706 parameters.",),
+    ),
+    'lenet_caffe': _entry(
+        LeNetCaffe, input_shape=(28, 28, 1), parameters=431_080, multiply_adds=2_293_000, unpublished=True,
+        theirs=(Theirs('caffe', 'lenet_iter_10000'),),
+        notes=('It is the network of the example examples/mnist; torchvision and timm have none.',),
+    ),
+}  # fmt: skip

@@ -1,7 +1,10 @@
 """ZFNet: Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2013 (ECCV 2014)."""
 
+import functools
+
 import flax.linen as nn
 
+from architectures.entry import Entry, Paper
 from architectures.layers import Network
 
 
@@ -38,3 +41,18 @@ class ZFNet(Network):
         x = net.dropout(net.fc('layer6', x, 4096, window=self.window), self.dropout)
         x = net.dropout(net.fc('layer7', x, 4096), self.dropout)
         return net.logits('output', x, dense)
+
+
+PAPER = Paper(
+    'Zeiler and Fergus', 2013, 'Visualizing and Understanding Convolutional Networks', 'ECCV 2014, arXiv:1311.2901'
+)
+_NOTES = (
+    'The Caffe file called ZF of SPP-net and Faster R-CNN pads its first convolutions and normalizes over 3 channels; '
+    'its maps have other sizes.',
+)
+_entry = functools.partial(Entry, ZFNet, paper=PAPER, family='ZFNet', notes=_NOTES)
+
+NETWORKS = {
+    'zfnet': _entry(parameters=62_357_608, multiply_adds=1_168_032_896),
+    'zfnet_wide': _entry(options={'widths': (512, 1024, 512)}, parameters=107_627_624, multiply_adds=2_476_704_896),
+}

@@ -5,18 +5,20 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib import ticker
 
-from architectures import catalogue
+import papers
+from architectures.catalogue import NETWORKS
 from figures import style
 
-_LINES = {  # a colour for what belongs together
-    'LeNet, AlexNet': (style.BLACK, (catalogue.LENET5, catalogue.ALEXNET, catalogue.OWT)),
-    'ZFNet, OverFeat': (style.SKY, (catalogue.ZFNET, catalogue.OVERFEAT)),
-    'Inception': (style.GREEN, (catalogue.GOOGLENET, catalogue.BN_INCEPTION)),
-    'VGG, PReLU-net': (style.ORANGE, (catalogue.VGG, catalogue.PRELU_NET)),
-    'plain, ResNet': (style.BLUE, (catalogue.RESNET,)),
-    'WRN, ResNeXt': (style.PURPLE, (catalogue.WRN, catalogue.RESNEXT)),
-    'DenseNet': (style.YELLOW, (catalogue.DENSENET,)),
-    'SENet': (style.RED, (catalogue.SENET,)),
+_LINES = {  # a color for the families that belong together
+    'LeNet, AlexNet': (style.BLACK, ('LeNet', 'AlexNet')),
+    'ZFNet, OverFeat': (style.SKY, ('ZFNet', 'OverFeat')),
+    'Inception': (style.GREEN, ('GoogLeNet', 'BN-Inception')),
+    'VGG, PReLU-net': (style.ORANGE, ('VGG', 'PReLU-net')),
+    'plain, ResNet': (style.BLUE, ('plain', 'ResNet')),
+    'WRN, ResNeXt': (style.PURPLE, ('WRN', 'ResNeXt')),
+    'DenseNet': (style.YELLOW, ('DenseNet',)),
+    'SENet': (style.RED, ('SENet',)),
+    'others': ('#808080', ()),  # of a family that is not named here
 }
 _SHAPES = {'one crop': 'o', 'ten crops': 's', 'more': '^'}  # of ImageNet: how a photograph was looked at
 _TICKS = (4, 5, 6, 7, 8, 9, 10, 12, 15, 20)  # of errors, whose axis is logarithmic
@@ -66,7 +68,7 @@ def draw(every):
             _marks(panel, row, what)
             panel.set_xlabel(what.replace('_', '-'))
         pair[0].set_ylabel(f'{row[0].measure}, error, %')
-    _legend(panels[0][1])
+    _legend(panels[0][1], {one.line for one in every})
     left = '; '.join(f'{one.name} {one.measure} {one.printed}' for one in rest)
     made.supxlabel(f'Not drawn, for few have an error of this kind alone: {left}', fontsize=11)
     made.suptitle("Published errors of the registered networks, each by its paper's own protocol", fontsize=18)
@@ -79,15 +81,14 @@ def draw(every):
 
 
 def networks():
-    """The `Network`s, in the catalogue's order; of an error that has both, top-5."""
+    """The `Network`s, in the catalogue's order; where both errors are published, that has both, top-5."""
     found = []
-    for name, entry in catalogue.NETWORKS.items():
-        published = entry.published
-        if not published:
+    for name, entry in NETWORKS.items():
+        published = papers.HEADLINES.get(name)
+        if not published or not entry.parameters or not entry.multiply_adds:
             continue
-        top5 = published.top5 is not None
-        error, kind = (published.top5, 'top-5') if top5 else (published.top1, 'top-1')
-        line = next(line for line, (_, papers) in _LINES.items() if entry.paper in papers)
+        kind, error = ('top-5', published.top5) if published.top5 else ('top-1', published.top1)
+        line = next((line for line, (_, families) in _LINES.items() if entry.family in families), 'others')
         views = ''
         if published.dataset.startswith('ImageNet'):
             views = next((view for view in _SHAPES if published.protocol.startswith(view)), 'more')
@@ -116,8 +117,9 @@ def _marks(panel, row, what):
     panel.grid(alpha=0.3)
 
 
-def _legend(panel):
-    for line, (colour, _) in _LINES.items():
+def _legend(panel, lines):
+    for line in (line for line in _LINES if line in lines):
+        colour = _LINES[line][0]
         panel.plot([], [], 's', color=colour, markersize=10, markeredgecolor='black', label=line)
     for views, shape in _SHAPES.items():
         label = {'more': 'dense, or 144 crops'}.get(views, views)
