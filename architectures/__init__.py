@@ -53,7 +53,7 @@ def activations(model, variables, images, **options):
 
     Args:
       model: a network of `create`.
-      variables: its.
+      variables: of the network, from `initialise` or a checkpoint.
       images: [B, H, W, C].
       **options: of the call: `train`, `dense`.
 
@@ -69,7 +69,7 @@ def last_hidden(model, variables, images):
 
     Args:
       model: a network of `create`.
-      variables: its.
+      variables: of the network.
       images: [B, H, W, C].
 
     Returns:
@@ -92,7 +92,7 @@ def last_hidden(model, variables, images):
 def convolutions(model, image_shape):
     """The paths of the convolutions of a network: {('layer1_conv',), ...}, as in its tree of parameters.
 
-    Fully connected layers are none of them, though those that read a map are stored as convolutions of its size.
+    Fully connected layers do not count, although those that read a map are stored as convolutions of its size.
 
     Args:
       model: a network of `create`.
@@ -110,13 +110,13 @@ def convolutions(model, image_shape):
 
 
 def initialise(model, seed, image_shape, train=False):
-    """The variables of a network, its weights drawn by its initialisers.
+    """The variables of a network, with weights drawn by its initializers.
 
     Args:
       model: a network of `create`.
       seed: of the weights.
       image_shape: (H, W, C).
-      train: whether auxiliary heads get their parameters too.
+      train: whether auxiliary heads get parameters, too.
     """
     init = functools.partial(model.init, train=train)  # jitted: only the weights are computed, not the forward pass
     return jax.jit(init)(jax.random.key(seed), jnp.zeros((1, *image_shape)))

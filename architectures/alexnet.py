@@ -10,11 +10,11 @@ class AlexNet(Network):
     """AlexNet as published (section 3 and figure 2); 60,965,224 parameters.
 
     Its two towers are groups of two in conv2, conv4 and conv5; conv3 and the fully connected layers read both. Each
-    response normalisation stands before its pool. Biases are 1 in conv2, conv4, conv5 and the hidden fully connected
+    response normalization stands before its pool. Biases are 1 in conv2, conv4, conv5 and the hidden fully connected
     layers.
 
     The paper prints an input of 224 and 55x55 maps: its program rounded sizes up, so that the last window of conv1
-    hung over the edge. 227 gives the same without; `round_up` takes 224 as the paper's program did.
+    hung over the edge. 227 gives the same maps without that; `round_up` takes 224 as the paper's program did.
 
     Options: `lrn` ('paper', 'cuda_convnet', 'caffe', 'none'), `dropout`, `groups`, `hidden_bias` (Caffe needed 0.1),
     `pool_before_norm` (the order of the lecture, and of Caffe's CaffeNet), `window` (the side of the map that fc6
@@ -22,7 +22,7 @@ class AlexNet(Network):
     pool_before_norm=True.
 
     `extra_conv` adds the sixth convolution, over pool5, of the two pre-trained networks in the paper's ensemble of
-    seven. Its shape is not told; here it is conv5's.
+    seven. The paper does not give its shape; here it is that of conv5.
 
     Input [B, 227, 227, 3].
     """
@@ -63,8 +63,8 @@ class AlexNet(Network):
 class AlexNetOWT(Network):
     """AlexNet in one tower, from "One weird trick for parallelizing convolutional neural networks" (Krizhevsky 2014).
 
-    61,100,840 parameters: what torchvision calls alexnet. Without response normalisation, and with dropout before the
-    fully connected layers, both as torchvision has it; the author's cuda-convnet2 file normalises after conv1 and
+    61,100,840 parameters: what torchvision calls alexnet. Without response normalization, and with dropout before the
+    fully connected layers, both as torchvision has it; the author's cuda-convnet2 file normalizes after conv1 and
     conv2 (`lrn='cuda_convnet'`) and drops out after fc6 and fc7 (`dropout_first=False`). `window`: see `AlexNet`.
 
     Input [B, 224, 224, 3].

@@ -70,7 +70,7 @@ class Transition(Block):
 class DenseNet(Network):
     """DenseNet-BC (table 1): every layer of a dense block reads the maps of all before it.
 
-    Weights start with the fan out and the classifier as Torch's, as in the authors' code.
+    Weights are initialized by fan out, and the classifier as in Torch: so does the authors' code.
 
     Options:
       blocks: layers of each dense block.

@@ -1,4 +1,4 @@
-"""The table of the networks and the layers of one, as data and as text. Nothing is computed: networks are traced."""
+"""The list of all networks, and the layers of one, as data and as text. Networks are traced, not run."""
 
 import fnmatch
 import math
@@ -34,7 +34,7 @@ class Layer(NamedTuple):
       statistics: scalars of the running means and variances of its batch norm.
       multiply_adds: the size of the kernel times the places where it is applied.
       receptive_field: pixels on a side that one output sees, padding included; None is the whole image.
-      stride: pixels between what neighbouring outputs see; None where there are no neighbours.
+      stride: pixels between what neighboring outputs see; None where there are no neighbors.
     """
 
     name: str
@@ -48,10 +48,10 @@ class Layer(NamedTuple):
 
 
 def networks(pattern='*'):
-    """The networks that match, one after another as they are counted, as dictionaries for JSON.
+    """The networks that match a pattern, as dictionaries for JSON; each is yielded as soon as it is counted.
 
-    The counts are the traced network's; where its table has another number, it is under `catalogue`. Under `missing`
-    are sentences on what a new network still lacks.
+    The counts come from the trace. `catalogue` has the numbers of the network's table that disagree, and `missing`
+    says what a new network still lacks.
 
     Args:
       pattern: of their names, with a shell's wildcards.
@@ -78,7 +78,7 @@ def missing(name, counts):
 
     Args:
       name: of `architectures.names()`.
-      counts: {count: number} of the traced network, to be named where its table has none; {} of unusual options.
+      counts: {count: number} of the traced network, given where its table has none; {} for a network with options.
     """
     entry, table = NETWORKS[name], f'NETWORKS of {file_of(name)}'
     for fact in ('paper', 'family', 'parameters', 'multiply_adds', 'differs'):
@@ -95,7 +95,7 @@ def missing(name, counts):
 
 
 def network(name, options=None, image_size=None):
-    """One network: as in `networks`, but of these options and counted anew, and its `layers`.
+    """One network with these options: the dictionary of `networks`, counted from its trace, and its `layers`.
 
     Args:
       name: of `architectures.names()`.

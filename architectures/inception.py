@@ -60,9 +60,9 @@ class GoogLeNetModule(Block):
 class GoogLeNet(Network):
     """GoogLeNet (section 5 and table 1) without its heads 6,998,552 parameters, with them 13,378,280.
 
-    No batch norm; response normalisation after pool1 and conv2. Pools round up. In training two auxiliary classifiers
+    No batch norm; response normalization after pool1 and conv2. Pools round up. In training two auxiliary classifiers
     hang on 4a and 4d; `init(..., train=True)` makes their parameters. What the paper leaves open is as in Caffe's
-    bvlc_googlenet: the constants of the normalisation, weights after `caffe_xavier`, biases of 0.2.
+    bvlc_googlenet: the constants of the normalization, weights after `caffe_xavier`, biases of 0.2.
 
     Options: `lrn`, `dropout` before the classifier, `auxiliary_dropout`, `auxiliary_heads`, `auxiliary_window` (the
     side of the map that the heads' first fully connected layer reads: smaller for smaller training images).
@@ -137,10 +137,10 @@ class BNInceptionModule(Block):
 class BNInception(Network):
     """BN-Inception (section 4.2.1 and figure 5); 11,295,240 parameters, 20,032 running statistics.
 
-    Batch norm before every ReLU, no response normalisation, no dropout, average pools that count their padding. The
+    Batch norm before every ReLU, no response normalization, no dropout, average pools that count their padding. The
     paper contradicts itself: its text has a separable first convolution, and totals of 576, 576 and 1024 where the
-    widths of 4c, 4d and 4e make 608, 608 and 1056. As in the authors-era Caffe files, the widths hold and the first
-    convolution is plain. The paper does not tell its first weights: `he_fan_in` is our choice.
+    widths of 4c, 4d and 4e make 608, 608 and 1056. As in the Caffe files of its time, the widths hold and the first
+    convolution is plain. The paper does not give the initialization; `he_fan_in` is our choice.
 
     Options: `conv_bias` (None: no bias before a batch norm, where it does nothing), `narrow_projection` (pool
     projections of 96 in 4c and 4d, which give the printed totals), `dropout` (the paper's first Inception had one).

@@ -43,8 +43,8 @@ class LeNet5(Network):
     It keeps the widths 6-16-120-84-10 and differs from the paper in C3 (every map reads all six), the subsampling
     (max pooling, no parameters), the activation (ReLU here; `tanh` is the lecture's), the output (dense).
 
-    Weights start by He for ReLU and otherwise as the paper's, unless `initializer` names another way. `dropout` is the
-    rate behind each of the two hidden fully connected layers, fc1 and fc2; the paper, and this default, have none.
+    Weights are initialized as He et al. do for ReLU, and as in the paper for other activations; `initializer` overrides
+    this. `dropout` is the rate after the hidden fully connected layers, fc1 and fc2; the paper has none.
 
     Input [B, 32, 32, 1] float, output logits [B, num_classes].
     """
@@ -207,7 +207,7 @@ def rbf_penalties(x, centers):
     return jnp.sum((jnp.expand_dims(x, -2) - centers.reshape((1,) * (x.ndim - 1) + centers.shape)) ** 2, axis=-1)
 
 
-# The targets of F6: each class as a stylised 7x12 bitmap, +1 for ink and -1 for paper. The paper shows them in figure 3
+# The targets of F6: each class as a stylized 7x12 bitmap, +1 for ink and -1 for paper. The paper shows them in figure 3
 # and prints no table; these are drawn here, any two of them at least 27 pixels apart.
 _GLYPHS = """
 ..###.. ...##.. .####.. ####### #...#.. ####### ....##. ####### ..###.. ..#####

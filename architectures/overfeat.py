@@ -10,7 +10,7 @@ from architectures.layers import Network, interleave, max_pool_at_offsets
 
 
 class OverFeatFast(Network):
-    """The fast model (table 1); 145,920,872 parameters. No normalisation, no overlapping pools.
+    """The fast model (table 1); 145,920,872 parameters. No normalization and no overlapping pools.
 
     `dense='fine'` pools layer 5 from each of the 2x2 offsets, and interleaves the maps of scores (section 3.3).
 

@@ -21,7 +21,7 @@ class PReLUNet(Network):
     """Models A, B and C (table 3): 178,032,072, 183,343,048 and 330,623,944 parameters.
 
     A PReLU with a slope a channel follows every layer but the last, and spatial pyramid pooling makes the last map a
-    vector. Weights start as Eq. 14 has it, with the fan out. Dense, every 14x14 window of the last map goes through
+    vector. Weights are initialized by Eq. 14, with the fan out. Dense, every 14x14 window of the last map goes through
     the pyramid; with `dense='whole'` the whole map does, once (SPP-net's full-image view).
 
     Options: `model`, `dropout`, `side` (of that window: smaller for smaller training images, and then the pyramid has

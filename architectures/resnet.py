@@ -1,8 +1,7 @@
-"""Residual networks and those of the same plan.
+"""Residual networks; `resnext.py`, `wide_resnet.py` and `senet.py` build on them.
 
 ResNet: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", 2015 ("v1"), and "Identity Mappings in Deep
-Residual Networks", 2016 (pre-activation, "v2"). ResNeXt: Xie et al., "Aggregated Residual Transformations for Deep
-Neural Networks", 2016.
+Residual Networks", 2016 (pre-activation, "v2").
 """
 
 import functools
@@ -153,13 +152,13 @@ class ResNet(Network):
 
     Options:
       depths: blocks of conv2_x to conv5_x.
-      bottleneck: which block.
+      bottleneck: `Bottleneck` blocks, not `Basic` ones.
       widths: inner features of a block, by stage.
       shortcut: 'A' (table 2's 18 and 34 layers), 'B', 'C', 'A_centered', 'none' (the plain networks).
       stride_in: '1x1' (v1, the paper) or '3x3' (v1.5: fb.resnet.torch, torchvision, timm).
       preactivation: v2, the blocks of He et al. 2016 as in fb.resnet.torch: stride in the 3x3, a BN-ReLU before the
         stem's pool and one after the last block.
-      stem_pool: 'ceil' (Caffe) or 'padded' (Torch): both give 56x56, of other windows.
+      stem_pool: 'ceil' (Caffe) or 'padded' (Torch): both give 56x56, from different windows.
       groups: of the 3x3 convolutions.
       gate, relu_before_gate: see `ResidualBlock`.
       scan: runs the equal blocks of a stage as one `jax.lax.scan`, to compile one in place of all; on CPU, where a

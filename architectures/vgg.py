@@ -56,8 +56,8 @@ class VGG(Network):
     """A column of table 1: 11 to 19 layers with weights, 132,863,336 to 143,667,240 parameters.
 
     Every convolution has stride 1 and keeps the size of its map. The paper draws weights of VARIANCE 0.01, a standard
-    deviation of 0.1 (the lecture's variance of 0.1 is initializer='gaussian_0.316'); in it only A starts from there,
-    the deeper networks from a trained A.
+    deviation of 0.1 (the lecture's variance of 0.1 is initializer='gaussian_0.316'); only A starts from these
+    weights, and the deeper networks start from a trained A.
 
     Options: `column`, `lrn` (of A-LRN), `dropout`, `window` (the side of the map that fc6 reads: smaller for smaller
     training images); `batch_norm` makes it torchvision's vgg*_bn.

@@ -16,7 +16,7 @@ from architectures.stages import stage
 class WideResNet(Network):
     """Wide ResNet for CIFAR (table 1), of 6n + 4 layers: pre-activated blocks, `widen` times as wide.
 
-    Weights start with the fan in and the classifier as Torch's, as in the authors' code.
+    Weights are initialized by fan in, and the classifier as in Torch: so does the authors' code.
 
     Options: `depth`, `widen`, `dropout` (0.3 in the paper's CIFAR runs with dropout), `scan`, `remat`.
     """

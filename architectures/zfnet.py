@@ -12,7 +12,7 @@ class ZFNet(Network):
     """ZFNet (figure 3); 62,357,608 parameters, 107,627,624 with the wider layers of table 2's model (b).
 
     AlexNet in one tower, with smaller windows and strides at the start. Sizes 110-55-26-13-6 round up, as in
-    cuda-convnet: conv1 and the pools hang over the bottom and right. The contrast normalisation of layers 1 and 2
+    cuda-convnet: conv1 and the pools hang over the bottom and right. The contrast normalization of layers 1 and 2
     follows the pool; the paper gives no constants, and these are AlexNet's.
 
     Options: `widths` of layers 3 to 5 (the lecture's ZFNet is `zfnet_wide`), `lrn`, `dropout`, `window` (the side of
