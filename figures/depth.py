@@ -81,7 +81,7 @@ def draw(every):
 
 
 def networks():
-    """The `Network`s, in the catalogue's order; where both errors are published, that has both, top-5."""
+    """The `Network`s, in the catalogue's order; of top-1 and top-5 the latter, if both are published."""
     found = []
     for name, entry in NETWORKS.items():
         published = papers.HEADLINES.get(name)
