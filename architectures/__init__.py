@@ -80,8 +80,8 @@ def last_hidden(model, variables, images):
     read = []
 
     def visit(module, arguments, output):
-        own = len(module.path) == 1 and isinstance(module, (nn.Dense, nn.Conv))
-        if own and output.shape[-1] == model.num_classes:
+        is_own = len(module.path) == 1 and isinstance(module, (nn.Dense, nn.Conv))
+        if is_own and output.shape[-1] == model.num_classes:
             read.append(arguments[0])
 
     with layers.on_call(visit):

@@ -59,11 +59,11 @@ def networks(pattern='*'):
     Raises:
       UserError: none matches.
     """
-    found = fnmatch.filter(architectures.names(), pattern)
-    if not found:
+    names = fnmatch.filter(architectures.names(), pattern)
+    if not names:
         close = nearest(pattern.strip('*?'), architectures.names())
         raise UserError(f'no architecture matches {pattern!r}{close} `python -m architectures` lists them.')
-    return map(_counted, found)
+    return map(_counted, names)
 
 
 def _counted(name):
@@ -169,14 +169,14 @@ def layers_of(model, image_shape, dense=False):
     fields = receptive_field.fields(closed, [receptive_field.IMAGE])
     order = {variable: at for at, equation in enumerate(closed.eqns) for variable in equation.outvars}
     traced = [(order[v], v.aval.shape, field) for v, field in zip(closed.jaxpr.outvars, fields, strict=True)]
-    found = {}
+    parts = {}
     for (path, params, statistics), output in zip(calls, traced[: len(calls)], strict=True):
         if params:
             name = '/'.join(path).removesuffix('_bn').removesuffix('_prelu')
-            found.setdefault(name, []).append(_Part(params, statistics, *output))
+            parts.setdefault(name, []).append(_Part(params, statistics, *output))
     for name, output in zip(named, traced[len(calls) :], strict=True):
-        found.setdefault(name, [_Part({}, {}, *output)])
-    return [_layer(name, found[name]) for name in sorted(found, key=lambda name: found[name][-1].position)]
+        parts.setdefault(name, [_Part({}, {}, *output)])
+    return [_layer(name, parts[name]) for name in sorted(parts, key=lambda name: parts[name][-1].position)]
 
 
 class _Part(NamedTuple):

@@ -60,9 +60,9 @@ def draw(every):
     """The figure of these `Network`s; to be made, and saved, inside `style.look`."""
     rows = [[network for network in every if network.measure == measure] for measure in _measures(every)]
     drawn, rest = [row for row in rows if len(row) > 3], [network for row in rows if len(row) <= 3 for network in row]
-    made = style.figure(18, 15)
-    made.get_layout_engine().set(h_pad=0.15, w_pad=0.15)
-    panels = made.subplots(len(drawn), 2, height_ratios=[len(row) + 8 for row in drawn], sharey='row')
+    figure = style.figure(18, 15)
+    figure.get_layout_engine().set(h_pad=0.15, w_pad=0.15)
+    panels = figure.subplots(len(drawn), 2, height_ratios=[len(row) + 8 for row in drawn], sharey='row')
     for row, pair in zip(drawn, panels, strict=True):
         for panel, what in zip(pair, ('parameters', 'multiply_adds'), strict=True):
             _marks(panel, row, what)
@@ -70,19 +70,19 @@ def draw(every):
         pair[0].set_ylabel(f'{row[0].measure}, error, %')
     _legend(panels[0][1], {one.line for one in every})
     left = '; '.join(f'{one.name} {one.measure} {one.printed}' for one in rest)
-    made.supxlabel(f'Not drawn, for few have an error of this kind alone: {left}', fontsize=11)
-    made.suptitle("Published errors of the registered networks, each by its paper's own protocol", fontsize=18)
-    made.draw_without_rendering()
-    made.set_layout_engine('none')  # the panels stay where they now are
+    figure.supxlabel(f'Not drawn, for few have an error of this kind alone: {left}', fontsize=11)
+    figure.suptitle("Published errors of the registered networks, each by its paper's own protocol", fontsize=18)
+    figure.draw_without_rendering()
+    figure.set_layout_engine('none')  # the panels stay where they now are
     for row, pair in zip(drawn, panels, strict=True):
         for panel, what in zip(pair, ('parameters', 'multiply_adds'), strict=True):
             name_marks(panel, [(getattr(one, what), one.error) for one in row], [one.name for one in row])
-    return made
+    return figure
 
 
 def networks():
     """The `Network`s, in the catalogue's order; of top-1 and top-5 the latter, if both are published."""
-    found = []
+    listed = []
     for name, entry in NETWORKS.items():
         published = papers.HEADLINES.get(name)
         if not published or not entry.parameters or not entry.multiply_adds:
@@ -93,8 +93,8 @@ def networks():
         if published.dataset.startswith('ImageNet'):
             views = next((view for view in _SHAPES if published.protocol.startswith(view)), 'more')
         measure = f'{kind}, {published.dataset}'
-        found.append(Network(name, entry.parameters, entry.multiply_adds, float(error), error, measure, line, views))
-    return found
+        listed.append(Network(name, entry.parameters, entry.multiply_adds, float(error), error, measure, line, views))
+    return listed
 
 
 def _measures(every):

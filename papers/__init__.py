@@ -181,15 +181,15 @@ def _origin(text):
 
 def _members(text, protocol):
     """The members of what a line says that it is of."""
-    found = []
+    members = []
     for part in reversed(text.split(' + ')):  # one without a protocol has that of the next
         part, _, own = part.partition(' @ ')
         protocol = own or protocol
         times, _, one = part.partition(' x ') if ' x ' in part else ('1', '', part)
         assert protocol, f'{text}: by no protocol'
         origins = tuple(map(_origin, one.split(' or ')))
-        found += [Member(origins, protocol)] * int(times)
-    return tuple(reversed(found))
+        members += [Member(origins, protocol)] * int(times)
+    return tuple(reversed(members))
 
 
 def _named(column, cell):
@@ -268,14 +268,14 @@ TABLES = _resolved(
 
 def headlines(tables):
     """{our network: `Headline`} of {name: `Table`}."""
-    found = {}
+    chosen = {}
     for row in (row for table in tables.values() for row in table.rows if row.headline):
         network, images, how = row.headline
         errors = [None if error is None else str(error) for error in (row.top1, row.top5)]
-        if network in found:
-            raise ValueError(f'two rows are the headline of {network}: {found[network].source}; {row.source}')
-        found[network] = Headline(*errors, how, row.source, images)
-    return found
+        if network in chosen:
+            raise ValueError(f'two rows are the headline of {network}: {chosen[network].source}; {row.source}')
+        chosen[network] = Headline(*errors, how, row.source, images)
+    return chosen
 
 
 HEADLINES = headlines(TABLES)
