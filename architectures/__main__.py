@@ -43,11 +43,11 @@ def main():
         if any(wildcard in flags.name for wildcard in '*?['):
             if options or flags.image_size is not None:
                 raise UserError('--option and --image_size are for one network: name it')
-            found = describe.networks(flags.name)
-            lines = [json.dumps(list(found), indent=2, default=str)] if flags.json else describe.table(found)
+            entries = describe.networks(flags.name)
+            lines = [json.dumps(list(entries), indent=2, default=str)] if flags.json else describe.table(entries)
         else:
-            found = describe.network(flags.name, options, flags.image_size)
-            lines = [json.dumps(found, indent=2, default=str) if flags.json else describe.text(found)]
+            entry = describe.network(flags.name, options, flags.image_size)
+            lines = [json.dumps(entry, indent=2, default=str) if flags.json else describe.text(entry)]
         for line in lines:
             print(line, flush=True)
     except UserError as error:

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 
+from architectures.entry import Entry, Paper, Theirs
 from architectures.layers import Network
 
 
@@ -9,11 +10,11 @@ class AlexNet(Network):
     """AlexNet as published (section 3 and figure 2); 60,965,224 parameters.
 
     Its two towers are groups of two in conv2, conv4 and conv5; conv3 and the fully connected layers read both. Each
-    response normalisation stands before its pool. Biases are 1 in conv2, conv4, conv5 and the hidden fully connected
+    response normalization stands before its pool. Biases are 1 in conv2, conv4, conv5 and the hidden fully connected
     layers.
 
     The paper prints an input of 224 and 55x55 maps: its program rounded sizes up, so that the last window of conv1
-    hung over the edge. 227 gives the same without; `round_up` takes 224 as the paper's program did.
+    hung over the edge. 227 gives the same maps without that; `round_up` takes 224 as the paper's program did.
 
     Options: `lrn` ('paper', 'cuda_convnet', 'caffe', 'none'), `dropout`, `groups`, `hidden_bias` (Caffe needed 0.1),
     `pool_before_norm` (the order of the lecture, and of Caffe's CaffeNet), `window` (the side of the map that fc6
@@ -21,7 +22,7 @@ class AlexNet(Network):
     pool_before_norm=True.
 
     `extra_conv` adds the sixth convolution, over pool5, of the two pre-trained networks in the paper's ensemble of
-    seven. Its shape is not told; here it is conv5's.
+    seven. The paper does not give its shape; here it is that of conv5.
 
     Input [B, 227, 227, 3].
     """
@@ -62,8 +63,8 @@ class AlexNet(Network):
 class AlexNetOWT(Network):
     """AlexNet in one tower, from "One weird trick for parallelizing convolutional neural networks" (Krizhevsky 2014).
 
-    61,100,840 parameters: what torchvision calls alexnet. Without response normalisation, and with dropout before the
-    fully connected layers, both as torchvision has it; the author's cuda-convnet2 file normalises after conv1 and
+    61,100,840 parameters: what torchvision calls alexnet. Without response normalization, and with dropout before the
+    fully connected layers, both as torchvision has it; the author's cuda-convnet2 file normalizes after conv1 and
     conv2 (`lrn='cuda_convnet'`) and drops out after fc6 and fc7 (`dropout_first=False`). `window`: see `AlexNet`.
 
     Input [B, 224, 224, 3].
@@ -92,3 +93,34 @@ class AlexNetOWT(Network):
         x = net.dropout(net.fc('fc6', net.dropout(x, before), 4096, window=self.window, bias=one), after)
         x = net.dropout(net.fc('fc7', net.dropout(x, before), 4096, bias=one), after)
         return net.logits('fc8', x, dense)
+
+
+PAPER = Paper('Krizhevsky et al.', 2012, 'ImageNet Classification with Deep Convolutional Neural Networks', 'NIPS 2012')
+OWT_PAPER = Paper(
+    'Krizhevsky', 2014, 'One weird trick for parallelizing convolutional neural networks', 'arXiv:1404.5997'
+)
+
+NETWORKS = {
+    'alexnet': Entry(
+        AlexNet, paper=PAPER, family='AlexNet', input_shape=(227, 227, 3),
+        parameters=60_965_224, multiply_adds=724_406_816,
+        theirs=(
+            Theirs('caffe', 'bvlc_alexnet', {'lrn': 'caffe'}),
+            Theirs('caffe_caffenet', 'bvlc_reference_caffenet', {'lrn': 'caffe', 'pool_before_norm': True}),
+        ),
+        notes=(
+            "Caffe's biases start at 0.1 where these start at 1: `hidden_bias=0.1`. Its fc6 and fc7 start with a "
+            'standard deviation of 0.005.',
+            'alexnet of torchvision is `alexnet_owt`, of one tower and other widths; timm has none.',
+        ),
+    ),
+    'alexnet_owt': Entry(
+        AlexNetOWT, paper=OWT_PAPER, family='AlexNet', parameters=61_100_840, multiply_adds=714_188_480,
+        theirs=(Theirs('torchvision', 'alexnet'),),
+        notes=(
+            'torchvision starts from other weights. timm and Caffe have none.',
+            "The author's file (cuda-convnet2) normalizes after conv1 and conv2 and drops out after fc6 and fc7: "
+            "`lrn='cuda_convnet'`, `dropout_first=False`. It rounds sizes up where this pads conv1.",
+        ),
+    ),
+}  # fmt: skip

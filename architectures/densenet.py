@@ -1,10 +1,12 @@
 """DenseNet: Huang, Liu, van der Maaten, Weinberger, "Densely Connected Convolutional Networks", 2016."""
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from architectures.entry import Entry, Paper, Theirs
 from architectures.layers import Block, Network, average_pool, separate_gradient
 
 # Table 1: layers of the four dense blocks.
@@ -68,7 +70,7 @@ class Transition(Block):
 class DenseNet(Network):
     """DenseNet-BC (table 1): every layer of a dense block reads the maps of all before it.
 
-    Weights start with the fan out and the classifier as Torch's, as in the authors' code.
+    Weights are initialized by fan out, and the classifier as in Torch: so does the authors' code.
 
     Options:
       blocks: layers of each dense block.
@@ -106,3 +108,31 @@ class DenseNet(Network):
         x = net.activate('norm', net.norm('norm_bn', x))
         x = net.average('pool', x, 8 if self.cifar else 7, dense)
         return net.logits('classifier', x, dense, init='torch')
+
+
+PAPER = Paper('Huang et al.', 2016, 'Densely Connected Convolutional Networks', 'CVPR 2017, arXiv:1608.06993')
+_entry = functools.partial(Entry, DenseNet, paper=PAPER, family='DenseNet')
+
+
+def _imagenet(depth, *notes, growth=32, **counts):
+    """A column of table 1."""
+    start = 'torchvision and timm start from other weights: after the fan in, where the authors have the fan out.'
+    options = {'blocks': BLOCKS[depth], 'growth': growth}
+    return _entry(options=options, theirs=(Theirs('torchvision', f'densenet{depth}'),), notes=(start, *notes), **counts)
+
+
+NETWORKS = {
+    'densenet121': _imagenet(121, parameters=7_978_856, statistics=83_648, multiply_adds=2_834_161_664),
+    'densenet169': _imagenet(169, parameters=14_149_480, statistics=158_400, multiply_adds=3_359_843_328),
+    'densenet201': _imagenet(201, parameters=20_013_928, statistics=229_056, multiply_adds=4_291_365_888),
+    'densenet264': _imagenet(
+        264, 'torchvision has its class, not its name: `DenseNet(32, (6, 12, 64, 48))`.',
+        'densenet264d of timm is another network: growth 48, a stem of three convolutions, 72,736,216 parameters.',
+        parameters=33_337_704, statistics=398_528, multiply_adds=5_751_653_376,
+    ),
+    'densenet161': _imagenet(161, growth=48, parameters=28_681_000, statistics=219_936, multiply_adds=7_727_907_072),
+    'densenet_bc_100_12': _entry(
+        options={'blocks': (16, 16, 16), 'growth': 12, 'cifar': True, 'num_classes': 10}, input_shape=(32, 32, 3),
+        parameters=769_162, statistics=23_988, multiply_adds=287_929_692,
+    ),
+}  # fmt: skip

@@ -1,21 +1,25 @@
-"""The table of the networks and the layers of one, as data and as text. Nothing is computed: networks are traced."""
+"""The list of all networks, and the layers of one, as data and as text. Networks are traced, not run."""
 
 import fnmatch
 import math
 import textwrap
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 import architectures
-from architectures import catalogue, layers, receptive_field, stages
+import papers
+from architectures import layers, receptive_field, stages
+from architectures.catalogue import NETWORKS, file_of
 from runtime.errors import UserError, first_line, nearest
 
 LEGEND = (
     'Parameters include those of a batch norm or PReLU. Field: pixels on a side that one output sees, padding '
     'included, or all of the image. Stride: pixels from one output to the next.'
 )
+ROOT = Path(__file__).parents[1]
 COUNTS = ('parameters', 'statistics', 'multiply_adds')
 
 
@@ -30,7 +34,7 @@ class Layer(NamedTuple):
       statistics: scalars of the running means and variances of its batch norm.
       multiply_adds: the size of the kernel times the places where it is applied.
       receptive_field: pixels on a side that one output sees, padding included; None is the whole image.
-      stride: pixels between what neighbouring outputs see; None where there are no neighbours.
+      stride: pixels between what neighboring outputs see; None where there are no neighbors.
     """
 
     name: str
@@ -44,9 +48,10 @@ class Layer(NamedTuple):
 
 
 def networks(pattern='*'):
-    """The networks that match, one after another as they are counted, as dictionaries for JSON.
+    """The networks that match a pattern, as dictionaries for JSON; each is yielded as soon as it is counted.
 
-    The counts are the traced network's; where the catalogue has another number, it is under `catalogue`.
+    The counts come from the trace. `catalogue` has the numbers of the network's table that disagree, and `missing`
+    says what a new network still lacks.
 
     Args:
       pattern: of their names, with a shell's wildcards.
@@ -54,49 +59,43 @@ def networks(pattern='*'):
     Raises:
       UserError: none matches.
     """
-    found = fnmatch.filter(architectures.names(), pattern)
-    if not found:
+    names = fnmatch.filter(architectures.names(), pattern)
+    if not names:
         close = nearest(pattern.strip('*?'), architectures.names())
         raise UserError(f'no architecture matches {pattern!r}{close} `python -m architectures` lists them.')
-    return map(_counted, found)
+    return map(_counted, names)
 
 
 def _counted(name):
     entry = network(name)
     del entry['layers'], entry['options']
-    typed = {count: getattr(catalogue.of(name), count) for count in COUNTS}
+    typed = {count: getattr(NETWORKS[name], count) for count in COUNTS}
     return entry | {'catalogue': {key: value for key, value in typed.items() if value not in (None, entry[key])}}
 
 
-def _entry(name):
-    entry = catalogue.of(name)
-    return {
-        'name': name,
-        'year': entry.year,
-        'paper': str(entry.paper or ''),
-        'input_shape': input_shape(name),
-        'num_classes': entry.num_classes,
-        'differs': entry.differs,
-        'published': entry.published and entry.published._asdict(),
-    }
+def missing(name, counts):
+    """What a network still lacks, a sentence each: facts in its table, a recipe, a published row.
 
-
-def input_shape(name):
-    """(H, W, C) of a network's images: of the catalogue, or else the first usual one that the network takes."""
-    if name in catalogue.NETWORKS:
-        return catalogue.NETWORKS[name].input_shape
-    model = architectures.create(name)
-    for shape in ((224, 224, 3), (32, 32, 3), (32, 32, 1)):
-        try:
-            jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *shape), 'float32'))
-        except (UserError, TypeError, ValueError, ZeroDivisionError):  # ours, and what Flax and JAX make of it
-            continue
-        return shape
-    raise UserError(f'{name} is not in the catalogue and takes no images of 224x224 or 32x32: pass --image_size')
+    Args:
+      name: of `architectures.names()`.
+      counts: {count: number} of the traced network, given where its table has none; {} for a network with options.
+    """
+    entry, table = NETWORKS[name], f'NETWORKS of {file_of(name)}'
+    for fact in ('paper', 'family', 'parameters', 'multiply_adds', 'differs'):
+        if not getattr(entry, fact):
+            number = f'; the network has {counts[fact]:,}' if fact in counts else ''
+            yield f'{name} has no {fact} in {table}{number}'
+    if not (ROOT / 'configs' / f'{name}.py').is_file():
+        yield f'{name} has no recipe: configs/{name}.py'
+    if name not in papers.HEADLINES and not entry.unpublished:
+        yield (
+            f'{name} has no published error: mark its row in papers/ with "! {name}: HOW IT WAS TESTED", or say '
+            f'unpublished=True in {table}'
+        )
 
 
 def network(name, options=None, image_size=None):
-    """One network: as in `networks`, but of these options and counted anew, and its `layers`.
+    """One network with these options: the dictionary of `networks`, counted from its trace, and its `layers`.
 
     Args:
       name: of `architectures.names()`.
@@ -109,9 +108,8 @@ def network(name, options=None, image_size=None):
     options = options or {}
     given = ', '.join(f'{key}={value!r}' for key, value in options.items())
     try:
-        model = architectures.create(name, **options)
-        entry = _entry(name)
-        rows, columns, channels = entry['input_shape']
+        model, known = architectures.create(name, **options), NETWORKS[name]
+        rows, columns, channels = known.input_shape
         if image_size is not None:
             rows = columns = image_size
             given += f'{", " if given else ""}images of {rows}x{columns}'
@@ -119,13 +117,26 @@ def network(name, options=None, image_size=None):
     except UserError:
         raise
     except Exception as error:  # whatever Flax and JAX make of an odd value
+        given = given or f'images of {_by(known.input_shape)}'
         raise UserError(f'{name} does not work with {given} ({type(error).__name__}: {first_line(error)})') from error
     empty = next((layer.name for layer in traced if min(layer.output_shape) < 1), None)
     if empty:
         raise UserError(f'{name} does not work with {given}: {empty} is empty')
-    entry |= {'input_shape': (rows, columns, channels), 'num_classes': model.num_classes, 'options': options}
-    entry |= {count: sum(getattr(layer, count) for layer in traced) for count in COUNTS}
-    return entry | {'layers': [layer._asdict() for layer in traced]}
+    published = papers.HEADLINES.get(name)
+    counts = {count: sum(getattr(layer, count) for layer in traced) for count in COUNTS}
+    return {
+        'name': name,
+        'year': known.year,
+        'paper': str(known.paper or ''),
+        'input_shape': (rows, columns, channels),
+        'num_classes': model.num_classes,
+        'differs': known.differs,
+        'published': published and published._asdict(),
+        'missing': tuple(missing(name, {} if given else counts)),
+        'options': options,
+        **counts,
+        'layers': [layer._asdict() for layer in traced],
+    }
 
 
 def layers_of(model, image_shape, dense=False):
@@ -158,14 +169,14 @@ def layers_of(model, image_shape, dense=False):
     fields = receptive_field.fields(closed, [receptive_field.IMAGE])
     order = {variable: at for at, equation in enumerate(closed.eqns) for variable in equation.outvars}
     traced = [(order[v], v.aval.shape, field) for v, field in zip(closed.jaxpr.outvars, fields, strict=True)]
-    found = {}
+    parts = {}
     for (path, params, statistics), output in zip(calls, traced[: len(calls)], strict=True):
         if params:
             name = '/'.join(path).removesuffix('_bn').removesuffix('_prelu')
-            found.setdefault(name, []).append(_Part(params, statistics, *output))
+            parts.setdefault(name, []).append(_Part(params, statistics, *output))
     for name, output in zip(named, traced[len(calls) :], strict=True):
-        found.setdefault(name, [_Part({}, {}, *output)])
-    return [_layer(name, found[name]) for name in sorted(found, key=lambda name: found[name][-1].position)]
+        parts.setdefault(name, [_Part({}, {}, *output)])
+    return [_layer(name, parts[name]) for name in sorted(parts, key=lambda name: parts[name][-1].position)]
 
 
 class _Part(NamedTuple):
@@ -212,15 +223,16 @@ _RIGHT = (False, False, False, True, True, False)
 def table(entries):
     """The lines of the table of what `networks` returns, each as soon as its network is counted."""
     names = architectures.names()
-    widths = [max(map(len, names)), max(len(catalogue.of(name).cited) for name in names), 9, 13, 15, 0]
+    widths = [max(map(len, names)), max(len(NETWORKS[name].cited) for name in names), 9, 13, 15, 0]
     yield _line(['name', 'paper', 'input', 'parameters', 'multiply-adds', 'published error, %'], widths, _RIGHT)
     for entry in entries:
-        known = catalogue.of(entry['name'])
+        known, published = NETWORKS[entry['name']], papers.HEADLINES.get(entry['name'])
         counts = [f'{entry[count]:,}' for count in ('parameters', 'multiply_adds')]
-        brief = known.published.brief if known.published else ''
+        brief = published.brief if published else ''
         yield _line([entry['name'], known.cited, _by(entry['input_shape']), *counts, brief], widths, _RIGHT)
         for count, typed in entry['catalogue'].items():
             yield f'  but the catalogue says {typed:,} {count}, and the network has {entry[count]:,}'
+        yield from (f'  {sentence}' for sentence in entry['missing'])
 
 
 def text(entry):
@@ -233,16 +245,18 @@ def text(entry):
         rows.append([layer['name'], *shapes, *counts, field, layer['stride'] or ''])
     rows.append(['total', '', '', f'{entry["parameters"]:,}', f'{entry["multiply_adds"]:,}', '', ''])
     options = ''.join(f', {option}={value!r}' for option, value in entry['options'].items())
-    published = catalogue.of(entry['name']).published
+    published = papers.HEADLINES.get(entry['name'])
     notes = [LEGEND, '']
     if entry['statistics']:
         notes.append(f'Running means and variances besides: {entry["statistics"]:,}.')
-    notes.append(f'Paper: {entry["paper"] or "not in the catalogue"}.')
+    notes.append(f'Paper: {entry["paper"] or "none"}.')
     if published:
         defaults = ' with the default options' if entry['options'] else ''
         notes.append(f'Published error, %{defaults}: {published}.')
     if entry['differs']:
         notes += ['Elsewhere:', *(f'- {sentence}' for sentence in entry['differs'])]
+    if entry['missing']:
+        notes += ['Missing:', *(f'- {sentence}' for sentence in entry['missing'])]
     head = ['layer', 'output', 'kernel', '>parameters', '>multiply-adds', '>field', '>stride']
     parts = [f'{entry["name"]}{options}: images of {_by(entry["input_shape"])}', '', _columns(head, rows), '']
     return '\n'.join(

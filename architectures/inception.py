@@ -5,6 +5,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from architectures import layers
+from architectures.entry import Entry, Paper, Theirs
 from architectures.layers import Block, Network
 
 # GoogLeNet, table 1: #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj.
@@ -59,9 +60,9 @@ class GoogLeNetModule(Block):
 class GoogLeNet(Network):
     """GoogLeNet (section 5 and table 1) without its heads 6,998,552 parameters, with them 13,378,280.
 
-    No batch norm; response normalisation after pool1 and conv2. Pools round up. In training two auxiliary classifiers
+    No batch norm; response normalization after pool1 and conv2. Pools round up. In training two auxiliary classifiers
     hang on 4a and 4d; `init(..., train=True)` makes their parameters. What the paper leaves open is as in Caffe's
-    bvlc_googlenet: the constants of the normalisation, weights after `caffe_xavier`, biases of 0.2.
+    bvlc_googlenet: the constants of the normalization, weights after `caffe_xavier`, biases of 0.2.
 
     Options: `lrn`, `dropout` before the classifier, `auxiliary_dropout`, `auxiliary_heads`, `auxiliary_window` (the
     side of the map that the heads' first fully connected layer reads: smaller for smaller training images).
@@ -136,10 +137,10 @@ class BNInceptionModule(Block):
 class BNInception(Network):
     """BN-Inception (section 4.2.1 and figure 5); 11,295,240 parameters, 20,032 running statistics.
 
-    Batch norm before every ReLU, no response normalisation, no dropout, average pools that count their padding. The
+    Batch norm before every ReLU, no response normalization, no dropout, average pools that count their padding. The
     paper contradicts itself: its text has a separable first convolution, and totals of 576, 576 and 1024 where the
-    widths of 4c, 4d and 4e make 608, 608 and 1056. As in the authors-era Caffe files, the widths hold and the first
-    convolution is plain. The paper does not tell its first weights: `he_fan_in` is our choice.
+    widths of 4c, 4d and 4e make 608, 608 and 1056. As in the Caffe files of its time, the widths hold and the first
+    convolution is plain. The paper does not give the initialization; `he_fan_in` is our choice.
 
     Options: `conv_bias` (None: no bias before a batch norm, where it does nothing), `narrow_projection` (pool
     projections of 96 in 4c and 4d, which give the printed totals), `dropout` (the paper's first Inception had one).
@@ -170,3 +171,37 @@ class BNInception(Network):
             net.named(f'inception_{name}', x)
         x = net.average('global_pool', x, 7, dense)
         return net.logits('classifier', net.dropout(x, self.dropout), dense)
+
+
+GOOGLENET_PAPER = Paper('Szegedy et al.', 2014, 'Going Deeper with Convolutions', 'CVPR 2015, arXiv:1409.4842')
+BN_INCEPTION_PAPER = Paper(
+    'Ioffe and Szegedy', 2015,
+    'Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift',
+    'ICML 2015, arXiv:1502.03167',
+)  # fmt: skip
+
+NETWORKS = {
+    'googlenet': Entry(
+        GoogLeNet, paper=GOOGLENET_PAPER, family='GoogLeNet', parameters=6_998_552, multiply_adds=1_582_671_872,
+        theirs=(Theirs('caffe', 'bvlc_googlenet'),),
+        notes=(
+            'What the paper leaves open here follows that file.',
+            'googlenet of torchvision is another network: batch norm and no biases, 3x3 convolutions for 5x5, no '
+            'response normalization; 6,624,904 parameters. timm has none.',
+        ),
+    ),
+    'bn_inception': Entry(
+        BNInception, paper=BN_INCEPTION_PAPER, family='BN-Inception',
+        parameters=11_295_240, statistics=20_032, multiply_adds=2_032_600_064,
+        theirs=(
+            Theirs('cadene_bgr', 'bninception'),
+            Theirs('caffe', 'BN-Inception', {'conv_bias': None}),
+            Theirs('caffe_fork', 'bn_inception'),
+        ),
+        notes=(
+            "The Caffe file is that of SENet's authors, who have one with gates, too. torchvision and timm have none.",
+            'TF-slim (Inception v2) keeps the printed totals: `narrow_projection=True`, `conv_bias=None`; its first '
+            'convolution is separable, not plain.',
+        ),
+    ),
+}  # fmt: skip

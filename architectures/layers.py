@@ -1,6 +1,6 @@
-"""The layers that the families share, and the words in which a family file says them.
+"""The layers that the families share, and `Layers`, the methods with which a family file calls them.
 
-One way to run a convolution, to pool, to normalise: how it is run is decided here, by backend. The CPU's faster forms
+One way to run a convolution, to pool, to normalize: how it is run is decided here, by backend. The CPU's faster forms
 are in `cpu.py`, and a family file never meets them.
 """
 
@@ -216,7 +216,7 @@ def per_map(values):
     return values[None, None, None]
 
 
-# What each reading of local response normalisation makes of (alpha, n): alpha by one square, and k.
+# What each reading of local response normalization makes of (alpha, n): alpha by one square, and k.
 LRN_READINGS = {
     'paper': (lambda alpha, n: alpha, 2.0),
     'cuda_convnet': (lambda alpha, n: alpha / n, 2.0),
@@ -226,7 +226,7 @@ LRN_READINGS = {
 
 @jax.named_call
 def local_response_norm(x, reading='paper', n=5, alpha=1e-4, beta=0.75):
-    """Normalisation across channels: x_c / (k + a * sum of x_j^2 over the n channels around c)^beta.
+    """Normalization across channels: x_c / (k + a * sum of x_j^2 over the n channels around c)^beta.
 
     Krizhevsky et al. 2012, section 3.3. The window is cut off at the first and the last channel. There are three
     readings: the paper prints a = alpha and k = 2; the author's cuda-convnet divides alpha by n; Caffe does so too, and
@@ -282,11 +282,11 @@ def _pyramid_bins(side, level):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe and Szegedy 2015, algorithms 1 and 2).
+    """Batch normalization (Ioffe and Szegedy 2015, algorithms 1 and 2).
 
-    In training each `group_size` images are normalised by themselves, as on the papers' GPUs (0: the whole batch). The
+    In training each `group_size` images are normalized by themselves, as on the papers' GPUs (0: the whole batch). The
     running statistics go by `momentum`, a tenth of each new batch, and keep the unbiased variance. `frozen`: training
-    normalises by them, too, and leaves them as they are.
+    normalizes by them, too, and leaves them as they are.
     """
 
     group_size: int = 0
@@ -318,12 +318,12 @@ class BatchNorm(nn.Module):
                 f'1x1 and {size} image is normalized at a time; take more (batch_size, accumulate, '
                 'architecture_options.group_size) or larger images'
             )
-        normalise = functools.partial(batch_norm, epsilon=self.epsilon)
+        normalize = functools.partial(batch_norm, epsilon=self.epsilon)
         if size == len(x):
-            y, batch_mean, batch_var = normalise(x, scale, bias)
+            y, batch_mean, batch_var = normalize(x, scale, bias)
         else:
             groups = x.reshape(len(x) // size, size, *x.shape[1:])
-            y, means, variances = jax.vmap(normalise, in_axes=(0, None, None))(groups, scale, bias)
+            y, means, variances = jax.vmap(normalize, in_axes=(0, None, None))(groups, scale, bias)
             y, batch_mean, batch_var = y.reshape(x.shape), means.mean(0), variances.mean(0)
         if not self.is_initializing():
             keep, take = self.momentum, 1 - self.momentum
@@ -368,9 +368,9 @@ def _batch_norm_backward(epsilon, residuals, gradients):
     g, axes = gradients[0].astype(jnp.float32), tuple(range(x.ndim - 1))
     for_along, for_x = _shifted(x.astype(jnp.float32), shift, 2)
     total = g.sum(axes)
-    along = ((g * for_along).sum(axes) - total * mean) * factor  # sum of g times the normalised x
+    along = ((g * for_along).sum(axes) - total * mean) * factor  # sum of g times the normalized x
     slope, count = factor * scale, x.size // x.shape[-1]
-    # slope * (g - total/N - normalised * along/N), as one multiple of g and one of x - shift
+    # slope * (g - total/N - normalized * along/N), as one multiple of g and one of x - shift
     per_x = -slope * factor * along / count
     constant = -slope * total / count - per_x * mean
     slope, per_x, constant = map(per_map, _settled(slope, per_x, constant))
@@ -391,7 +391,7 @@ def _settled(*vectors):
     return cpu.settled(*vectors) if _tuned() else vectors
 
 
-# The lists of the decade: activations, initialisers
+# The lists of the decade: activations, initializers
 
 
 @jax.named_call
@@ -458,7 +458,7 @@ _INITIALIZERS = {
 
 
 def initializer(name):
-    """The initialiser of that name, or of 'gaussian_STD', normal of that standard deviation; UserError for no such."""
+    """The initializer of that name; 'gaussian_STD' is normal with that deviation. UserError for an unknown name."""
     if name.startswith('gaussian_'):
         with contextlib.suppress(ValueError):
             return nn.initializers.normal(float(name.removeprefix('gaussian_')))
@@ -484,7 +484,7 @@ class Unit(nn.Module):
       activation: 'relu', 'leaky_relu', 'prelu', 'tanh', 'scaled_tanh' or 'sigmoid'.
       initializer: of the weights: 'gaussian_STD', 'xavier', 'caffe_xavier', 'he_fan_in', 'he_fan_out', ...
       batch_norm: whether batch norm follows each convolution (in pre-activation networks: precedes).
-      group_size: images normalised together by batch norm; 0 is the whole batch.
+      group_size: images normalized together by batch norm; 0 is the whole batch.
       frozen_norm: batch norm goes by its running statistics in training, too, and leaves them (fine-tuning).
       dtype: of the computation: float32 or bfloat16.
       param_dtype: of the parameters.
@@ -650,7 +650,7 @@ class Layers:
         return self.named(name, max_pool(x, window, stride, padding, ceil))
 
     def lrn(self, x):
-        """Local response normalisation in the unit's reading of it, `lrn`; 'none' leaves it out."""
+        """Local response normalization in the unit's reading of it, `lrn`; 'none' leaves it out."""
         return x if self.unit.lrn == 'none' else local_response_norm(x, self.unit.lrn)
 
     def dropout(self, x, rate):

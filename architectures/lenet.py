@@ -4,12 +4,15 @@
 Caffe's reading of it.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from architectures import layers
+from architectures.entry import Entry, Paper, Theirs
 from architectures.layers import Conv, Network
 from runtime.errors import UserError
 
@@ -40,8 +43,8 @@ class LeNet5(Network):
     It keeps the widths 6-16-120-84-10 and differs from the paper in C3 (every map reads all six), the subsampling
     (max pooling, no parameters), the activation (ReLU here; `tanh` is the lecture's), the output (dense).
 
-    Weights start by He for ReLU and otherwise as the paper's, unless `initializer` names another way. `dropout` is the
-    rate behind each of the two hidden fully connected layers, fc1 and fc2; the paper, and this default, have none.
+    Weights are initialized as He et al. do for ReLU, and as in the paper for other activations; `initializer` overrides
+    this. `dropout` is the rate after the hidden fully connected layers, fc1 and fc2; the paper has none.
 
     Input [B, 32, 32, 1] float, output logits [B, num_classes].
     """
@@ -204,7 +207,7 @@ def rbf_penalties(x, centers):
     return jnp.sum((jnp.expand_dims(x, -2) - centers.reshape((1,) * (x.ndim - 1) + centers.shape)) ** 2, axis=-1)
 
 
-# The targets of F6: each class as a stylised 7x12 bitmap, +1 for ink and -1 for paper. The paper shows them in figure 3
+# The targets of F6: each class as a stylized 7x12 bitmap, +1 for ink and -1 for paper. The paper shows them in figure 3
 # and prints no table; these are drawn here, any two of them at least 27 pixels apart.
 _GLYPHS = """
 ..###.. ...##.. .####.. ####### #...#.. ####### ....##. ####### ..###.. ..#####
@@ -229,3 +232,25 @@ def _bitmaps():
 
 
 BITMAPS = _bitmaps()
+
+
+PAPER = Paper(
+    'LeCun et al.', 1998, 'Gradient-Based Learning Applied to Document Recognition', 'Proceedings of the IEEE 86(11)'
+)
+_entry = functools.partial(Entry, paper=PAPER, family='LeNet', input_shape=(32, 32, 1))
+
+NETWORKS = {
+    'lenet5': _entry(
+        LeNet5, parameters=61_706, multiply_adds=416_520, unpublished=True,
+        notes=("Caffe's LeNet is another network, `lenet_caffe`: 28x28 images, 20 and 50 maps, 500 hidden units.",),
+    ),
+    'lenet5_1998': _entry(
+        LeNet51998, parameters=60_000, multiply_adds=325_680,
+        notes=("With `pool='max'`, `c3='full'`, `output='dense'` it has the layers of `lenet5`, 61,706 parameters.",),
+    ),
+    'lenet_caffe': _entry(
+        LeNetCaffe, input_shape=(28, 28, 1), parameters=431_080, multiply_adds=2_293_000, unpublished=True,
+        theirs=(Theirs('caffe', 'lenet_iter_10000'),),
+        notes=('It is the network of the example examples/mnist; torchvision and timm have none.',),
+    ),
+}  # fmt: skip

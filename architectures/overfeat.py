@@ -1,13 +1,16 @@
 """OverFeat: Sermanet et al., "OverFeat: Integrated Recognition, Localization and Detection using Convolutional
 Networks", 2013 (ICLR 2014)."""
 
+import functools
+
 import flax.linen as nn
 
+from architectures.entry import Entry, Paper
 from architectures.layers import Network, interleave, max_pool_at_offsets
 
 
 class OverFeatFast(Network):
-    """The fast model (table 1); 145,920,872 parameters. No normalisation, no overlapping pools.
+    """The fast model (table 1); 145,920,872 parameters. No normalization and no overlapping pools.
 
     `dense='fine'` pools layer 5 from each of the 2x2 offsets, and interleaves the maps of scores (section 3.3).
 
@@ -71,3 +74,23 @@ class OverFeatAccurate(Network):
         x = net.dropout(net.fc('layer8', x, 4096), self.dropout)
         scores = net.logits('output', x, dense)
         return interleave(scores, 3) if dense == 'fine' else scores
+
+
+PAPER = Paper(
+    'Sermanet et al.', 2013,
+    'OverFeat: Integrated Recognition, Localization and Detection using Convolutional Networks',
+    'ICLR 2014, arXiv:1312.6229',
+)  # fmt: skip
+_NOTES = (
+    'The weights that the authors released have these shapes; their program cuts activations off at 1e-6, not at 0.',
+)
+_entry = functools.partial(Entry, paper=PAPER, family='OverFeat', notes=_NOTES)
+
+NETWORKS = {
+    'overfeat_fast': _entry(
+        OverFeatFast, input_shape=(231, 231, 3), parameters=145_920_872, multiply_adds=2_801_403_904
+    ),
+    'overfeat_accurate': _entry(
+        OverFeatAccurate, input_shape=(221, 221, 3), parameters=144_656_488, multiply_adds=5_355_446_784
+    ),
+}

@@ -1,8 +1,11 @@
 """PReLU-nets: He, Zhang, Ren, Sun, "Delving Deep into Rectifiers", 2015."""
 
+import functools
+
 import flax.linen as nn
 
 from architectures import layers
+from architectures.entry import Entry, Paper
 from architectures.layers import Network
 
 # Table 3: (features, convolutions) of the stages at 56, 28 and 14.
@@ -18,7 +21,7 @@ class PReLUNet(Network):
     """Models A, B and C (table 3): 178,032,072, 183,343,048 and 330,623,944 parameters.
 
     A PReLU with a slope a channel follows every layer but the last, and spatial pyramid pooling makes the last map a
-    vector. Weights start as Eq. 14 has it, with the fan out. Dense, every 14x14 window of the last map goes through
+    vector. Weights are initialized by Eq. 14, with the fan out. Dense, every 14x14 window of the last map goes through
     the pyramid; with `dense='whole'` the whole map does, once (SPP-net's full-image view).
 
     Options: `model`, `dropout`, `side` (of that window: smaller for smaller training images, and then the pyramid has
@@ -52,3 +55,16 @@ class PReLUNet(Network):
         x = net.dropout(net.fc('fc1', x, 4096, init=self.fc_initializer), self.dropout)
         x = net.dropout(net.fc('fc2', x, 4096, init=self.fc_initializer), self.dropout)
         return net.logits('fc3', x, dense, init=self.fc_initializer)
+
+
+PAPER = Paper(
+    'He et al.', 2015, 'Delving Deep into Rectifiers: Surpassing Human-Level Performance on ImageNet Classification',
+    'ICCV 2015, arXiv:1502.01852',
+)  # fmt: skip
+_entry = functools.partial(Entry, PReLUNet, paper=PAPER, family='PReLU-net')
+
+NETWORKS = {
+    'prelu_net_a': _entry(options={'model': 'A'}, parameters=178_032_072, multiply_adds=19_058_106_368),
+    'prelu_net_b': _entry(options={'model': 'B'}, parameters=183_343_048, multiply_adds=23_219_904_512),
+    'prelu_net_c': _entry(options={'model': 'C'}, parameters=330_623_944, multiply_adds=53_463_130_112),
+}

@@ -1,15 +1,16 @@
-"""Residual networks and those of the same plan.
+"""Residual networks; `resnext.py`, `wide_resnet.py` and `senet.py` build on them.
 
 ResNet: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", 2015 ("v1"), and "Identity Mappings in Deep
-Residual Networks", 2016 (pre-activation, "v2"). ResNeXt: Xie et al., "Aggregated Residual Transformations for Deep
-Neural Networks", 2016.
+Residual Networks", 2016 (pre-activation, "v2").
 """
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from architectures.entry import Entry, Paper, Theirs
 from architectures.layers import Block, Network, choose, strided
 from architectures.stages import stage
 from runtime.errors import UserError
@@ -151,13 +152,13 @@ class ResNet(Network):
 
     Options:
       depths: blocks of conv2_x to conv5_x.
-      bottleneck: which block.
+      bottleneck: `Bottleneck` blocks, not `Basic` ones.
       widths: inner features of a block, by stage.
       shortcut: 'A' (table 2's 18 and 34 layers), 'B', 'C', 'A_centered', 'none' (the plain networks).
       stride_in: '1x1' (v1, the paper) or '3x3' (v1.5: fb.resnet.torch, torchvision, timm).
       preactivation: v2, the blocks of He et al. 2016 as in fb.resnet.torch: stride in the 3x3, a BN-ReLU before the
         stem's pool and one after the last block.
-      stem_pool: 'ceil' (Caffe) or 'padded' (Torch): both give 56x56, of other windows.
+      stem_pool: 'ceil' (Caffe) or 'padded' (Torch): both give 56x56, from different windows.
       groups: of the 3x3 convolutions.
       gate, relu_before_gate: see `ResidualBlock`.
       scan: runs the equal blocks of a stage as one `jax.lax.scan`, to compile one in place of all; on CPU, where a
@@ -243,3 +244,88 @@ class CifarResNet(Network):
             first = {'stride': 1 if number == 1 else 2}
             x = stage(net, f'stage{number}', Basic, count, options, first, x, self.scan, self.remat)
         return net.logits('fc', net.average('pool', x, 8, dense), dense)
+
+
+PAPER = Paper('He et al.', 2015, 'Deep Residual Learning for Image Recognition', 'CVPR 2016, arXiv:1512.03385')
+PADDED = {'stem_pool': 'padded'}  # options of torchvision's and timm's ResNets
+V1_5 = {'stride_in': '3x3', **PADDED}
+TIMM_ZERO = "That of timm starts a block's last batch norm at 0, as later recipes do."
+
+_entry = functools.partial(Entry, paper=PAPER, family='ResNet')
+_cifar = functools.partial(_entry, CifarResNet, input_shape=(32, 32, 3))
+_plain = {
+    'family': 'plain',
+    'notes': ("It is the residual network with `shortcut='A'` less the additions: the counts are equal.",),
+}
+
+
+def _imagenet(depth, *notes, theirs, **facts):
+    preactivated = (
+        f'With `preactivation=True` it has the parameters of resnetv2_{depth} of timm, in which the first batch norm '
+        "and ReLU stand behind the stem's pool, not before it."
+    )
+    options = {'depths': DEPTHS[depth], 'bottleneck': depth >= 50}
+    return _entry(ResNet, options=options, theirs=theirs, notes=(TIMM_ZERO, *notes, preactivated), **facts)
+
+
+def _basic(depth, **counts):
+    shortcuts = "In the paper's table 2 shortcuts have no parameters: `shortcut='A'`."
+    return _imagenet(depth, shortcuts, theirs=(Theirs('torchvision', f'resnet{depth}', PADDED),), **counts)
+
+
+def _bottleneck(depth, *notes, **counts):
+    theirs = Theirs('torchvision', f'resnet{depth}', V1_5), Theirs('caffe', f'ResNet-{depth}-model')
+    return _imagenet(depth, 'What torchvision and timm have is called "v1.5".', *notes, theirs=theirs, **counts)
+
+
+def torch_entry(depth, *notes, widths=(128, 256, 512, 1024), groups=1, **facts):
+    """A network that the program fb.resnet.torch trained: of wider or grouped 3x3 convolutions, which stride."""
+    options = {'bottleneck': True, 'depths': DEPTHS[depth], 'widths': widths, 'groups': groups}
+    return Entry(ResNet, options=options | V1_5 | {'fc_initializer': 'torch'}, notes=(TIMM_ZERO, *notes), **facts)
+
+
+def _cifar_resnet(depth, **counts):
+    return _cifar(
+        options={'depth': depth},
+        theirs=(Theirs('akamaster', f'resnet{depth}', {'shortcut': 'A_centered'}),),
+        notes=(
+            'A ResNet of torchvision or timm trained on CIFAR is one of those for ImageNet, of 11 million parameters '
+            'or more.',
+            'Where a shortcut widens, the new channels stand last here, and on both sides there.',
+        ),
+        **counts,
+    )
+
+
+def _cifar_plain(depth, **counts):
+    return _cifar(options={'depth': depth, 'shortcut': 'none'}, unpublished=True, **_plain, **counts)
+
+
+NETWORKS = {
+    'plain18': _entry(
+        ResNet, options={'shortcut': 'none', 'depths': DEPTHS[18]}, **_plain,
+        parameters=11_515_688, statistics=7_808, multiply_adds=1_794_805_760,
+    ),
+    'plain34': _entry(
+        ResNet, options={'shortcut': 'none', 'depths': DEPTHS[34]}, **_plain,
+        parameters=21_623_848, statistics=15_232, multiply_adds=3_644_493_824,
+    ),
+    'resnet18': _basic(18, parameters=11_689_512, statistics=9_600, multiply_adds=1_814_073_344),
+    'resnet34': _basic(34, parameters=21_797_672, statistics=17_024, multiply_adds=3_663_761_408),
+    'resnet50': _bottleneck(
+        50, "The authors' Caffe file has a bias in conv1, too: 25,557,096 parameters.",
+        parameters=25_557_032, statistics=53_120, multiply_adds=3_857_973_248,
+    ),
+    'resnet101': _bottleneck(101, parameters=44_549_160, statistics=105_344, multiply_adds=7_570_194_432),
+    'resnet152': _bottleneck(152, parameters=60_192_808, statistics=151_424, multiply_adds=11_282_415_616),
+    'resnet20': _cifar_resnet(20, parameters=269_722, statistics=1_376, multiply_adds=40_551_040),
+    'resnet32': _cifar_resnet(32, parameters=464_154, statistics=2_272, multiply_adds=68_862_592),
+    'resnet44': _cifar_resnet(44, parameters=658_586, statistics=3_168, multiply_adds=97_174_144),
+    'resnet56': _cifar_resnet(56, parameters=853_018, statistics=4_064, multiply_adds=125_485_696),
+    'resnet110': _cifar_resnet(110, parameters=1_727_962, statistics=8_096, multiply_adds=252_887_680),
+    'resnet1202': _cifar_resnet(1202, parameters=19_421_274, statistics=89_632, multiply_adds=2_829_238_912),
+    'plain20': _cifar_plain(20, parameters=269_722, statistics=1_376, multiply_adds=40_551_040),
+    'plain32': _cifar_plain(32, parameters=464_154, statistics=2_272, multiply_adds=68_862_592),
+    'plain44': _cifar_plain(44, parameters=658_586, statistics=3_168, multiply_adds=97_174_144),
+    'plain56': _cifar_plain(56, parameters=853_018, statistics=4_064, multiply_adds=125_485_696),
+}  # fmt: skip

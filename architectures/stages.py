@@ -1,4 +1,4 @@
-"""Equal blocks in a row: run one by one, or as one `jax.lax.scan`, with the same parameters under the same names."""
+"""A row of equal blocks, run one by one or as one `jax.lax.scan`; parameters and their names are the same."""
 
 import flax.linen as nn
 import jax
@@ -13,7 +13,7 @@ def stage(net, name, kind, depth, options, first, x, scan=False, remat=False):
       net: the network's `Layers`.
       kind: the blocks' class.
       options: of every block.
-      first: options of the first besides.
+      first: further options of the first block.
       scan: run the others, which are equal, as one scan: one block is compiled in place of all.
       remat: recompute each block in the backward pass.
     """
@@ -22,7 +22,7 @@ def stage(net, name, kind, depth, options, first, x, scan=False, remat=False):
 
 
 def unrolled(model):
-    """A network whose blocks run one by one, and once: the same function, to be traced."""
+    """The same network without `scan` and `remat`: every block is traced once."""
     return model.clone(**{how: False for how in ('scan', 'remat') if hasattr(model, how)})
 
 

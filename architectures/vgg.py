@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 
+from architectures.entry import Entry, Paper, Theirs
 from architectures.layers import Network, choose
 
 # Table 1, a column a network: the convolutions of each block, conv<side>-<features>; a 2x2 max pool ends a block.
@@ -55,8 +56,8 @@ class VGG(Network):
     """A column of table 1: 11 to 19 layers with weights, 132,863,336 to 143,667,240 parameters.
 
     Every convolution has stride 1 and keeps the size of its map. The paper draws weights of VARIANCE 0.01, a standard
-    deviation of 0.1 (the lecture's variance of 0.1 is initializer='gaussian_0.316'); in it only A starts from there,
-    the deeper networks from a trained A.
+    deviation of 0.1 (the lecture's variance of 0.1 is initializer='gaussian_0.316'); only A starts from these
+    weights, and the deeper networks start from a trained A.
 
     Options: `column`, `lrn` (of A-LRN), `dropout`, `window` (the side of the map that fc6 reads: smaller for smaller
     training images); `batch_norm` makes it torchvision's vgg*_bn.
@@ -85,3 +86,32 @@ class VGG(Network):
         x = net.dropout(net.fc('fc6', x, 4096, window=self.window), self.dropout)
         x = net.dropout(net.fc('fc7', x, 4096), self.dropout)
         return net.logits('fc8', x, dense)
+
+
+PAPER = Paper(
+    'Simonyan and Zisserman', 2014, 'Very Deep Convolutional Networks for Large-Scale Image Recognition',
+    'ICLR 2015, arXiv:1409.1556',
+)  # fmt: skip
+_NOTES = (
+    'In torchvision the convolutions start as He has them, fan out, and the weights of fc6 go by channel, row, column; '
+    "here by row, column, channel. timm's has no dropout unless asked.",
+)
+
+
+def _entry(column, torch='', *caffe, **counts):
+    """A column of table 1; `torch` and `caffe` are the names of torchvision's network and of the authors' weights."""
+    theirs = [Theirs('torchvision', torch), Theirs('torchvision', f'{torch}_bn', {'batch_norm': True})] * bool(torch)
+    return Entry(
+        VGG, options={'column': column}, paper=PAPER, family='VGG',
+        theirs=(*theirs, *(Theirs('caffe', name) for name in caffe)), notes=_NOTES * bool(torch), **counts,
+    )  # fmt: skip
+
+
+NETWORKS = {
+    'vgg_a': _entry('A', 'vgg11', parameters=132_863_336, multiply_adds=7_609_090_048),
+    'vgg_a_lrn': _entry('A-LRN', parameters=132_863_336, multiply_adds=7_609_090_048),
+    'vgg_b': _entry('B', 'vgg13', parameters=133_047_848, multiply_adds=11_308_466_176),
+    'vgg_c': _entry('C', parameters=133_638_952, multiply_adds=11_770_888_192),
+    'vgg_d': _entry('D', 'vgg16', 'VGG_ILSVRC_16_layers', parameters=138_357_544, multiply_adds=15_470_264_320),
+    'vgg_e': _entry('E', 'vgg19', 'VGG_ILSVRC_19_layers', parameters=143_667_240, multiply_adds=19_632_062_464),
+}

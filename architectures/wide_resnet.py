@@ -3,17 +3,20 @@
 WRN-50-2 for ImageNet is `resnet.ResNet` with wider 3x3 convolutions; here are those for CIFAR.
 """
 
+import functools
+
 import flax.linen as nn
 
+from architectures.entry import Entry, Paper, Theirs
 from architectures.layers import Network
-from architectures.resnet import PreActivated, blocks_a_stage
+from architectures.resnet import PreActivated, blocks_a_stage, torch_entry
 from architectures.stages import stage
 
 
 class WideResNet(Network):
     """Wide ResNet for CIFAR (table 1), of 6n + 4 layers: pre-activated blocks, `widen` times as wide.
 
-    Weights start with the fan in and the classifier as Torch's, as in the authors' code.
+    Weights are initialized by fan in, and the classifier as in Torch: so does the authors' code.
 
     Options: `depth`, `widen`, `dropout` (0.3 in the paper's CIFAR runs with dropout), `scan`, `remat`.
     """
@@ -39,3 +42,20 @@ class WideResNet(Network):
             x = stage(net, f'conv{number}', PreActivated, count, options, first, x, self.scan, self.remat)
         x = net.named('conv4', net.activate('postact', net.norm('postact_bn', x)))
         return net.logits('fc', net.average('pool', x, 8, dense), dense, init='torch')
+
+
+PAPER = Paper('Zagoruyko and Komodakis', 2016, 'Wide Residual Networks', 'BMVC 2016, arXiv:1605.07146')
+_cifar = functools.partial(Entry, WideResNet, paper=PAPER, family='WRN', input_shape=(32, 32, 3))
+
+NETWORKS = {
+    'wide_resnet50_2': torch_entry(
+        50, paper=PAPER, family='WRN', theirs=(Theirs('torchvision', 'wide_resnet50_2'),),
+        parameters=68_883_240, statistics=68_224, multiply_adds=11_398_021_120,
+    ),
+    'wrn_28_10': _cifar(
+        options={'depth': 28, 'widen': 10}, parameters=36_479_194, statistics=17_952, multiply_adds=5_243_328_768
+    ),
+    'wrn_40_4': _cifar(
+        options={'depth': 40, 'widen': 4}, parameters=8_949_210, statistics=10_784, multiply_adds=1_298_582_016
+    ),
+}  # fmt: skip

@@ -1,7 +1,10 @@
 """ZFNet: Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2013 (ECCV 2014)."""
 
+import functools
+
 import flax.linen as nn
 
+from architectures.entry import Entry, Paper
 from architectures.layers import Network
 
 
@@ -9,7 +12,7 @@ class ZFNet(Network):
     """ZFNet (figure 3); 62,357,608 parameters, 107,627,624 with the wider layers of table 2's model (b).
 
     AlexNet in one tower, with smaller windows and strides at the start. Sizes 110-55-26-13-6 round up, as in
-    cuda-convnet: conv1 and the pools hang over the bottom and right. The contrast normalisation of layers 1 and 2
+    cuda-convnet: conv1 and the pools hang over the bottom and right. The contrast normalization of layers 1 and 2
     follows the pool; the paper gives no constants, and these are AlexNet's.
 
     Options: `widths` of layers 3 to 5 (the lecture's ZFNet is `zfnet_wide`), `lrn`, `dropout`, `window` (the side of
@@ -38,3 +41,18 @@ class ZFNet(Network):
         x = net.dropout(net.fc('layer6', x, 4096, window=self.window), self.dropout)
         x = net.dropout(net.fc('layer7', x, 4096), self.dropout)
         return net.logits('output', x, dense)
+
+
+PAPER = Paper(
+    'Zeiler and Fergus', 2013, 'Visualizing and Understanding Convolutional Networks', 'ECCV 2014, arXiv:1311.2901'
+)
+_NOTES = (
+    'The Caffe file called ZF of SPP-net and Faster R-CNN pads its first convolutions and normalizes over 3 channels; '
+    'its maps have other sizes.',
+)
+_entry = functools.partial(Entry, ZFNet, paper=PAPER, family='ZFNet', notes=_NOTES)
+
+NETWORKS = {
+    'zfnet': _entry(parameters=62_357_608, multiply_adds=1_168_032_896),
+    'zfnet_wide': _entry(options={'widths': (512, 1024, 512)}, parameters=107_627_624, multiply_adds=2_476_704_896),
+}

@@ -76,13 +76,13 @@ def our_step(kind, phase, name, batch, dtype):
     import numpy as np
 
     import architectures
-    from architectures import describe, layers
+    from architectures import catalogue, layers
     from input_pipeline import loader
     from training import losses, optimizers, state, step
 
     options = peers.PEERS[name][2] if name in peers.PEERS else {}
     model = architectures.create(name, dtype=dtype, **options)
-    shape = describe.input_shape(name)
+    shape = catalogue.NETWORKS[name].input_shape
     images = jnp.asarray(np.random.default_rng(0).standard_normal((batch, *shape), np.float32))
     jit = functools.partial(jax.jit, compiler_options=layers.compiler_options())
     if phase == 'forward':

@@ -6,38 +6,25 @@
 import contextlib
 import functools
 
-_V1_5 = {'stride_in': '3x3', 'stem_pool': 'padded'}
-_PADDED = {'stem_pool': 'padded'}
+from architectures.catalogue import NETWORKS
+from architectures.resnet import PADDED
 
-# name: (library, its name for it, options that make ours that very network)
-PEERS = {
-    'alexnet_owt': ('torchvision', 'alexnet', {}),
-    'vgg_a': ('torchvision', 'vgg11', {}),
-    'vgg_b': ('torchvision', 'vgg13', {}),
-    'vgg_d': ('torchvision', 'vgg16', {}),
-    'vgg_e': ('torchvision', 'vgg19', {}),
-    'resnet18': ('torchvision', 'resnet18', _PADDED),
-    'resnet34': ('torchvision', 'resnet34', _PADDED),
-    'resnet50': ('torchvision', 'resnet50', _V1_5),
-    'resnet101': ('torchvision', 'resnet101', _V1_5),
-    'resnet152': ('torchvision', 'resnet152', _V1_5),
-    'wide_resnet50_2': ('torchvision', 'wide_resnet50_2', {}),
-    'resnext50_32x4d': ('torchvision', 'resnext50_32x4d', {}),
-    'resnext101_32x4d': ('timm', 'resnext101_32x4d', {}),
-    'resnext101_64x4d': ('torchvision', 'resnext101_64x4d', {}),
-    'densenet121': ('torchvision', 'densenet121', {}),
-    'densenet169': ('torchvision', 'densenet169', {}),
-    'densenet201': ('torchvision', 'densenet201', {}),
-    'densenet264': ('torchvision', 'densenet264', {}),
-    'densenet161': ('torchvision', 'densenet161', {}),
-    'se_resnet18': ('timm', 'seresnet18', _PADDED),  # its legacy ones have a ReLU too many, before the gate
-    'se_resnet34': ('timm', 'seresnet34', _PADDED),
-    'se_resnet50': ('timm', 'legacy_seresnet50', {}),
-    'se_resnet101': ('timm', 'legacy_seresnet101', {}),
-    'se_resnet152': ('timm', 'legacy_seresnet152', {}),
-    'se_resnext50_32x4d': ('timm', 'legacy_seresnext50_32x4d', {}),
-    'se_resnext101_32x4d': ('timm', 'legacy_seresnext101_32x4d', {}),
-    'senet154': ('timm', 'legacy_senet154', {}),
+_LIBRARIES = {'torchvision': 'torchvision', 'timm_legacy': 'timm', 'timm': 'timm'}  # the first that has it
+
+
+def peer(entry):
+    """(library, its name, options) of a network of the catalogue; None where no library has it."""
+    for by, library in _LIBRARIES.items():
+        for theirs in entry.theirs:
+            if theirs.by == by:
+                return library, theirs.name, theirs.options
+    return None
+
+
+# {name: (library, its name for it, options that make ours that very network)}
+PEERS = {name: peer(entry) for name, entry in NETWORKS.items() if peer(entry)} | {
+    f'se_resnet{depth}': ('timm', f'seresnet{depth}', PADDED)  # its legacy ones have a ReLU too many, before the gate
+    for depth in (18, 34)
 }
 
 

@@ -1,36 +1,18 @@
-"""The papers' tables of errors, in per cent, and which row a network of ours may be set beside.
+"""Which row of the papers' tables (`papers/`) a network of ours may be set beside.
 
-    python -m evaluation.published           # the tables there are
-    python -m evaluation.published vgg7      # one of them, as printed
-
-`papers/NAME.txt` has a paper's tables as it prints them. Its first line is the paper; a table is
-
-    # a remark
-    [vgg5] table 5 @ PROTOCOL
-    network | evaluation | val top-1 | val top-5 | test top-5
-    D       | dense      | 24.8      | 7.5       | -          | what it is of, and by which protocol # a note
-
-Columns of errors are called `top-1`, `top-5` or `error` (top-1 where there is no top-5), `val`, `test` or `train`
-before it; what follows `of` or `@` makes groups of columns, each of which is a `Row`: `top-1 @ single_224` is by this
-protocol. The last field says what each group is of, `;` between the groups: members joined by ` + `, each `N x` so
-many; a member is what it may be, joined by ` or `:
-
-    vgg_d:jitter from vgg_d:s384   a run of that recipe, its weights from a run of another
-    caffe/ResNet-50-model          weights that others released (`weights/releases.py`)
-    ~resnet50                      a network of ours by a training of theirs, which is no recipe here
-    = vgg4/7                       quoted: the seventh line of the table where it was published (/2: its second group)
+python -m evaluation.published           # the tables there are
+python -m evaluation.published vgg7      # one of them, as printed
 """
 
 import dataclasses
 import functools
-import re
 import sys
-from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
+import papers
 from configs import checkpoint, listing
 from evaluation import protocols
 from input_pipeline import classes
@@ -39,207 +21,20 @@ from training.log import read
 from training.run import build_model, normalized_together
 from weights.releases import RELEASES
 
-PAPERS = Path(__file__).with_name('papers')
 IMAGES = {'imagenet': 50_000, 'cifar10': 10_000, 'mnist': 10_000}  # that are tested
 
 
-class Origin(NamedTuple):
-    """What a network of a row may be.
-
-    Fields:
-      recipe: NAME:VARIANT of `configs`, or SERIES:VARIANT/MEMBER; '' of released weights.
-      start: the recipe of the run that its weights came from; '' for none.
-      release: BY/THEIRS of `weights/releases.py`; '' of a recipe.
-      is_theirs: the network is the recipe's, the training is none of ours.
-    """
-
-    recipe: str = ''
-    start: str = ''
-    release: str = ''
-    is_theirs: bool = False
-
-    def __str__(self):
-        return self.release or ('~' * self.is_theirs + self.recipe + f' from {self.start}' * bool(self.start))
+def _by_name(row):
+    """A row, the protocols of its members by their full names."""
+    members = [member._replace(protocol=protocols.create(member.protocol).name) for member in row.members]
+    return row._replace(members=tuple(members))
 
 
-class Member(NamedTuple):
-    """A network of a row: what it may be, and the protocol that it is tested by."""
-
-    origins: tuple
-    protocol: str
-
-
-class Row(NamedTuple):
-    """A result that a paper prints: of one network, or of several as an ensemble.
-
-    Fields:
-      label: the line's, as printed.
-      members: see `Member`; () where none of ours is such a network.
-      top1, top5: of the validation images, or of a small set's test images; a `Decimal` of the printed digits, or None.
-      test5: of the images whose labels ILSVRC's server keeps.
-      source: the paper and its table.
-      note: what the paper does not say, or says besides.
-      is_quoted: from another table, whose row it is.
-    """
-
-    label: str
-    members: tuple
-    top1: Decimal | None
-    top5: Decimal | None
-    test5: Decimal | None
-    source: str
-    note: str = ''
-    is_quoted: bool = False
-
-    @property
-    def errors(self):
-        """As papers print them: 24.4/7.2."""
-        return '/'.join('-' if error is None else str(error) for error in (self.top1, self.top5))
-
-    @property
-    def is_of_recipes(self):
-        """Whether there is a recipe for each of its members."""
-        origins = [member.origins for member in self.members]
-        return all(any(origin.recipe and not origin.is_theirs for origin in each) for each in origins)
-
-    @property
-    def protocols(self):
-        """The protocols of its members, each once."""
-        return tuple(dict.fromkeys(member.protocol for member in self.members))
-
-
-class Table(NamedTuple):
-    """A table of a paper.
-
-    Fields:
-      source: the paper and its table.
-      remark: ours.
-      columns: their names.
-      lines: its cells as printed, a tuple a line.
-      rows: `Row`s, in their order: as many a line as there are groups of columns.
-    """
-
-    source: str
-    remark: str
-    columns: tuple
-    lines: tuple
-    rows: tuple
-
-
-# Reading
-
-_COLUMN = re.compile(r'(?:(val|test|train) )?(top-1|top-5|error)(?: (?:of (.+)|@ (\S+)))?')
-_ROLES = {'error': 'top1', 'top-1': 'top1', 'top-5': 'top5'}
-
-
-def is_error(column):
-    """Whether a column is one of errors (or accuracies), by its name."""
-    return bool(_COLUMN.fullmatch(column)) or column.endswith((' error', 'accuracy'))
-
-
-def _groups(columns):
-    """{(group, protocol): {role: place}} of a table's columns."""
-    groups = {}
-    for place, column in enumerate(columns):
-        match = _COLUMN.fullmatch(column)
-        if match and match[1] != 'train':
-            role = _ROLES[match[2]]
-            role = {'top1': 'test1', 'top5': 'test5'}[role] if match[1] == 'test' else role
-            groups.setdefault((match[3] or match[4] or '', match[4] or ''), {})[role] = place
-    return groups
-
-
-def _number(cell):
-    """A cell's number as printed, and whether it is of the server's images: '6.43 (6.61±0.16)', '8.43 (test)'."""
-    digits, _, more = cell.partition(' ')
-    return (None if digits == '-' else Decimal(digits)), more == '(test)'
-
-
-def _origin(text):
-    recipe, _, start = text.partition(' from ')
-    if '/' in recipe and recipe.split('/')[0] in {release.by for found in RELEASES.values() for release in found}:
-        return Origin(release=recipe)
-    return Origin(recipe.removeprefix('~'), start, is_theirs=recipe.startswith('~'))
-
-
-def _members(text, protocol):
-    """The members of what a line says that it is of."""
-    found = []
-    for part in reversed(text.split(' + ')):  # one without a protocol has that of the next
-        part, _, own = part.partition(' @ ')
-        protocol = own or protocol
-        times, _, one = part.partition(' x ') if ' x ' in part else ('1', '', part)
-        assert protocol, f'{text}: by no protocol'
-        origins = tuple(map(_origin, one.split(' or ')))
-        found += [Member(origins, protocols.create(protocol).name)] * int(times)
-    return tuple(reversed(found))
-
-
-def _named(column, cell):
-    """A cell that says what a line is of, with its column's name where it is but a number."""
-    return cell if re.search('[A-Za-z]', cell) else f'{column} {cell}'
-
-
-def _row(label, cells, places, text, protocol, source, note):
-    """The `Row` of one group of a line; a quoted one has for its members where they stand."""
-    numbers = {role: _number(cells[place]) for role, place in places.items()}
-    value = {role: number for role, (number, _) in numbers.items()}
-    if any(of_server for _, of_server in numbers.values()):
-        value = {'test5': value['top5']}
-    quoted = text.startswith('= ')
-    members = text.removeprefix('= ') if quoted else _members(text, protocol) if text else ()
-    return Row(label, members, value.get('top1'), value.get('top5'), value.get('test5'), source, note, quoted)
-
-
-def parse(text):
-    """{name: `Table`} of a paper's text; quoted rows still say where they stand."""
-    paper, *blocks = re.split(r'\n\n+', text.strip())
-    tables = {}
-    for block in blocks:
-        lines = block.split('\n')
-        remark = ' '.join(line[2:] for line in lines if line.startswith('# '))
-        head, columns, *lines = (line for line in lines if not line.startswith('# '))
-        name, title, protocol = re.fullmatch(r'\[(\w+)\] (.+?)(?: @ (\S+))?', head).groups()
-        columns, source = tuple(column.strip() for column in columns.split('|')), f'{paper}, {title.partition(":")[0]}'
-        groups, printed, rows = _groups(columns), [], []
-        for line in lines:
-            line, _, note = line.partition(' # ')
-            cells = [cell.strip() for cell in line.split('|')]
-            printed.append(tuple(cells[: len(columns)]))
-            of = [part.strip() for part in ''.join(cells[len(columns) :]).split(';')]
-            names = [
-                _named(*pair) for pair in zip(columns, cells, strict=False) if not is_error(pair[0]) and pair[1] != '-'
-            ]
-            for number, ((group, own), places) in enumerate(groups.items()):
-                what = of[number] if number < len(of) else ''
-                label = ', '.join([*names, group] if group != own else names)
-                rows.append(_row(label, printed[-1], places, what, own or protocol, source, note))
-        tables[name] = Table(f'{paper}, {title}', remark, columns, tuple(printed), tuple(rows))
-    return tables
-
-
-def _resolved(tables):
-    """The tables, each quoted row with the members of the row that it quotes."""
-
-    def members(place):
-        name, line, *group = place.split('/')
-        table = tables[name]
-        groups = len(table.rows) // len(table.lines)
-        row = table.rows[(int(line) - 1) * groups + int(*group or (1,)) - 1]
-        return members(row.members) if row.is_quoted else row.members
-
-    def whole(row):
-        return row._replace(members=members(row.members)) if row.is_quoted else row
-
-    return {name: table._replace(rows=tuple(map(whole, table.rows))) for name, table in tables.items()}
-
-
-PRINTED = {name: table for path in sorted(PAPERS.glob('*.txt')) for name, table in parse(path.read_text()).items()}
-TABLES = _resolved(PRINTED)
+TABLES = {name: table._replace(rows=tuple(map(_by_name, table.rows))) for name, table in papers.TABLES.items()}
 
 
 def rows():
-    """The `Row`s of all tables that are of networks of ours, each in the table that it was published in."""
+    """The `papers.Row`s of all tables that are of networks of ours, each in the table that it was published in."""
     return tuple(row for table in TABLES.values() for row in table.rows if row.members and not row.is_quoted)
 
 
@@ -289,14 +84,14 @@ def trained(entry):
 
 @functools.cache
 def recipe(name):
-    """The config of an `Origin`'s recipe."""
+    """The config of a `papers.Origin`'s recipe."""
     name, _, member = name.partition('/')
     config = listing.load(name)
     return config.members[member] if member else config
 
 
 def _release(name):
-    """(our network, its `Release`) of an `Origin`'s release."""
+    """(our network, its `Release`) of a `papers.Origin`'s release."""
     by, theirs = name.split('/')
     return next(
         (network, release)
@@ -333,7 +128,7 @@ def differences(origin, network):
     """In what a network is not known to be one of a row, in words; [] where it is.
 
     Args:
-      origin: `Origin`.
+      origin: `papers.Origin`.
       network: `Trained`.
     """
     if network.release:
@@ -414,7 +209,7 @@ class Fit(NamedTuple):
       differences: in what they are not known to be the row's, in words; () where they are.
     """
 
-    row: Row
+    row: papers.Row
     places: tuple
     differences: tuple
 
@@ -423,7 +218,7 @@ def fit(row, networks, by=None):
     """The networks as a row's members, each the one that differs least; None where there are too few of them.
 
     Args:
-      row: see `Row`.
+      row: see `papers.Row`.
       networks: `Trained`s; some may be left over.
       by: the protocol of each, which must be the member's; None where the row's are to be run.
     """
@@ -445,55 +240,13 @@ def fit(row, networks, by=None):
     return Fit(row, tuple(places), tuple(dict.fromkeys(found)))
 
 
-# Winners
-
-
-class Winner(NamedTuple):
-    """The winner of a year's classification contest (ILSVRC), or who else was measured on its test images.
-
-    Fields:
-      year: of the contest.
-      entry: the team, and below it its network.
-      top5: error in per cent as printed, with the contest's training images alone.
-      table: where it is printed.
-      convolutional: whether it is a convolutional network.
-    """
-
-    year: int
-    entry: str
-    top5: Decimal
-    table: str
-    convolutional: bool = True
-
-
-WINNERS = (
-    Winner(
-        2010,
-        'NEC-UIUC',
-        Decimal('28.2'),
-        'Russakovsky et al. 2015, "ImageNet Large Scale Visual Recognition Challenge"',
-        False,
-    ),
-    Winner(2011, 'XRCE', Decimal('25.8'), 'Russakovsky et al. 2015', False),
-    Winner(2012, 'SuperVision\n(AlexNet)', Decimal('16.4'), 'Szegedy et al. 2014, table 2; 15.3 with other data'),
-    Winner(2013, 'Clarifai\n(after ZFNet)', Decimal('11.7'), 'Szegedy et al. 2014, table 2; 11.2 with other data'),
-    Winner(2014, 'GoogLeNet', Decimal('6.67'), 'Szegedy et al. 2014, table 2'),
-    Winner(2015, 'MSRA\n(ResNet)', Decimal('3.57'), 'He et al. 2015b, table 5'),
-    Winner(2016, 'Trimps-Soushen\n(ensemble)', Decimal('2.99'), "ILSVRC2016's page of results: 0.02991"),
-    Winner(2017, 'WMW\n(SENet)', Decimal('2.25'), 'Hu et al. 2017, section 6: 2.251'),
-)
-HUMAN = Winner(
-    2014, 'one trained annotator', Decimal('5.1'), 'Russakovsky et al. 2015, section 6.4', False
-)  # of 1,500 images
-
-
 # Printing
 
 
 def text(table):
     """A table as its paper prints it, in Markdown."""
     head = f'{table.source}' + (f'. {table.remark}' if table.remark else '')
-    rule = [('---:' if is_error(column) else '---') for column in table.columns]
+    rule = [('---:' if papers.is_error(column) else '---') for column in table.columns]
     lines = [table.columns, rule, *table.lines]
     return '\n'.join([head, '', *(f'| {" | ".join(line)} |' for line in lines)])
 

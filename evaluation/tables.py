@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import papers
 from evaluation import opening, protocols, published
 from runtime.errors import UserError, nearest
 
@@ -15,7 +16,7 @@ class Planned(NamedTuple):
       reason: why not.
     """
 
-    row: published.Row
+    row: papers.Row
     members: tuple
     reason: str
 

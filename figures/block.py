@@ -8,7 +8,8 @@ import statistics
 from typing import NamedTuple
 
 import architectures
-from architectures import dataflow, describe
+from architectures import dataflow
+from architectures.catalogue import NETWORKS
 from figures import networks, style
 from runtime.errors import UserError, nearest
 
@@ -72,7 +73,7 @@ def with_blocks():
     """The names of the networks that have blocks; those of one class all do, or none."""
     models = {name: architectures.create(name) for name in architectures.names()}
     one = {type(model): name for name, model in reversed(models.items())}
-    having = {kind for kind, name in one.items() if dataflow.trace(models[name], describe.input_shape(name)).blocks}
+    having = {kind for kind, name in one.items() if dataflow.trace(models[name], NETWORKS[name].input_shape).blocks}
     return [name for name, model in models.items() if type(model) in having]
 
 

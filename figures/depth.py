@@ -5,18 +5,20 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib import ticker
 
-from architectures import catalogue
+import papers
+from architectures.catalogue import NETWORKS
 from figures import style
 
-_LINES = {  # a colour for what belongs together
-    'LeNet, AlexNet': (style.BLACK, (catalogue.LENET5, catalogue.ALEXNET, catalogue.OWT)),
-    'ZFNet, OverFeat': (style.SKY, (catalogue.ZFNET, catalogue.OVERFEAT)),
-    'Inception': (style.GREEN, (catalogue.GOOGLENET, catalogue.BN_INCEPTION)),
-    'VGG, PReLU-net': (style.ORANGE, (catalogue.VGG, catalogue.PRELU_NET)),
-    'plain, ResNet': (style.BLUE, (catalogue.RESNET,)),
-    'WRN, ResNeXt': (style.PURPLE, (catalogue.WRN, catalogue.RESNEXT)),
-    'DenseNet': (style.YELLOW, (catalogue.DENSENET,)),
-    'SENet': (style.RED, (catalogue.SENET,)),
+_LINES = {  # a color for the families that belong together
+    'LeNet, AlexNet': (style.BLACK, ('LeNet', 'AlexNet')),
+    'ZFNet, OverFeat': (style.SKY, ('ZFNet', 'OverFeat')),
+    'Inception': (style.GREEN, ('GoogLeNet', 'BN-Inception')),
+    'VGG, PReLU-net': (style.ORANGE, ('VGG', 'PReLU-net')),
+    'plain, ResNet': (style.BLUE, ('plain', 'ResNet')),
+    'WRN, ResNeXt': (style.PURPLE, ('WRN', 'ResNeXt')),
+    'DenseNet': (style.YELLOW, ('DenseNet',)),
+    'SENet': (style.RED, ('SENet',)),
+    'others': ('#808080', ()),  # of a family that is not named here
 }
 _SHAPES = {'one crop': 'o', 'ten crops': 's', 'more': '^'}  # of ImageNet: how a photograph was looked at
 _TICKS = (4, 5, 6, 7, 8, 9, 10, 12, 15, 20)  # of errors, whose axis is logarithmic
@@ -58,42 +60,41 @@ def draw(every):
     """The figure of these `Network`s; to be made, and saved, inside `style.look`."""
     rows = [[network for network in every if network.measure == measure] for measure in _measures(every)]
     drawn, rest = [row for row in rows if len(row) > 3], [network for row in rows if len(row) <= 3 for network in row]
-    made = style.figure(18, 15)
-    made.get_layout_engine().set(h_pad=0.15, w_pad=0.15)
-    panels = made.subplots(len(drawn), 2, height_ratios=[len(row) + 8 for row in drawn], sharey='row')
+    figure = style.figure(18, 15)
+    figure.get_layout_engine().set(h_pad=0.15, w_pad=0.15)
+    panels = figure.subplots(len(drawn), 2, height_ratios=[len(row) + 8 for row in drawn], sharey='row')
     for row, pair in zip(drawn, panels, strict=True):
         for panel, what in zip(pair, ('parameters', 'multiply_adds'), strict=True):
             _marks(panel, row, what)
             panel.set_xlabel(what.replace('_', '-'))
         pair[0].set_ylabel(f'{row[0].measure}, error, %')
-    _legend(panels[0][1])
+    _legend(panels[0][1], {one.line for one in every})
     left = '; '.join(f'{one.name} {one.measure} {one.printed}' for one in rest)
-    made.supxlabel(f'Not drawn, for few have an error of this kind alone: {left}', fontsize=11)
-    made.suptitle("Published errors of the registered networks, each by its paper's own protocol", fontsize=18)
-    made.draw_without_rendering()
-    made.set_layout_engine('none')  # the panels stay where they now are
+    figure.supxlabel(f'Not drawn, for few have an error of this kind alone: {left}', fontsize=11)
+    figure.suptitle("Published errors of the registered networks, each by its paper's own protocol", fontsize=18)
+    figure.draw_without_rendering()
+    figure.set_layout_engine('none')  # the panels stay where they now are
     for row, pair in zip(drawn, panels, strict=True):
         for panel, what in zip(pair, ('parameters', 'multiply_adds'), strict=True):
             name_marks(panel, [(getattr(one, what), one.error) for one in row], [one.name for one in row])
-    return made
+    return figure
 
 
 def networks():
-    """The `Network`s, in the catalogue's order; of an error that has both, top-5."""
-    found = []
-    for name, entry in catalogue.NETWORKS.items():
-        published = entry.published
-        if not published:
+    """The `Network`s, in the catalogue's order; of top-1 and top-5 the latter, if both are published."""
+    listed = []
+    for name, entry in NETWORKS.items():
+        published = papers.HEADLINES.get(name)
+        if not published or not entry.parameters or not entry.multiply_adds:
             continue
-        top5 = published.top5 is not None
-        error, kind = (published.top5, 'top-5') if top5 else (published.top1, 'top-1')
-        line = next(line for line, (_, papers) in _LINES.items() if entry.paper in papers)
+        kind, error = ('top-5', published.top5) if published.top5 else ('top-1', published.top1)
+        line = next((line for line, (_, families) in _LINES.items() if entry.family in families), 'others')
         views = ''
         if published.dataset.startswith('ImageNet'):
             views = next((view for view in _SHAPES if published.protocol.startswith(view)), 'more')
         measure = f'{kind}, {published.dataset}'
-        found.append(Network(name, entry.parameters, entry.multiply_adds, float(error), error, measure, line, views))
-    return found
+        listed.append(Network(name, entry.parameters, entry.multiply_adds, float(error), error, measure, line, views))
+    return listed
 
 
 def _measures(every):
@@ -116,8 +117,9 @@ def _marks(panel, row, what):
     panel.grid(alpha=0.3)
 
 
-def _legend(panel):
-    for line, (colour, _) in _LINES.items():
+def _legend(panel, lines):
+    for line in (line for line in _LINES if line in lines):
+        colour = _LINES[line][0]
         panel.plot([], [], 's', color=colour, markersize=10, markeredgecolor='black', label=line)
     for views, shape in _SHAPES.items():
         label = {'more': 'dense, or 144 crops'}.get(views, views)

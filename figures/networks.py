@@ -10,7 +10,8 @@ from matplotlib.path import Path as Line
 from matplotlib.textpath import text_to_path
 
 import architectures
-from architectures import catalogue, dataflow, describe
+from architectures import dataflow
+from architectures.catalogue import NETWORKS
 from figures import style
 from runtime.errors import UserError
 
@@ -48,14 +49,14 @@ def subject(arch='', config=None, checkpoint=()):
         raise UserError('name one network: --arch NAME (`python -m architectures` lists them), or --checkpoint DIR')
     if arch:
         model = architectures.create(arch)
-        return Subject(arch, f'{arch} ({catalogue.of(arch).cited})', model, describe.input_shape(arch))
+        return Subject(arch, f'{arch} ({NETWORKS[arch].cited})', model, NETWORKS[arch].input_shape)
     from training.run import build_model
 
     if len(checkpoint) > 1:
         raise UserError(f'this figure is of one network, and {len(checkpoint)} checkpoints are given')
     name, shape = config.architecture, (config.image_size, config.image_size, config.channels)
     of = f', {Path(checkpoint[0]).absolute().name}' if checkpoint else ''
-    return Subject(name, f'{name} ({catalogue.of(name).cited}){of}', build_model(config), shape)
+    return Subject(name, f'{name} ({NETWORKS[name].cited}){of}', build_model(config), shape)
 
 
 def graph(of):

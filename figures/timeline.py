@@ -1,7 +1,7 @@
-"""The winners' errors, year by year, and the human level: the numbers of `evaluation.published`."""
+"""The winners' errors, year by year, and the human level: the numbers of `papers/winners.py`."""
 
-from evaluation import published
 from figures import style
+from papers.winners import HUMAN, WINNERS
 
 
 def make(out):
@@ -10,23 +10,22 @@ def make(out):
     Args:
       out: the file.
     """
-    winners = published.WINNERS
-    years = [winner.year for winner in winners]
-    colours = [style.BLUE if winner.convolutional else style.ORANGE for winner in winners]
+    years = [winner.year for winner in WINNERS]
+    colours = [style.BLUE if winner.convolutional else style.ORANGE for winner in WINNERS]
     with style.look():
         made = style.figure(13, 7)
         axes = made.add_subplot()
-        axes.bar(years, [float(winner.top5) for winner in winners], 0.7, color=colours)
-        for winner in winners:
-            inside, top = winner.top5 < published.HUMAN.top5, float(winner.top5)  # above its bar it would meet the line
+        axes.bar(years, [float(winner.top5) for winner in WINNERS], 0.7, color=colours)
+        for winner in WINNERS:
+            inside, top = winner.top5 < HUMAN.top5, float(winner.top5)  # above its bar it would meet the line
             place = {'y': top - 0.3, 'va': 'top'} if inside else {'y': top + 0.3, 'va': 'bottom'}
             colour = 'white' if inside else 'black'
             axes.text(winner.year, s=str(winner.top5), ha='center', fontsize=15, color=colour, **place)
-        human = float(published.HUMAN.top5)
+        human = float(HUMAN.top5)
         axes.axhline(human, color=style.BLACK, linestyle='--')
-        says = f'human level: {published.HUMAN.top5}, {published.HUMAN.entry}\n({published.HUMAN.table})'
+        says = f'human level: {HUMAN.top5}, {HUMAN.entry}\n({HUMAN.table})'
         axes.text(years[-1] + 0.4, human + 0.3, says, ha='right', va='bottom')
-        axes.set_xticks(years, [f'{winner.year}\n{winner.entry}' for winner in winners])
+        axes.set_xticks(years, [f'{winner.year}\n{winner.entry}' for winner in WINNERS])
         axes.set_ylabel('top-5 error, %')
         axes.set_ylim(0, 31)
         for colour, label in ((style.ORANGE, 'features made by hand'), (style.BLUE, 'convolutional networks')):

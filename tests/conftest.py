@@ -18,6 +18,7 @@ if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):  # the workers of pytest-xdi
     os.environ['JAX_COMPILATION_CACHE_DIR'] = CACHE.name
 
 import contextvars
+import dataclasses
 import functools
 import gc
 import json
@@ -34,7 +35,6 @@ import pytest
 from jax._src import compiler
 from warm import Warm
 
-import architectures
 import weights
 from architectures import catalogue, inception, layers, resnet, senet, wide_resnet
 from configs import lenet5_digits
@@ -168,8 +168,8 @@ class Linear(layers.Network):
 @pytest.fixture
 def linear(monkeypatch):
     """Makes 'linear' a network, of LeNet-5's year: for tests of the loop, whose programs are compiled in no time."""
-    monkeypatch.setitem(architectures._REGISTRY, 'linear', Linear)
-    monkeypatch.setitem(catalogue.NETWORKS, 'linear', catalogue.NETWORKS['lenet5'])
+    entry = dataclasses.replace(catalogue.NETWORKS['lenet5'], module=Linear)
+    monkeypatch.setitem(catalogue.NETWORKS, 'linear', entry)
 
 
 EIGHT = mesh.create, mesh.of_this_process

@@ -6,14 +6,20 @@ import json
 import subprocess
 import sys
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
 from conftest import ROOT
 
 import architectures
-from architectures import __main__, catalogue, describe, layers, receptive_field
-from figures import networks
+import papers
+from architectures import __main__, catalogue, describe, layers, lenet, receptive_field
+from architectures.entry import Entry, Paper, Theirs
+from benchmarks import peers
+from figures import depth, networks
+from runtime.errors import UserError
+from weights import releases
 
 COUNTS = ('parameters', 'statistics', 'multiply_adds')
 
@@ -36,19 +42,35 @@ def layers_of(name, options=None, image_size=None):
 # The catalogue
 
 
-def test_every_network_has_an_entry():
-    assert tuple(catalogue.NETWORKS) == architectures.names()
+def test_the_tables_of_the_families_are_joined():
+    names = [name for family in catalogue.FAMILIES for name in family.NETWORKS]
+    assert tuple(names) == architectures.names() and len(set(names)) == len(names)
+    years = [min(entry.year for entry in family.NETWORKS.values()) for family in catalogue.FAMILIES]
+    assert years[0] == 1998 and years[-1] == 2017
+    assert {path.stem for path in (ROOT / 'architectures').glob('*.py') if '\nNETWORKS = {' in path.read_text()} == {
+        family.__name__.removeprefix('architectures.') for family in catalogue.FAMILIES
+    }
 
 
 @pytest.mark.parametrize('name', architectures.names())
 def test_an_entry_is_whole(name):
     entry = catalogue.NETWORKS[name]
+    assert not list(describe.missing(name, {}))
     assert 1998 <= entry.year <= 2017 and entry.paper.short.endswith(str(entry.year))
     assert architectures.create(name).num_classes == entry.num_classes
     assert entry.differs and all(sentence.endswith('.') for sentence in entry.differs)
-    if entry.published:
-        errors = [float(error) for error in entry.published[:2] if error is not None]
+    if entry.unpublished:
+        assert name not in papers.HEADLINES
+    else:
+        errors = [float(error) for error in papers.HEADLINES[name][:2] if error is not None]
         assert errors and errors == sorted(errors, reverse=True) and all(0 < error < 50 for error in errors)
+
+
+def test_the_same_network_elsewhere_is_told():
+    resnet50, vgg_c = catalogue.NETWORKS['resnet50'].differs, catalogue.NETWORKS['vgg_c'].differs
+    assert resnet50[0] == "resnet50 of torchvision is this network with `stride_in='3x3'`, `stem_pool='padded'`."
+    assert resnet50[1] == 'ResNet-50-model of Caffe is this network.'
+    assert vgg_c == ('torchvision, timm and the Caffe repository have no such network.',)
 
 
 @pytest.mark.parametrize('name', architectures.names())
@@ -73,20 +95,114 @@ def test_the_table_in_a_process_of_its_own(script):
     assert alexnet.index('724,406,816') + len('724,406,816') == head.index('multiply-adds') + len('multiply-adds')
 
 
-def test_a_network_that_the_catalogue_does_not_know(command, monkeypatch):
-    monkeypatch.delitem(catalogue.NETWORKS, 'lenet5')
-    code, out, _ = command('lenet5')
-    assert code == 0 and 'Paper: not in the catalogue.' in out
-    assert '32x32x3' in out and '62,006' in out  # 61,706 of grey images, and two more planes of 5x5x6
-    (row,) = command('lenet?')[1].splitlines()[1:]
-    assert row.startswith('lenet5') and 'not in the catalogue' in row and '62,006' in row
-    of = networks.subject('lenet5')
-    assert of.title == 'lenet5 (not in the catalogue)' and of.image_shape == (32, 32, 3)
+class Toy(layers.Network):
+    """Pixels, pooled, to classes: no more."""
+
+    num_classes: int = 10
+
+    @nn.compact
+    def __call__(self, images, train=False, dense=False):
+        net = self.layers(train)
+        return net.logits('fc', net.average('pool', images, 32, dense), dense)
+
+
+TOY = Entry(
+    Toy,
+    paper=Paper('Nobody', 2015, 'A Toy', 'arXiv'),
+    family='Toy',
+    input_shape=(32, 32, 3),
+    parameters=40,
+    multiply_adds=30,
+)
+TABLE = """Nobody 2015
+
+[toy1] table 1 @ single_224
+network | top-1 | top-5
+Toy     | 30.0  | 9.9   | toy ! toy: one crop
+"""
+
+
+@pytest.fixture
+def toy(monkeypatch, tmp_path):
+    """Adds the network 'toy' as a newcomer does: to a family's table, with a recipe and a published row."""
+
+    def add(recipe=True, published=True, **changes):
+        monkeypatch.setitem(lenet.NETWORKS, 'toy', dataclasses.replace(TOY, **changes))
+        monkeypatch.setattr(describe, 'ROOT', tmp_path)
+        if recipe:
+            (tmp_path / 'configs').mkdir()
+            (tmp_path / 'configs' / 'toy.py').touch()
+        if published:
+            monkeypatch.setitem(papers.HEADLINES, 'toy', papers.headlines(papers.parse(TABLE))['toy'])
+
+    return add
+
+
+def test_a_new_network_is_seen_everywhere(toy, command, capsys):
+    toy(theirs=(Theirs('torchvision', 'toy18'),))
+    assert architectures.names()[3] == 'toy' and architectures.create('toy', num_classes=7).num_classes == 7
+    _, row, *more = command('to?')[1].splitlines()
+    assert row.split() == ['toy', 'Nobody', '2015', '32x32x3', '40', '30', 'top-5', '9.9,', 'one', 'crop'] and not more
+    out = command('toy')[1]
+    assert 'Paper: Nobody 2015, "A Toy", arXiv.' in out and 'toy18 of torchvision is this network.' in out
+    assert 'top-1 30.0, top-5 9.9; ImageNet validation, one crop; Nobody 2015, table 1.' in out and 'Missing' not in out
+    assert networks.subject('toy').title == 'toy (Nobody 2015)'
+    (drawn,) = (network for network in depth.networks() if network.name == 'toy')
+    assert (drawn.parameters, drawn.error, drawn.line, drawn.views) == (40, 9.9, 'others', 'one crop')
+    assert peers.peer(catalogue.NETWORKS['toy']) == ('torchvision', 'toy18', {})
+    release = releases.release('toy', catalogue.NETWORKS['toy'], Theirs('torchvision', 'toy18'))
+    assert (release.theirs, release.pixels, release.last) == ('toy18', releases.TORCH, 'fc')
+
+
+@pytest.mark.parametrize(
+    'change, says',
+    [
+        ({'paper': None}, 'toy has no paper in NETWORKS of architectures/lenet.py'),
+        ({'family': ''}, 'toy has no family in NETWORKS of architectures/lenet.py'),
+        ({'parameters': None}, 'toy has no parameters in NETWORKS of architectures/lenet.py; the network has 40'),
+        ({'multiply_adds': None}, 'toy has no multiply_adds in NETWORKS of architectures/lenet.py; the network has 30'),
+        ({'statistics': 6}, 'but the catalogue says 6 statistics, and the network has 0'),
+        ({'recipe': False}, 'toy has no recipe: configs/toy.py'),
+        (
+            {'published': False},
+            'toy has no published error: mark its row in papers/ with "! toy: HOW IT WAS TESTED", or say '
+            'unpublished=True in NETWORKS of architectures/lenet.py',
+        ),
+    ],
+)
+def test_what_a_new_network_lacks_is_told_in_a_line(toy, command, change, says):
+    toy(**change)
+    code, out, _ = command('to?')
+    assert code == 0 and out.splitlines()[2:] == [f'  {says}']
+    if 'catalogue' not in says:
+        assert f'- {says}' in ' '.join(command('toy')[1].split())
+        assert json.loads(command('to?', '--json')[1])[0]['missing'] == [says]
+
+
+def test_a_network_without_counts_is_not_drawn(toy):
+    toy(parameters=None)
+    assert 'toy' not in [network.name for network in depth.networks()]
+
+
+def test_a_new_network_without_errors_or_readers(toy, command):
+    toy(published=False, unpublished=True)
+    assert len(command('to?')[1].splitlines()) == 2
+    with pytest.raises(UserError, match='^toy: no reader of weights of Toy by darknet, _READ of weights/releases.py$'):
+        releases.release('toy', catalogue.NETWORKS['toy'], Theirs('darknet', 'toy'))
+    with pytest.raises(ValueError, match='^"! toy" does not say how toy was tested: "! toy: one crop"$'):
+        papers.parse(TABLE.replace('toy: one crop', 'toy'))
+    assert peers.peer(catalogue.NETWORKS['toy']) is None
+
+
+def test_an_image_that_the_table_does_not_name(toy, command):
+    toy(input_shape=(32, 32))
+    code, _, err = command('toy')
+    assert code == 2 and err.startswith('architectures: error: toy does not work with images of 32x32 (ValueError')
 
 
 def test_the_table_has_what_the_network_has(command, monkeypatch):
     wrong = dataclasses.replace(catalogue.NETWORKS['lenet5'], parameters=61_707, multiply_adds=1)
-    monkeypatch.setitem(catalogue.NETWORKS, 'lenet5', wrong)
+    monkeypatch.setitem(lenet.NETWORKS, 'lenet5', wrong)
     _, row, *notes = command('lenet?')[1].splitlines()
     assert '61,706' in row
     assert notes[0] == '  but the catalogue says 61,707 parameters, and the network has 61,706'

@@ -11,11 +11,12 @@ from jax.sharding import AxisType, Mesh
 from matplotlib.text import Text
 
 import architectures
-from architectures import catalogue
+import papers
 from evaluation import opening, protocols, published, scoring, testing
 from figures import compare, degradation, depth, style, timeline
 from input_pipeline import sources
 from input_pipeline.pixels import Pixels
+from papers.winners import HUMAN, WINNERS
 from runtime.errors import UserError
 from training import log
 from weights import passport
@@ -83,14 +84,13 @@ def test_missing_metrics_say_which_run_to_make(tmp_path):
 
 
 def test_winners_of_every_year():
-    winners = published.WINNERS
-    assert [winner.year for winner in winners] == list(range(2010, 2018))
-    errors = [winner.top5 for winner in winners]
+    assert [winner.year for winner in WINNERS] == list(range(2010, 2018))
+    errors = [winner.top5 for winner in WINNERS]
     assert errors == sorted(errors, reverse=True)
-    assert next(winner.year for winner in winners if winner.top5 < published.HUMAN.top5) == 2015
-    assert all(winner.table for winner in winners)
+    assert next(winner.year for winner in WINNERS if winner.top5 < HUMAN.top5) == 2015
+    assert all(winner.table for winner in WINNERS)
     # GoogLeNet's seven networks on the validation images, the same as on the test images (Szegedy et al., table 2).
-    assert winners[4].top5 in [row.top5 for row in published.TABLES['googlenet3'].rows]
+    assert WINNERS[4].top5 in [row.top5 for row in published.TABLES['googlenet3'].rows]
 
 
 def test_the_timeline_is_drawn(tmp_path):
@@ -102,7 +102,7 @@ def test_the_timeline_is_drawn(tmp_path):
 
 def test_every_network_with_a_published_error_is_in_it():
     found = {one.name: one for one in depth.networks()}
-    assert set(found) == {name for name in architectures.names() if catalogue.NETWORKS[name].published}
+    assert set(found) == {name for name in architectures.names() if name in papers.HEADLINES}
     resnet = found['resnet152']
     assert (resnet.parameters, resnet.multiply_adds, resnet.error) == (60_192_808, 11_282_415_616, 5.71)
     assert (resnet.measure, resnet.line, resnet.views) == ('top-5, ImageNet validation', 'plain, ResNet', 'ten crops')

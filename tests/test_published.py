@@ -8,9 +8,10 @@ import pytest
 from conftest import ROOT
 
 import architectures
-from architectures import catalogue
+import papers
 from configs import listing
 from evaluation import opening, protocols, published, report, tables
+from papers.winners import WINNERS
 from runtime.errors import UserError
 
 # Lines of each table, and cells of errors with a number in them, counted on the papers' pages.
@@ -35,7 +36,7 @@ COUNTS = {
 def printed():
     """{table: (columns, lines of cells)} of the texts, read by splitting them."""
     found = {}
-    for path in sorted((ROOT / 'evaluation' / 'papers').glob('*.txt')):
+    for path in sorted((ROOT / 'papers').glob('*.txt')):
         for line in path.read_text().splitlines()[1:]:
             if line.startswith('['):
                 found[line[1 : line.index(']')]] = columns, lines = [], []
@@ -124,18 +125,28 @@ def test_rows_are_of_networks_protocols_and_data_of_ours():
         assert row.top1 is None or row.top5 is None or row.top5 < row.top1
 
 
-def test_the_catalogue_has_what_the_tables_have():
-    alone = [row for row in published.rows() if len(row.members) == 1]
-    for name, entry in catalogue.NETWORKS.items():
-        if entry.published:
-            wanted = f'{entry.published.top1 or "-"}/{entry.published.top5 or "-"}'
-            rows = [row for row in alone if row.errors == wanted]
-            found = {published.network_of(origin) for row in rows for origin in row.members[0].origins}
-            assert name in found, (name, wanted)
+def test_a_headline_is_a_row_of_its_network():
+    marked = [row for row in published.rows() if row.headline]
+    assert {row.headline[0] for row in marked} == set(papers.HEADLINES) and len(marked) == len(papers.HEADLINES)
+    for row in marked:
+        (member,) = row.members
+        assert {published.network_of(origin) for origin in member.origins} == {row.headline[0]}
+    assert str(papers.HEADLINES['vgg_d']) == (
+        'top-1 24.8, top-5 7.5; ImageNet validation, dense, three scales; Simonyan and Zisserman 2014, table 4'
+    )
+    assert papers.HEADLINES['wrn_28_10'].brief == 'top-1 4.00, CIFAR-10 test, median of five runs'
+    assert papers.HEADLINES['googlenet'].top1 is None
+
+
+def test_a_network_has_one_headline():
+    row = papers.TABLES['alexnet2'].rows[1]
+    tables = {'one': papers.TABLES['alexnet2'], 'other': papers.TABLES['alexnet2']._replace(rows=(row,))}
+    with pytest.raises(ValueError, match='^two rows are the headline of alexnet: Krizhevsky et al. 2012, table 2; Kri'):
+        papers.headlines(tables)
 
 
 def test_the_winners_are_of_the_tables():
-    by_year = {winner.year: winner.top5 for winner in published.WINNERS}
+    by_year = {winner.year: winner.top5 for winner in WINNERS}
     of_googlenet = {cells[1]: cells[3] for cells in published.TABLES['googlenet2'].lines if cells[2] == 'no'}
     assert [str(by_year[year]) for year in (2012, 2013)] == [of_googlenet['2012'], of_googlenet['2013']]
     assert by_year[2014] == published.TABLES['googlenet3'].rows[-1].top5

@@ -7,7 +7,8 @@ import numpy as np
 from flax import traverse_util
 
 import architectures
-from architectures import catalogue, layers
+from architectures import layers
+from architectures.catalogue import NETWORKS
 from runtime.errors import UserError, nearest
 from weights import layout
 from weights.releases import RELEASES, Release
@@ -142,8 +143,7 @@ def _match(tensors, arch, release):
     """How a release's names and shapes go with a file's."""
     tell = layout.caffe_name if release.is_caffe else layout.torch_name
     bias = tell(('params', release.last, 'bias'), release.table)
-    entry = catalogue.of(arch)
-    num_classes = len(tensors[bias]) if bias in tensors else entry.num_classes
+    num_classes = len(tensors[bias]) if bias in tensors else NETWORKS[arch].num_classes
     names = their_names(arch, release, num_classes)
     if tensors.keys() - {name for name, _, _ in names.values()}:  # auxiliary heads?
         with_heads = their_names(arch, release, num_classes, heads=True)
@@ -194,7 +194,7 @@ def _looks_like(tensors):
     count = sum(value.size for name, value in tensors.items() if not name.endswith(statistics))
     last = [value for value in tensors.values() if value.ndim == 2]
     found = []
-    for name, entry in catalogue.NETWORKS.items():
+    for name, entry in NETWORKS.items():
         others = {entry.parameters}
         if last:  # another number of classes: a classifier of another size
             classes, width = last[-1].shape

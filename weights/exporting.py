@@ -10,7 +10,9 @@ from flax import traverse_util
 from jax import export as jax_export
 
 import architectures
-from architectures import catalogue, layers
+import papers
+from architectures import layers
+from architectures.catalogue import NETWORKS
 from input_pipeline import colour
 from runtime.errors import UserError, first_line
 from runtime.files import write_whole
@@ -109,7 +111,7 @@ def hub_config(config, name, release, class_names=None):
 
 def model_card(config, name, release, card):
     """README.md of an exported network: what it is, where it comes from, what it takes."""
-    entry = catalogue.of(config.architecture)
+    paper, published = NETWORKS[config.architecture].paper, papers.HEADLINES.get(config.architecture, 'nothing')
     source, options = card['source'], card['options']
     sha256 = f', SHA-256 {source["sha256"]}' if 'sha256' in source else ''
     library = {'timm': 'timm', 'timm_legacy': 'timm', 'torchvision': 'timm'}.get(release.by if release else '', 'flax')
@@ -122,12 +124,12 @@ def model_card(config, name, release, card):
         '---',
         f'# {name}',
         '',
-        *([f'{entry.paper}.', ''] if entry.paper else []),
+        *([f'{paper}.', ''] if paper else []),
         f'- Network: `{config.architecture}` of the ImageNet decade in JAX, options {options or "none"}; '
         f'{config.num_classes} classes.',
         f'- Weights: {source["name"]}, from {source["file"]}{sha256}.',
         f'- Classes: {card["classes"]}',
-        f'- Published of it: {entry.published or "nothing"}. This is the paper, not these weights.',
+        f'- Published of it: {published}. This is the paper, not these weights.',
         f'- Input: {config.image_size}x{config.image_size}, pixels as `passport.json` says.',
     ]
     return '\n'.join(lines) + '\n'

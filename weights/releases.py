@@ -6,10 +6,9 @@ The pixels are those of the release's own test, one centre crop: what a converte
 from collections.abc import Callable
 from typing import NamedTuple
 
+from architectures.catalogue import NETWORKS
+from runtime.errors import UserError
 from weights import names
-
-V1_5 = {'stride_in': '3x3', 'stem_pool': 'padded'}
-PADDED = {'stem_pool': 'padded'}
 
 
 class Release(NamedTuple):
@@ -75,103 +74,57 @@ CAFFE_GOOGLENET = _center('caffe_googlenet')
 CADENE_INCEPTION = _center('bn_inception', center_rounds='even')  # torchvision's crop
 CAFFE_ALEXNET = _center('caffe', size=227, warp=True)
 
-# Releases
+# Releases: the names and options are the catalogue's (`theirs` of an entry); here is how they are read.
+
+# Whose, or whose and of which family: the table of names, and the pixels.
+_READ = {
+    'torchvision': (names.resnet, TORCH),
+    'torchvision AlexNet': (names.ALEXNET.__getitem__, TORCH),
+    'torchvision VGG': (lambda entry, theirs: names.vgg(entry.options['column'], **theirs.options), TORCH),
+    'torchvision DenseNet': (names.densenet, TORCH),
+    'timm': (names.resnet, BICUBIC),
+    'timm_legacy': (names.legacy_senet, TORCH),  # Cadene's copy of the weights of Hu et al.
+    'akamaster': (names.akamaster, CIFAR10),
+    'cadene_bgr': (names.bninception, CADENE_INCEPTION),
+    'caffe LeNet': (names.same, MNIST),
+    'caffe AlexNet': (names.same, CAFFE_ALEXNET),
+    'caffe_caffenet': (names.same, CAFFE_ALEXNET),
+    'caffe GoogLeNet': (names.caffe_googlenet, CAFFE_GOOGLENET),
+    'caffe BN-Inception': (names.caffe_bn_inception, CAFFE_GOOGLENET),
+    'caffe_fork': (names.caffe_bn_inception_fork, _center('bn_inception')),
+    'caffe VGG': (names.same, _center('vgg')),
+    'caffe ResNet': (lambda entry, theirs: names.caffe_resnet(int(theirs.name.split('-')[1])), _center('caffe')),
+    'caffe SENet': (names.caffe_senet, CAFFE_GOOGLENET),
+}
+_OF_A_NETWORK = ('torchvision VGG', 'caffe ResNet')  # their tables depend on it: functions of its entry and `Theirs`
+
+# Our layers, where they are not as in `Release`, by family or network.
+_LAYERS = {
+    'LeNet': {'last': 'ip2', 'matrices': ('ip1',)},
+    'AlexNet': {'last': 'fc8', 'matrices': ('fc6',)},
+    'GoogLeNet': {'last': 'classifier', 'matrices': ('loss_4a_fc', 'loss_4d_fc')},
+    'BN-Inception': {'last': 'classifier'},
+    'VGG': {'last': 'fc8', 'first': 'conv1_1', 'matrices': ('fc6',)},
+    'DenseNet': {'last': 'classifier', 'first': 'convolution'},
+    'SENet': {'convolutions': ('squeeze', 'excite')},
+    'senet154': {'last': 'classifier', 'first': 'conv1_1'},
+}
 
 
-def _torchvision(theirs, table=names.resnet, options=None, **more):
-    return Release('torchvision', theirs, table, options or {}, TORCH, **more)
+def release(name, entry, theirs):
+    """The `Release` of a network of the catalogue that its `Theirs` names."""
+    kind = next((kind for kind in (f'{theirs.by} {entry.family}', theirs.by) if kind in _READ), None)
+    if kind is None:
+        raise UserError(f'{name}: no reader of weights of {entry.family} by {theirs.by}, _READ of weights/releases.py')
+    table, pixels = _READ[kind]
+    if kind in _OF_A_NETWORK:
+        table = table(entry, theirs)
+    layers = _LAYERS.get(entry.family, {}) | _LAYERS.get(name, {})
+    return Release(theirs.by, theirs.name, table, theirs.options, pixels, **layers)
 
-
-def _vgg(column, theirs):
-    more = {'last': 'fc8', 'first': 'conv1_1', 'matrices': ('fc6',)}
-    return (
-        _torchvision(theirs, names.vgg(column), **more),
-        _torchvision(f'{theirs}_bn', names.vgg(column, batch_norm=True), {'batch_norm': True}, **more),
-    )
-
-
-def _caffe_vgg(theirs):
-    pixels = _center('vgg')
-    return Release('caffe', theirs, names.same, {}, pixels, 'fc8', 'conv1_1', matrices=('fc6',))
-
-
-def _caffe_alexnet(by, theirs, **options):
-    options = {'lrn': 'caffe', **options}
-    return Release(by, theirs, names.same, options, CAFFE_ALEXNET, 'fc8', matrices=('fc6',))
-
-
-def _caffe_resnet(depth):
-    return Release('caffe', f'ResNet-{depth}-model', names.caffe_resnet(depth), {}, _center('caffe'))
-
-
-GATES = ('squeeze', 'excite')
-
-
-def _se(timm, caffe, timm_options, last='fc', first='conv1'):
-    """Hu's networks: Cadene's copy of the weights, which timm calls legacy; the originals; timm's own namesake."""
-    more = {'convolutions': GATES, 'last': last, 'first': first}
-    found = [
-        Release('timm_legacy', f'legacy_{timm}', names.legacy_senet, {}, TORCH, **more),
-        Release('caffe', caffe, names.caffe_senet, {}, CAFFE_GOOGLENET, **more),
-    ]
-    if timm_options is not None:
-        found.append(Release('timm', timm, names.resnet, timm_options, BICUBIC, **more))
-    return tuple(found)
-
-
-def _legacy_se_basic(depth):
-    options = {'relu_before_gate': True}
-    return (
-        Release('timm_legacy', f'legacy_seresnet{depth}', names.legacy_senet, options, TORCH, convolutions=GATES),
-    )  # fmt: skip
-
-
-def _densenet(theirs):
-    return (_torchvision(theirs, names.densenet, last='classifier', first='convolution'),)
-
-
-_HEADS = {'last': 'classifier', 'matrices': ('loss_4a_fc', 'loss_4d_fc')}
-_BN = {'last': 'classifier'}
 
 RELEASES = {
-    'lenet_caffe': (
-        Release('caffe', 'lenet_iter_10000', names.same, {}, MNIST, last='ip2', matrices=('ip1',)),
-    ),
-    'alexnet': (
-        _caffe_alexnet('caffe', 'bvlc_alexnet'),
-        _caffe_alexnet('caffe_caffenet', 'bvlc_reference_caffenet', pool_before_norm=True),
-    ),
-    'alexnet_owt': (_torchvision('alexnet', names.ALEXNET.__getitem__, last='fc8', matrices=('fc6',)),),
-    'googlenet': (Release('caffe', 'bvlc_googlenet', names.caffe_googlenet, {}, CAFFE_GOOGLENET, **_HEADS),),
-    'bn_inception': (
-        Release('cadene_bgr', 'bninception', names.bninception, {}, CADENE_INCEPTION, **_BN),
-        Release('caffe', 'BN-Inception', names.caffe_bn_inception, {'conv_bias': None}, CAFFE_GOOGLENET, **_BN),
-        Release('caffe_fork', 'bn_inception', names.caffe_bn_inception_fork, {}, _center('bn_inception'), **_BN),
-    ),
-    'vgg_a': _vgg('A', 'vgg11'),
-    'vgg_b': _vgg('B', 'vgg13'),
-    'vgg_d': (*_vgg('D', 'vgg16'), _caffe_vgg('VGG_ILSVRC_16_layers')),
-    'vgg_e': (*_vgg('E', 'vgg19'), _caffe_vgg('VGG_ILSVRC_19_layers')),
-    'resnet18': (_torchvision('resnet18', options=PADDED),),
-    'resnet34': (_torchvision('resnet34', options=PADDED),),
-    **{f'resnet{n}': (_torchvision(f'resnet{n}', options=V1_5), _caffe_resnet(n)) for n in (50, 101, 152)},
-    **{
-        f'resnet{n}': (
-            Release('akamaster', f'resnet{n}', names.akamaster, {'shortcut': 'A_centered'}, CIFAR10),
-        )
-        for n in (20, 32, 44, 56, 110, 1202)
-    },
-    'wide_resnet50_2': (_torchvision('wide_resnet50_2'),),
-    'resnext50_32x4d': (_torchvision('resnext50_32x4d'),),
-    'resnext101_32x4d': (Release('timm', 'resnext101_32x4d', names.resnet, {}, BICUBIC),),
-    'resnext101_64x4d': (_torchvision('resnext101_64x4d'),),
-    **{f'densenet{n}': _densenet(f'densenet{n}') for n in (121, 161, 169, 201, 264)},
-    'se_resnet18': _legacy_se_basic(18),
-    'se_resnet34': _legacy_se_basic(34),
-    'se_resnet50': _se('seresnet50', 'SE-ResNet-50', V1_5),
-    'se_resnet101': _se('seresnet101', 'SE-ResNet-101', V1_5),
-    'se_resnet152': _se('seresnet152', 'SE-ResNet-152', V1_5),
-    'se_resnext50_32x4d': _se('seresnext50_32x4d', 'SE-ResNeXt-50', PADDED),
-    'se_resnext101_32x4d': _se('seresnext101_32x4d', 'SE-ResNeXt-101', PADDED),
-    'senet154': _se('senet154', 'SENet-154', None, last='classifier', first='conv1_1'),
-}  # fmt: skip
+    name: tuple(release(name, entry, theirs) for theirs in entry.theirs)
+    for name, entry in NETWORKS.items()
+    if entry.theirs
+}
