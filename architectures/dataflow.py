@@ -11,7 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from architectures import graph, layers, stages
+from architectures import layers, stages
+from architectures.graph import Rules, walk
 
 # Modules, named functions and operations that are layers, by the names that a reader knows.
 _MODULES = {'BatchNorm': 'batch norm', 'PReLU': 'PReLU', 'Subsampling': 'subsampling'}
@@ -120,12 +121,12 @@ def trace(model, image_shape):
         module = tuple(key.key for key in path[:-1])
         parameters[module] = parameters.get(module, 0) + math.prod(leaf.shape)
 
+    # A module is visited behind those in it, and listed before them.
     modules = {path[:depth]: kinds[path[:depth]] for path in kinds for depth in range(len(path) + 1)}
-    reader = _Reader(modules, parameters, [Node('input', (), '', tuple(image_shape), ())])
-    table = dict.fromkeys((*_JITTED, 'otherwise'), reader.rule)
-    rules = graph.Rules('drawing (architectures/dataflow.py)', follows=_Made, table=table)
-    last, *others = graph.walk(rules, closed, [_Made(0)])
-    nodes = reader.nodes
+    nodes = [Node('input', (), '', tuple(image_shape), ())]
+    table = dict.fromkeys((*_JITTED, 'otherwise'), _Reader(modules, parameters, nodes).rule)
+    rules = Rules('drawing (architectures/dataflow.py)', follows=_Made, table=table)
+    last, *others = walk(rules, closed, [_Made(0)])
     for name, index in zip(sorted(activations), others, strict=False):
         if not nodes[index].scope:  # a block's last layer has its own name, or none
             nodes[index] = nodes[index]._replace(name=nodes[index].name or name)
@@ -219,17 +220,11 @@ class _Made(int):
 
 
 class _Reader:
-    """The nodes so far, and the rule that adds to them.
-
-    Args:
-      modules: {path: class}.
-      parameters: {path: scalars} of the modules that have some of their own.
-      nodes: [the input].
-    """
+    """The nodes so far, and the rule that adds to them; of the modules {path: class} and {path: own parameters}."""
 
     def __init__(self, modules, parameters, nodes):
         self.modules, self.parameters, self.nodes = modules, parameters, nodes
-        self.layer = None  # (name, path of the module that it is in) of the last node, if it is a layer
+        self.layer = None  # `owner` of the last node, if it is a layer
 
     def rule(self, operation, *operands):
         """Adds an operation to the layer that it belongs to, or as a node, or passes it over."""
@@ -269,9 +264,10 @@ class _Reader:
             node = Node(kind, path, layer if known else '', (), (), parameters=self.parameters.get(inner, 0))
             self.add(node, (layer, path))
         index, node = _Made(len(self.nodes) - 1), self.nodes[-1]
-        node = _IN_A_LAYER.get(operation.name, lambda node, operation: node)(node, operation)
         inputs = dict.fromkeys(source for source in (*node.inputs, *sources) if source != index)
-        self.nodes[-1] = node._replace(shape=_shape(operation), inputs=tuple(inputs))
+        tells = _TELLING.get((node.kind, operation.name), lambda of, *_: {})
+        changed = tells(operation.params, *operation.inputs) | {'shape': _shape(operation), 'inputs': tuple(inputs)}
+        self.nodes[-1] = node._replace(**changed)
         return index
 
     def add(self, node, layer):
@@ -286,31 +282,20 @@ def _shape(operation):
     return shape if len(shape) == 3 else (1, 1, math.prod(shape))
 
 
-# What an operation says of the layer that it belongs to
-
-
-def _convolution(node, operation):
-    of = operation.params
-    rows, columns = (operation.inputs[1].shape[axis] for axis in of['dimension_numbers'].rhs_spec[2:])
+def _convolution(of, x, kernel):
+    rows, columns = (kernel.shape[axis] for axis in of['dimension_numbers'].rhs_spec[2:])
     sizes = {'kernel': (rows, columns), 'stride': of['window_strides'][0], 'groups': of['feature_group_count']}
-    return node._replace(kind='convolution', **sizes)
+    return {'kind': 'convolution', **sizes}
 
 
-def _fully_connected(node, operation):
-    return node._replace(kind='fully connected')
+def _pool(of, x):
+    return {'kernel': of['window_dimensions'][1:3], 'stride': of['window_strides'][1]}
 
 
-def _pool(node, operation):
-    sizes = {'kernel': operation.params['window_dimensions'][1:3], 'stride': operation.params['window_strides'][1]}
-    return node._replace(**sizes) if node.kind in ('max pool', 'average pool') else node
-
-
-def _subsample(node, operation):
-    stride = max(node.stride, *(operation.params['strides'] or (1,)))
-    return node._replace(stride=stride) if node.kind == 'subsample' else node
-
-
-_IN_A_LAYER = {
-    **{'conv_general_dilated': _convolution, 'dot_general': _fully_connected, 'slice': _subsample},
-    **{'reduce_window_max': _pool, 'reduce_window_sum': _pool},
+_TELLING = {  # (kind of a layer so far, an operation in it): what it tells of the layer
+    ('', 'conv_general_dilated'): _convolution,
+    ('', 'dot_general'): lambda of, x, kernel: {'kind': 'fully connected'},
+    ('max pool', 'reduce_window_max'): _pool,
+    ('average pool', 'reduce_window_sum'): _pool,
+    ('subsample', 'slice'): lambda of, x: {'stride': max(of['strides'] or (1,))},
 }

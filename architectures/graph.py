@@ -24,6 +24,66 @@ _JITTED = {'jit', 'pjit'}
 _CALLS = _JITTED | {'closed_call', 'core_call', 'custom_jvp_call', 'custom_vjp_call', 'remat', 'remat2', 'checkpoint'}
 
 
+def walk(rules, jaxpr, inputs, scope=()):
+    """The values of a jaxpr's outputs; `inputs` has a value for each input: followed, an array, or None.
+
+    Raises:
+      UserError: an operation has no rule.
+    """
+    jaxpr, consts = getattr(jaxpr, 'jaxpr', jaxpr), getattr(jaxpr, 'consts', ())  # an inner one may have no constants
+    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *inputs), strict=True))
+
+    def read(atom):
+        return atom.val if isinstance(atom, Literal) else values[atom]
+
+    for line in jaxpr.eqns:
+        shapes = ([atom.aval for atom in atoms] for atoms in (line.invars, line.outvars))
+        names = filter(None, str(line.source_info.name_stack).split('/'))
+        operation = Operation(line.primitive, line.params, *shapes, (*scope, *names))
+        results = _apply(rules, operation, [read(atom) for atom in line.invars])
+        results = results if isinstance(results, list) else [results] * len(line.outvars)
+        values.update(zip(line.outvars, results, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _apply(rules, operation, operands):
+    """What one operation gives: a value for all results, or a list with a value for each."""
+    followed = any(isinstance(value, rules.follows) for value in operands)
+    if not followed and not rules.computes:
+        return None
+    if operation.primitive.name in _CALLS and operation.name not in rules.table:
+        inner = operation.params.get('call_jaxpr') or operation.params['jaxpr']
+        return walk(rules, inner, operands, operation.scope)
+    if not followed:
+        return operation.compute(*operands)
+    rule = rules.table.get(operation.name) or rules.table.get('otherwise')
+    results = rule(operation, *operands) if rule else NotImplemented
+    if results is NotImplemented:
+        where = '/'.join(operation.scope) or 'the function'
+        raise UserError(f'{rules.title}: no rule for the operation {operation.name} in {where}')
+    return results
+
+
+class Rules(NamedTuple):
+    """A reading of jaxprs.
+
+    A rule is called as `rule(operation, *operands)`. At least one operand is of the class `follows`; the others are
+    arrays, or None where nothing was computed. It returns a value for all results, or a list with a value for each, or
+    NotImplemented where it does not hold.
+
+    Fields:
+      title: of the reading, for the error that names an operation without a rule.
+      follows: the class of what depends on the inputs that are followed.
+      table: {name of an operation: rule}; 'otherwise' has that of all others. A call without a rule is walked through.
+      computes: whether operations that read nothing followed are computed; else they give None.
+    """
+
+    title: str
+    follows: type
+    table: dict
+    computes: bool = False
+
+
 class Operation(NamedTuple):
     """One line of a jaxpr, as rules read it.
 
@@ -49,71 +109,3 @@ class Operation(NamedTuple):
         """What JAX makes of arrays: an array, or a list of them."""
         results = self.primitive.bind(*operands, **self.params)
         return list(results) if self.primitive.multiple_results else results
-
-
-class Rules(NamedTuple):
-    """A reading of jaxprs.
-
-    A rule is called as `rule(operation, *operands)`. At least one operand is of the class `follows`; the others are
-    arrays, or None where nothing was computed. It returns a value for all results, or a list with a value for each, or
-    NotImplemented where it does not hold.
-
-    Fields:
-      title: of the reading, for the error that names an operation without a rule.
-      follows: the class of what depends on the inputs that are followed.
-      table: {name of an operation: rule}; 'otherwise' has that of all others. A call without a rule is walked through.
-      computes: whether operations that read nothing followed are computed; else they give None.
-    """
-
-    title: str
-    follows: type
-    table: dict
-    computes: bool = False
-
-
-def walk(rules, jaxpr, inputs, scope=()):
-    """Reads a jaxpr from its first line to its last.
-
-    Args:
-      rules: `Rules`.
-      jaxpr: of `jax.make_jaxpr`.
-      inputs: a value for each of its inputs: followed, an array, or None.
-      scope: the modules and named functions around it.
-
-    Returns:
-      [the value of each output].
-
-    Raises:
-      UserError: an operation has no rule.
-    """
-    jaxpr, consts = getattr(jaxpr, 'jaxpr', jaxpr), getattr(jaxpr, 'consts', ())  # an inner one may have no constants
-    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *inputs), strict=True))
-
-    def read(atom):
-        return atom.val if isinstance(atom, Literal) else values[atom]
-
-    for equation in jaxpr.eqns:
-        inner_scope = (*scope, *filter(None, str(equation.source_info.name_stack).split('/')))
-        shapes = ([atom.aval for atom in atoms] for atoms in (equation.invars, equation.outvars))
-        operation = Operation(equation.primitive, equation.params, *shapes, inner_scope)
-        results = _apply(rules, operation, [read(atom) for atom in equation.invars])
-        results = results if isinstance(results, list) else [results] * len(equation.outvars)
-        values.update(zip(equation.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
-
-
-def _apply(rules, operation, operands):
-    """What one operation gives: a value for all results, or a list with a value for each."""
-    followed = any(isinstance(value, rules.follows) for value in operands)
-    if not followed and not rules.computes:
-        return None
-    if operation.primitive.name in _CALLS and operation.name not in rules.table:
-        inner = operation.params.get('call_jaxpr') or operation.params['jaxpr']
-        return walk(rules, inner, operands, operation.scope)
-    if not followed:
-        return operation.compute(*operands)
-    rule = rules.table.get(operation.name) or rules.table.get('otherwise')
-    results = rule(operation, *operands) if rule else NotImplemented
-    if results is NotImplemented:
-        raise UserError(f'{rules.title}: no rule for {operation.name} in {"/".join(operation.scope) or "the function"}')
-    return results

@@ -49,9 +49,9 @@ def _within(variable, value):
 
 
 def on_call(visit):
-    """Within, `visit(module, arguments, output)` is called after each call of a module, of inner modules first.
+    """Within, `visit(module, arguments, output)` is called behind each call of a module, of inner modules first.
 
-    A seam for what reads a network module by module: their classes, paths, parameters, inputs and outputs.
+    A seam for whoever reads a network module by module.
     """
 
     def intercept(call, arguments, options, context):

@@ -51,25 +51,20 @@ def fields(jaxpr, inputs):
     return graph.walk(_RULES, jaxpr, inputs)
 
 
-def _rule(sees):
-    """A rule: `sees` makes a `Field` of (parameters, what the operands see, operation); None: it sees the same."""
-
-    def rule(operation, *operands):
-        rows = _rows(operation.outputs[0])
-        seen = zip(operands, map(_rows, operation.inputs), strict=True)
-        seen = [
-            (x, height) for x, height in seen if isinstance(x, Field) and (x.size < math.inf or height > 1 or rows == 1)
-        ]
-        if not seen:
-            return None
-        firsts, lasts, strides = zip(*(field for field, _ in seen), strict=True)
-        union = Field(min(firsts), max(lasts), max(strides))
-        found = sees(operation.params, union, operation)
-        if not found and any(height != rows for _, height in seen):
-            return NotImplemented  # it changes the size of a map
-        return found or union
-
-    return rule
+def _rule(operation, *operands):
+    """What an operation sees: what its operands see together, through its window if it has one."""
+    name, of, rows = operation.name, operation.params, _rows(operation.outputs[0])
+    seen = [(x, _rows(shaped)) for x, shaped in zip(operands, operation.inputs, strict=True) if isinstance(x, Field)]
+    seen = [(field, height) for field, height in seen if not (field.size == math.inf and height == 1 < rows)]
+    if not seen:
+        return None
+    firsts, lasts, strides = zip(*(field for field, _ in seen), strict=True)
+    union = Field(min(firsts), max(lasts), max(strides))
+    if name in _REDUCTIONS and {1, 2} <= set(of['axes']):
+        return Field(-math.inf, math.inf, union.stride)
+    if name in _WINDOWS and len(operation.inputs[0].shape) > 2 and (name != 'reshape' or rows == 1):
+        return union.window(*_WINDOWS[name](of, *operation.inputs))
+    return union if all(height == rows for _, height in seen) else NotImplemented
 
 
 def _rows(shaped):
@@ -77,45 +72,32 @@ def _rows(shaped):
     return shaped.shape[1] if len(shaped.shape) > 2 else 1
 
 
-def _convolution(of, union, operation):
-    size = operation.inputs[1].shape[of['dimension_numbers'].rhs_spec[2]]
-    return union.window(size, of['window_strides'][0], of['padding'][0][0], of['rhs_dilation'][0])
+def _pool(of, x):
+    return of['window_dimensions'][1], of['window_strides'][1], of['padding'][1][0]
 
 
-def _pool(of, union, operation):
-    return union.window(of['window_dimensions'][1], of['window_strides'][1], of['padding'][1][0])
+def _convolution(of, x, kernel):
+    size = kernel.shape[of['dimension_numbers'].rhs_spec[2]]
+    return size, of['window_strides'][0], of['padding'][0][0], of['rhs_dilation'][0]
 
 
-def _reduction(of, union, operation):
-    return Field(-math.inf, math.inf, union.stride) if {1, 2} <= set(of['axes']) else None
-
-
-def _slice(of, union, operation):
-    if _rows(operation.inputs[0]) == 1:
-        return None
-    return union.window(1, of['strides'][1] if of['strides'] else 1, -of['start_indices'][1])
-
-
-def _pad(of, union, operation):
-    return union.window(1, 1, of['padding_config'][1][0]) if _rows(operation.inputs[0]) > 1 else None
-
-
-def _reshape(of, union, operation):  # a map becomes a vector, which reads all of it
-    return union.window(_rows(operation.inputs[0]), 1, 0) if _rows(operation.outputs[0]) == 1 else None
-
-
+_WINDOWS = {  # the arguments of `Field.window`
+    'conv_general_dilated': _convolution,
+    'reduce_window_max': _pool,
+    'reduce_window_sum': _pool,
+    'slice': lambda of, x: (1, of['strides'][1] if of['strides'] else 1, -of['start_indices'][1]),
+    'pad': lambda of, x, value: (1, 1, of['padding_config'][1][0]),
+    'reshape': lambda of, x: (_rows(x), 1, 0),  # to a vector, which reads all of the map
+}
+_REDUCTIONS = ('reduce_max', 'reduce_sum')
 _SAME_PLACE = """
     abs add broadcast_in_dim ceil clamp concatenate convert_element_type copy cos div dot_general eq erf erfc exp exp2
     expand_dims expm1 floor gather ge gt integer_pow is_finite le log log1p logistic lt max min mul ne neg not and or
     optimization_barrier pow reduce_precision rem round rsqrt select_n sign sin split sqrt square squeeze stop_gradient
     sub tanh transpose xor
 """
-_SEES = {
-    **dict.fromkeys(_SAME_PLACE.split(), lambda *_: None),
-    **dict.fromkeys(('reduce_window_max', 'reduce_window_sum'), _pool),
-    **dict.fromkeys(('reduce_max', 'reduce_sum'), _reduction),
-    **{'conv_general_dilated': _convolution, 'slice': _slice, 'pad': _pad, 'reshape': _reshape},
-}
 _RULES = graph.Rules(
-    'receptive field (architectures/receptive_field.py)', Field, {name: _rule(sees) for name, sees in _SEES.items()}
+    'receptive field (architectures/receptive_field.py)',
+    follows=Field,
+    table=dict.fromkeys((*_WINDOWS, *_REDUCTIONS, *_SAME_PLACE.split()), _rule),
 )

@@ -99,15 +99,11 @@ def _product(operation, x, y):
     return _path(operation.compute(*(v.squared() if isinstance(v, _Path) else v * v for v in (x, y))))
 
 
-def _unpooled(operation, x, pooled):
-    """Elements go to where a max pool took its values."""
-    return NotImplemented if isinstance(pooled, _Path) else _moved(operation, x, pooled)
-
-
 _ELEMENTWISE = ('mul', 'div', 'neg', 'add', 'add_any', 'sub', 'select_n', 'convert_element_type', 'copy')
 _MOVES = (
     'broadcast_in_dim', 'concatenate', 'dynamic_slice', 'dynamic_update_slice', 'expand_dims', 'gather', 'pad',
     'reduce_sum', 'reshape', 'rev', 'scatter-add', 'slice', 'split', 'squeeze', 'stack', 'transpose', 'unstack',
+    'select_and_scatter_add',  # to where a max pool took its values
 )  # fmt: skip
 _RULES = graph.Rules(
     'curvature (training/sdlm.py)',
@@ -115,7 +111,7 @@ _RULES = graph.Rules(
     table={
         **dict.fromkeys(_ELEMENTWISE, _elementwise),
         **dict.fromkeys(_MOVES, _moved),
-        **{'dot_general': _product, 'conv_general_dilated': _product, 'select_and_scatter_add': _unpooled},
+        **dict.fromkeys(('dot_general', 'conv_general_dilated'), _product),
     },
     computes=True,
 )

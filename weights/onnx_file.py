@@ -34,12 +34,11 @@ def write(path, function, image_shape, name):
     """
     try:
         import onnx
-        from onnx import helper
     except ImportError:
         raise UserError('writing ONNX needs a package more: pip install onnx') from None
     (batch,) = jax_export.symbolic_shape('batch')
     closed = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((batch, *image_shape), 'float32'))
-    out = _Graph()
+    out, helper = _Graph(onnx), onnx.helper
     table = {operation: functools.partial(rule, out) for operation, rule in _RULES.items()}
     rules = graph.Rules('ONNX (weights/onnx_file.py)', follows=str, table=table, computes=True)
     (result,) = graph.walk(rules, closed, ['images'])
@@ -58,27 +57,24 @@ def write(path, function, image_shape, name):
 class _Graph:
     """Nodes and weights so far. A value is the name of a tensor, or an array while nothing depends on the images."""
 
-    def __init__(self):
-        self.nodes, self.initializers, self.count = [], [], 0
+    def __init__(self, onnx):
+        self.onnx, self.nodes, self.initializers, self.count = onnx, [], [], 0
 
     def node(self, kind, *inputs, name=None, **attributes):
         """Adds a node; returns the name of what it puts out."""
-        from onnx import helper
-
         self.count += 1
         name = name or f'{kind.lower()}_{self.count}'
-        self.nodes.append(helper.make_node(kind, [self.named(x) for x in inputs], [name], name, **attributes))
+        inputs = [self.named(x) for x in inputs]
+        self.nodes.append(self.onnx.helper.make_node(kind, inputs, [name], name, **attributes))
         return name
 
     def named(self, value):
         """The name of a value; an array becomes a weight of the graph."""
-        from onnx import numpy_helper
-
         if isinstance(value, str):
             return value
         self.count += 1
         name = f'constant_{self.count}'
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.initializers.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
     def integers(self, kind, x, *numbers, **attributes):
@@ -151,9 +147,8 @@ def _slice(out, operation, x):
 
 
 def _cast(out, operation, x):
-    from onnx import helper
-
-    return out.node('Cast', x, to=helper.np_dtype_to_tensor_dtype(np.dtype(operation.params['new_dtype'])))
+    dtype = np.dtype(operation.params['new_dtype'])
+    return out.node('Cast', x, to=out.onnx.helper.np_dtype_to_tensor_dtype(dtype))
 
 
 def _node(kind):
