@@ -66,7 +66,8 @@ def open_checkpoint(config, checkpoint, which='best', protocol='single', average
         _check_recipe(where, info, config, model)
 
     read = checkpoints.read_deployed(model, shape, checkpoint, which, of_this_recipe)
-    variables, workdir = jax.device_put(read.variables, mesh.replicated(mesh.of_this_process())), read.where.parent.parent
+    variables = jax.device_put(read.variables, mesh.replicated(mesh.of_this_process()))
+    workdir = read.where.parent.parent
     measured, card = statistics.of_run(config, workdir), passport.read(workdir)
     if card:
         own = checkpoint_config.get_config(str(workdir))
