@@ -15,17 +15,14 @@ from figures import landscape
 from figures.opened import Opened
 from input_pipeline.pixels import Pixels
 from runtime.errors import UserError
-from training import loop
 
 SMALL = {'split': 'test', 'count': 360, 'points': 3, 'span': 0.5}
 
 
 @pytest.fixture(scope='module')
-def trained(tmp_path_factory):
-    """(config, workdir) of LeNet-5 after 300 steps on the digits."""
-    workdir = tmp_path_factory.mktemp('landscape') / 'lenet5'
-    config = digits(steps=300, test_batch_size=128, learning_rates=((1, 0.02),))
-    loop.train(config, workdir)
+def trained(digits_run):
+    """(config, workdir) of LeNet-5 after some passes over the digits."""
+    config, workdir = digits_run
     return config, str(workdir)
 
 
