@@ -142,7 +142,7 @@ def test_diagonal_of_softmax_is_p_one_minus_p():
 
 
 def test_an_equation_that_is_not_linear_is_refused():
-    with pytest.raises(UserError, match=r'^curvature \(.*\): no rule for the operation cumsum in the function$'):
+    with pytest.raises(UserError, match=r'^curvature \(.*\): no rule for the operation cumsum in '):
         sdlm.squared_backward(jnp.cumsum, jnp.ones(3), jnp.ones(3))
 
 
