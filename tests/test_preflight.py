@@ -41,6 +41,7 @@ def lines(config, workdir):
     return '\n'.join(said)
 
 
+@pytest.mark.slow  # three seconds a measurement
 def test_check_says_what_a_run_will_take_and_writes_nothing(script, tmp_path):
     workdir = tmp_path / 'run'
     done = script('train.py', '--config', 'configs/lenet5_digits.py', '--check', '--workdir', workdir)
