@@ -33,12 +33,12 @@ flags.DEFINE_string('data_dir', '', "Where TFDS's data sets lie (TFDS's own defa
 
 def show(out, step=0, images=32):
     """Draws the images of a training step, cut and colored as the network gets them."""
-    from input_pipeline import show, sources
+    from input_pipeline import datasets, show
 
     config, _ = _load_config()
     if Path(out).suffix.lower() not in ('.png', '.jpg', '.jpeg'):
         raise UserError(f'--out {out} is no picture: pass --out FILE.png')
-    source = sources.open_split(config, config.train_split)
+    source = datasets.open_split(config, config.train_split)
     pixels, labels, indices = (each[:images] for each in show.batch_to_show(config, step, source))
     captions = [f'{index} {source.class_names[label]}' for index, label in zip(indices, labels, strict=True)]
     show.grid(pixels, captions).save(out)
@@ -75,12 +75,12 @@ def pack(out='', short_side=256, raw=False, split='both', shard_records=0, threa
 
 def statistics(out=''):
     """Measures the mean image, the mean and deviation of each channel, and the principal components of RGB."""
-    from input_pipeline import sources, statistics
+    from input_pipeline import datasets, statistics
 
     config, name = _load_config()
     path = Path(out or Path('runs', name, statistics.NAME))
     path.parent.mkdir(parents=True, exist_ok=True)
-    source = sources.open_split(config, config.train_split)
+    source = datasets.open_split(config, config.train_split)
     for note in source.notes:
         print(f'note: {note}')
     measured = statistics.measured(config, source)

@@ -108,13 +108,13 @@ def _check_flags():
 def _tested(config, opened, partials, suffix=''):
     """The result of `evaluation.test`, with a bar; where its rows are kept meanwhile is added to `partials`."""
     import evaluation
-    from input_pipeline import sources
+    from input_pipeline import datasets
     from input_pipeline.progress import bar
     from runtime import distributed
 
     partial = _partial(opened, suffix)
     partials += [partial] if partial else []
-    source = sources.open_split(config, config.test_split, any_classes=True)
+    source = datasets.open_split(config, config.test_split, any_classes=True)
     for note in source.notes if distributed.is_first() and suffix in ('', '_0') else ():
         print(f'note: {note}', file=sys.stderr)
     try:

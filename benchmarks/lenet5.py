@@ -76,9 +76,9 @@ def torch_step(channels_last):
     import torch
     from torch import nn
 
-    from input_pipeline import sources
+    from input_pipeline import datasets
 
-    source = sources.synthetic('train', 32, 1, 10)
+    source = datasets.open_source('synthetic', 'train', '', 32, 1, 10)
     images = torch.from_numpy(source.images.transpose(0, 3, 1, 2).copy())
     labels = torch.from_numpy(source.labels.astype(np.int64))
     layers = [

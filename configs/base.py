@@ -28,7 +28,7 @@ def get_config():
     config = ConfigDict()
 
     # Data
-    config.dataset = 'synthetic'  # digits, mnist, cifar10, imagenet, folder, flat, tar, pack, tfds:NAME, synthetic
+    config.dataset = 'synthetic'  # or digits, mnist, cifar10, imagenet, folder, ...: docs/data.md lists them
     config.data_dir = ''  # where it lies; not for the embedded ones
     config.labels = ''  # the label file of a flat folder or tar; empty: labels.csv or labels.txt beside the images
     config.train_split = 'train'
@@ -66,7 +66,7 @@ def get_config():
     config.colour.padding_mode = 'zero'  # or reflect
     config.normalize = 'range'  # range, constant; measured: mean_image, channel_mean, channel_mean_std
     config.pixel_range = (-0.1, 1.175)  # range: what 0 and 255 become
-    config.mean = 'none'  # constant: a name of input_pipeline/colour.py's MEANS and STDS
+    config.mean = 'none'  # constant: a name of input_pipeline/colour.py's MEANS and STDS, or a data set's
     config.std = 'none'
     config.statistics = ''  # the file of what is measured; empty: statistics.npz of the run, made where it is missing
 

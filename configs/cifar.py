@@ -1,4 +1,4 @@
-"""What the recipes for CIFAR-10 share; on its own it trains nothing of interest."""
+"""What the recipes for CIFAR share; on its own it trains nothing of interest."""
 
 from configs import base
 
@@ -12,3 +12,9 @@ def get_config():
     config.test_batch_size = 500
     config.steps_per_dispatch = 0
     return config
+
+
+def cifar100(config):
+    """A variant: the same experiment on the 100 fine classes of CIFAR-100."""
+    config.dataset = 'cifar100'
+    config.num_classes = 100

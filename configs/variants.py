@@ -19,6 +19,7 @@ import os
 
 SMALL_EPOCHS = 30.0
 OPTION = 'option.'
+DATA = ('cifar10', 'cifar100', 'svhn', 'folder=')  # another data set; the second and third are of some recipes
 GENERAL = ('fixed', 'cifar10', 'folder=', 'epochs=')  # '=' where a value belongs
 
 
@@ -107,8 +108,9 @@ def parse(variant, known, of, reasons=None):
         if key in chosen:
             raise ValueError(f'{name} is there twice in {variant!r}')
         chosen[key] = value if equals else None
-    if 'cifar10' in chosen and 'folder=' in chosen:
-        raise ValueError(f'cifar10 and folder= contradict each other in {variant!r}: keep one of them')
+    data = [name for name in DATA if name in chosen]
+    if len(data) > 1:
+        raise ValueError(f'{data[0]} and {data[1]} contradict each other in {variant!r}: keep one of them')
     return chosen
 
 

@@ -10,7 +10,7 @@ import architectures
 from architectures import layers
 from configs import checkpoint as checkpoint_config
 from evaluation import protocols, scoring
-from input_pipeline import classes, statistics
+from input_pipeline import classes, datasets, statistics
 from input_pipeline.pixels import Pixels
 from runtime import mesh
 from runtime.errors import UserError
@@ -85,7 +85,7 @@ def _class_names(info, card, folder):
         return tuple(info['class_names'])
     if not card:
         return None
-    return classes.of_release(checkpoint_config.get_config(str(folder)).dataset, info['num_classes'])
+    return datasets.class_names(checkpoint_config.get_config(str(folder)).dataset, info['num_classes'], released=True)
 
 
 def under(opened, protocol, average='', trimmed=False):
@@ -173,8 +173,9 @@ def _protocol(config, name, average, trimmed):
 def _own_view(config):
     """The protocol that 'single' is for a config: one that papers' tables know by a name, or None."""
     crop, size = config.test_crop, config.image_size
-    if crop.kind == 'none' and config.dataset in ('cifar10', 'mnist'):
-        return protocols.create(f'{config.dataset.removesuffix("10")}_single')
+    view = datasets.find(config.dataset).view
+    if crop.kind == 'none' and view:
+        return protocols.create(view)
     if crop.kind != 'center' or crop.short_side[0] < size:
         return None
     for kind in ('', '_square', '_warped', f'_of_{crop.short_side[0]}'):

@@ -5,7 +5,7 @@ import os
 import jax
 
 from evaluation import results, scoring
-from input_pipeline import classes, geometry, loader
+from input_pipeline import datasets, geometry, loader
 from input_pipeline.example import Example, few, is_image, skipped
 from runtime import mesh
 from runtime.errors import UserError
@@ -108,7 +108,7 @@ def predict(member, source, progress=lambda amount: None):
     Raises:
       UserError: a file that is no image, which it names, or no image among all files.
     """
-    names = classes.of_network(member.class_names, member.config)
+    names = datasets.of_network(member.class_names, member.config)
     seen = rows(member, source, on_bad_image=member.config.on_bad_image, progress=progress)
     if all(row.rank < 0 for row in seen):
         raise UserError('none of the files is an image that can be read')

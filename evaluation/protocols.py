@@ -21,7 +21,7 @@
 | `spp_96`, `spp_98` | 9 windows of the last map at 6 scales; and the whole map | SPP-net |
 | `prelu_dense:S,...` | every window of the last map | PReLU-net, table 4 |
 | `resnet_fcn:S,...` | every 7x7 window of the last map | ResNet, table 4 |
-| `cifar_single`, `mnist_single` | each image once, whole | |
+| `mnist_single`, `cifar_single`, ... | each image once, whole (`input_pipeline.datasets` names them) | |
 
 A size other than 224 is appended: `ten_crop_square:227`. Averages are of soft-maxes unless the table says otherwise.
 
@@ -41,6 +41,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from evaluation import views
+from input_pipeline import datasets
 from runtime.errors import UserError, nearest
 
 
@@ -255,7 +256,7 @@ PROTOCOLS = {  # name: numbers after the colon -> protocol; the default numbers
         (224, 256, 384, 480, 640),
     ),
 }
-WHOLE = ('single', 'cifar_single', 'mnist_single')
+WHOLE = ('single', *datasets.VIEWS)
 ALIASES = {
     'center': 'single_224',
     'centre': 'single_224',

@@ -15,13 +15,12 @@ from ml_collections import ConfigDict
 import papers
 from configs import checkpoint, listing
 from evaluation import protocols
-from input_pipeline import classes
+from input_pipeline import classes, datasets
+from input_pipeline.sources import HELD_OUT
 from runtime.errors import nearest
 from training.log import read
 from training.run import build_model, normalized_together
 from weights.releases import RELEASES
-
-IMAGES = {'imagenet': 50_000, 'cifar10': 10_000, 'mnist': 10_000}  # that are tested
 
 
 def _by_name(row):
@@ -62,10 +61,11 @@ def trained(entry):
       entry: of `opening.open_checkpoint`.
     """
     here, doubts = entry.member.config, []
-    if here.dataset == 'cifar10' and (Path(here.data_dir) / here.test_split).is_dir():
+    if datasets.copies(here.dataset, here.data_dir, here.test_split):
         doubts.append("its images are the binary version's, and these are copies in class folders")
-    if here.dataset == 'imagenet' and not classes.are_imagenets(entry.member.class_names):
-        doubts.append("its classes are not ImageNet's")
+    data, names = datasets.find(here.dataset), entry.member.class_names
+    if data.any_classes and names and not classes.are_same(names, data.class_names):
+        doubts.append(f"its classes are not {data.title}'s")
     try:
         config = checkpoint.get_config(str(entry.where))
     except ValueError:  # nothing lies there: the user's is all there is
@@ -105,8 +105,8 @@ def is_of_data(row, config):
     """Whether a row is of the images that a config tests on, as far as their names tell."""
     origin = row.members[0].origins[0]
     of = _release(origin.release)[1].pixels if origin.release else recipe(origin.recipe)
-    splits = ('validation', 'val', 'test') if of['dataset'] == 'imagenet' else (of['test_split'],)
-    return config.dataset == of['dataset'] and config.test_split in splits
+    same = of['test_split'] == config.test_split or {of['test_split'], config.test_split} <= set(HELD_OUT)
+    return config.dataset == of['dataset'] and same
 
 
 def network_of(origin):

@@ -1,6 +1,7 @@
 """A result in words, beside what the papers printed."""
 
 from evaluation import published, results, views
+from input_pipeline import datasets
 
 WORST = 10
 MOST = 3  # differences from a row that are told
@@ -96,8 +97,8 @@ def _origin(row, config=None, result=None):
         yield row.note
     if row.test5 is not None:
         yield f"{row.test5} of ILSVRC's test images"
-    if result and result['num_examples'] != published.IMAGES[config.dataset]:
-        yield f'of {_images(published.IMAGES[config.dataset])}'
+    if result and result['num_examples'] != datasets.find(config.dataset).test_images:
+        yield f'of {_images(datasets.find(config.dataset).test_images)}'
 
 
 def worst(rows, names, count=WORST):

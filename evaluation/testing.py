@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from evaluation import label_sets, results, scoring
-from input_pipeline import loader, sources
+from input_pipeline import datasets, loader
 from runtime import distributed, mesh
 from weights import passport
 
@@ -38,7 +38,7 @@ def test(config, *opened, labels='', partial='', resume=False, progress=lambda a
       UserError: an image that cannot be read, unless `config.on_bad_image` is 'skip': then it counts as wrong; what
         the partial file holds is of another evaluation.
     """
-    source = sources.open_split(config, config.test_split, any_classes=True)
+    source = datasets.open_split(config, config.test_split, any_classes=True)
     members = [entry.member for entry in opened]
     chosen = label_sets.create(labels, source, config.num_classes, label_sets.names_of(members))
     grid, (part, parts) = mesh.of_this_process(), (jax.process_index(), jax.process_count())

@@ -7,7 +7,7 @@ import numpy as np
 
 import evaluation
 from figures import style
-from input_pipeline import loader, sources
+from input_pipeline import datasets, loader
 from input_pipeline.progress import bar
 from runtime.errors import UserError
 
@@ -46,7 +46,7 @@ def make(out, config, checkpoint, step='best', count=0, seeds=3):
     """
     if seeds < 1 or count < 0:
         raise UserError(f'--seeds must be above 0 and --count at least 0, not {seeds} and {count}')
-    train, test = sources.open_splits(config)
+    train, test = datasets.open_splits(config)
     if not loader.fits_in_memory(train) or not loader.fits_in_memory(test):
         raise UserError(f'{config.dataset} is not held in memory: compare is of small images, as digits and mnist')
     count = min(count or len(train), len(train))

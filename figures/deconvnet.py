@@ -28,7 +28,7 @@ import architectures
 from architectures import alexnet, inception, layers, lenet, overfeat, receptive_field, vgg, zfnet
 from figures import filters, style
 from figures.opened import open_one
-from input_pipeline import loader, progress, sources
+from input_pipeline import datasets, loader, progress
 from runtime import mesh
 from runtime.errors import UserError, nearest
 
@@ -80,7 +80,7 @@ def make(out, config, checkpoint, step='best', layer='', units='', columns=3):
       columns: units side by side.
     """
     opened = open_one(config, checkpoint, step)
-    source = sources.open_split(config, config.test_split, any_classes=True)
+    source = datasets.open_split(config, config.test_split, any_classes=True)
     layer, found = excited(opened.member, source, layer, units)
     data = f'{len(source):,} images of {"/".join(Path(source.name).parts[-2:])}'
     title = f'{layer}: the {len(found[0].values)} strongest activations projected to pixels, and their image patches'

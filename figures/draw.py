@@ -15,6 +15,7 @@ from PIL import Image
 from architectures import lenet
 from figures import markup, style
 from figures.opened import open_one
+from input_pipeline import datasets
 from runtime.errors import UserError
 from runtime.files import write_whole
 
@@ -37,12 +38,7 @@ _LINEAR = {
     'lenet5_1998': ('output',),
     'lenet_caffe': ('conv1', 'pool1', 'conv2', 'pool2', 'ip2'),
 }
-
-# How a data set's digits lie: (side of an image, side of the box in its middle that a digit fills).
-_GRIDS = {
-    'mnist': (28, 20),  # LeCun et al. 1998, section III.A
-    'digits': (8, 8),  # scikit-learn's
-}
+_DIGITS = datasets.named(lambda data: data.box)
 
 
 def make(out, config, checkpoint, step='best'):
@@ -67,9 +63,9 @@ def check(config):
         raise UserError(
             f'draw runs the networks that read handwritten digits, {", ".join(_LAYERS)}, and not {config.architecture}'
         )
-    if config.dataset not in _GRIDS or config.channels != 1:
+    if config.dataset not in _DIGITS or config.channels != 1:
         raise UserError(
-            f'draw takes a network trained on the digits of {" or ".join(_GRIDS)}, and this one knows {config.dataset}'
+            f'draw takes a network trained on the digits of {" or ".join(_DIGITS)}, and this one knows {config.dataset}'
         )
     if config.test_crop.kind != 'none':
         raise UserError(f'draw takes a network that reads whole images, not crops ({config.test_crop.kind})')
@@ -142,10 +138,11 @@ def input_of(config, pixels):
     """How a drawing becomes the network's input, as the config has it.
 
     Returns:
-      {'grid', 'box': see `_GRIDS`; 'fit': [size, grid], which applied to rows and to columns makes an image of the
-      network's size of one of the data set's; 'low', 'high': [size, size], what grey levels of 0 and 255 become}.
+      {'grid', 'box': of `datasets.DataSet.box`; 'fit': [size, grid], which applied to rows and to columns makes an
+      image of the network's size of one of the data set's; 'low', 'high': [size, size], what grey levels of 0 and 255
+      become}.
     """
-    grid, box = _GRIDS[config.dataset]
+    grid, box = datasets.find(config.dataset).box
     size = config.image_size
     if config.fit == 'resize':
         rows = Image.fromarray(np.eye(grid, dtype=np.float32)).resize((grid, size), Image.Resampling.BILINEAR)

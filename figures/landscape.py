@@ -15,7 +15,7 @@ from matplotlib import colormaps, colors
 from architectures import layers
 from figures import style
 from figures.opened import open_several
-from input_pipeline import classes, loader, sources
+from input_pipeline import classes, datasets, loader
 from input_pipeline.progress import bar
 from runtime import mesh
 from runtime.errors import UserError
@@ -114,7 +114,7 @@ def images(member, split, count, seed):
     Their labels count in the names of the network's classes, where these are told (`classes.told`).
     """
     config, names = member.config, member.class_names
-    source = sources.open_split(config, split, any_classes=names is not None)
+    source = datasets.open_split(config, split, any_classes=names is not None)
     if names is not None:
         source = classes.like(source, names, 'the network', config.on_bad_image)
     count = min(count, len(source))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import evaluation
 from evaluation import label_sets, opening, prediction, scoring
-from input_pipeline import classes, sources
+from input_pipeline import classes, datasets
 from runtime.errors import UserError
 
 
@@ -104,8 +104,8 @@ def open_data(config, images=(), member=None):
         source = prediction.Files(found)
         _tell(notes + source.notes)
         title = f'{len(found)} image{"s"[: len(found) - 1]}'
-        return Data(source, classes.of_network(names, config), title)
-    source = sources.open_split(config, config.test_split, any_classes=True)
+        return Data(source, datasets.of_network(names, config), title)
+    source = datasets.open_split(config, config.test_split, any_classes=True)
     _tell(source.notes)
     title = '/'.join(Path(source.name).parts[-2:])
     if member is None:

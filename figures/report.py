@@ -17,7 +17,7 @@ from evaluation import report as words
 from figures import filters, markup, style
 from figures.markup import text
 from figures.opened import open_one
-from input_pipeline import classes, geometry, sources
+from input_pipeline import classes, datasets, geometry
 from input_pipeline.progress import bar
 from runtime.errors import UserError
 from runtime.files import write_whole
@@ -198,7 +198,7 @@ def _missing(config, checkpoint, again):
       UserError: they are not where the command line says.
     """
     try:
-        sources.open_split(config, config.test_split, any_classes=True)
+        datasets.open_split(config, config.test_split, any_classes=True)
     except UserError as error:
         try:
             kept = checkpoint_config.get_config(checkpoint).data_dir
@@ -224,7 +224,7 @@ def tested(config, entry, missing=''):
     """
     if missing:
         return [('Test error', missing)]
-    source = sources.open_split(config, config.test_split, any_classes=True)
+    source = datasets.open_split(config, config.test_split, any_classes=True)
     with bar(config.architecture, len(source)) as progress:
         labels = label_sets.fitting(source, entry.member.class_names)
         result, rows, names = evaluation.test(config, entry, labels=labels, progress=progress)

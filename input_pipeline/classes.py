@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from input_pipeline.example import ArraySource, Example
-from input_pipeline.small_sets import CIFAR10, DIGITS
 from runtime.errors import UserError
 
 _LINES = Path(__file__).with_name('imagenet_classes.txt').read_text().splitlines()
@@ -21,12 +20,6 @@ NAMES = tuple(line.split(' ', 1)[1] for line in _LINES)
 _WORDS = dict(zip(WNIDS, NAMES, strict=True))
 _OWN = frozenset(NAMES)
 _MOST_NAMED = 5
-
-_DESCRIBED = {
-    WNIDS: 'ILSVRC2012: WordNet ids, sorted (0 is n01440764, 999 is n15075141)',
-    CIFAR10: f'CIFAR-10: {", ".join(CIFAR10)}',
-    DIGITS: 'digits 0 to 9',
-}
 
 
 # What a class is called
@@ -52,29 +45,6 @@ def readable(names):
     return tuple(_WORDS.get(name, name) for name in names)
 
 
-def of_small_set(dataset, num_classes):
-    """The names of a data set that always has the same; None of any other."""
-    known = {('cifar10', 10): CIFAR10, ('mnist', 10): DIGITS, ('digits', 10): DIGITS}
-    return known.get((dataset, num_classes))
-
-
-def of_release(dataset, num_classes):
-    """The names of published weights, which are in the order that all releases share; None where it is not told."""
-    if (dataset, num_classes) == ('imagenet', len(WNIDS)):
-        return WNIDS
-    return of_small_set(dataset, num_classes)
-
-
-def of_network(names, config):
-    """What a network's classes are called, in words: by its own names, else those of its data set, else numbers.
-
-    Args:
-      names: of its checkpoint, None in place of one that has but a number; None where an older version wrote it.
-      config: whose data set tells, where the checkpoint does not.
-    """
-    return of_list(names or of_release(config.dataset, config.num_classes) or [None] * config.num_classes)
-
-
 def of_list(names):
     """Names as people read them, each number (None) included; see `told`."""
     return readable(_filled(names))
@@ -88,10 +58,10 @@ def are_imagenets(names):
 
 
 def described(names, num_classes):
-    """A line on the classes of a network, for its passport."""
+    """A line on the classes of a network, by their names; see `told`."""
     if names is None or all(name is None for name in names):
         return f'{num_classes}, of an order that is not told'
-    return _DESCRIBED.get(tuple(names)) or f'{num_classes}: {_listed(_filled(names))}'
+    return f'{num_classes}: {_listed(_filled(names))}'
 
 
 def _filled(names):

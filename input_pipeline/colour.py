@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from input_pipeline.datasets import DATASETS
 from input_pipeline.distortion import warp
 from runtime.errors import UserError, nearest
 
@@ -26,16 +27,14 @@ MEANS = {
     'cc2': (127.305, 119.715, 104.913),  # channel means of cuda-convnet2's 256x256 mean image
     'inception': 127.5,  # TensorFlow's Inception: 2x - 1 of 0..1
     'overfeat': 118.380948,  # of the OverFeat release
-    'cifar10': (125.3, 123.0, 113.9),  # fb.resnet.torch
-    'cifar100': (129.3, 124.1, 112.4),  # fb.resnet.torch
+    **{name: data.mean for name, data in DATASETS.items() if data.mean is not None},
 }
 STDS = {
     'none': 1.0,
     'fb': (58.395, 57.12, 57.375),  # 0.229, 0.224, 0.225 of 0..1: means of each image's own deviation
     'inception': 127.5,
     'overfeat': 61.896913,
-    'cifar10': (63.0, 62.1, 66.7),
-    'cifar100': (68.2, 65.4, 70.4),
+    **{name: data.std for name, data in DATASETS.items() if data.std is not None},
 }
 
 # Principal components of the RGB values of ImageNet's pixels. Rows are R, G, B; columns are components.

@@ -25,7 +25,7 @@ import simplejpeg
 from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
-from input_pipeline import classes, geometry, packed, sources
+from input_pipeline import classes, datasets, geometry, packed
 from input_pipeline.example import checked
 from input_pipeline.progress import bar
 from runtime import system
@@ -286,18 +286,18 @@ def sources_of(config, which, folder):
       folder: the store; it need not be there.
 
     Raises:
-      UserError: see `sources.open_splits`.
+      UserError: see `datasets.open_splits`.
     """
     if which == 'both':
-        train, test = sources.open_splits(config)
+        train, test = datasets.open_splits(config)
         return {config.train_split: train, config.test_split: test}
     split, other = config.train_split, config.test_split
     split, other = (split, other) if which == 'train' else (other, split)
     is_there = (Path(folder) / packed.MANIFEST).is_file()
     held = packed.read_manifest(folder)['splits'].get(other) if is_there else None
     if not held:
-        return {split: sources.open_split(config, split)}
-    source, names = sources.open_split(config, split, any_classes=True), packed.told(held)
+        return {split: datasets.open_split(config, split)}
+    source, names = datasets.open_split(config, split, any_classes=True), packed.told(held)
     if which == 'test':
         return {split: classes.like(source, names, f'{folder}/{other}', config.on_bad_image)}
     if not classes.are_same(classes.told(source), names):

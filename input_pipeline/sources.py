@@ -12,13 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from input_pipeline import geometry
-from input_pipeline.classes import like, told
-from input_pipeline.example import ArraySource as ArraySource  # for all who ask whether a source is one
 from input_pipeline.example import Example, checked, empty_classes, few, is_class, is_image, known_split, skipped
 from input_pipeline.labels import read_labels
-from input_pipeline.small_sets import CIFAR10, cifar10, digits, mnist, synthetic
-from runtime.errors import UserError, first_line, nearest
+from runtime.errors import UserError, first_line
 
 ANNOTATIONS = 'val_annotations.txt'  # Tiny-ImageNet's
 LABEL_FILES = ('labels.csv', 'labels.txt')
@@ -155,7 +151,10 @@ class AnnotatedFolderSource(FolderSource):
 
     def __init__(self, folder):
         self._open(folder, 'SPLIT/images and SPLIT/val_annotations.txt')
-        lines = (Path(folder) / ANNOTATIONS).read_text().splitlines()
+        try:
+            lines = (Path(folder) / ANNOTATIONS).read_text().splitlines()
+        except (OSError, ValueError) as error:
+            raise UserError(f'{folder}/{ANNOTATIONS} cannot be read ({first_line(error)}); unpack it again') from None
         class_of = dict(line.split('\t')[:2] for line in lines if '\t' in line)
         _, images, others = _list(Path(folder) / 'images')
         if not images:
@@ -211,10 +210,7 @@ class TfdsSource:
         return checked(Example(record['image'], int(record['label']), f'{self.name}[{index}]'), self.class_names)
 
 
-KNOWN = ('digits', 'mnist', 'cifar10', 'synthetic', 'imagenet', 'folder', 'flat', 'tar', 'pack', 'tfds:NAME')
-
-
-_HELD_OUT = ('validation', 'val', 'test')  # TFDS, PyTorch's users and we have a name each for what is tested
+HELD_OUT = ('validation', 'val', 'test')  # TFDS, PyTorch's users and we have a name each for what is tested
 
 
 def find_split(data_dir, split, labels=''):
@@ -224,7 +220,7 @@ def find_split(data_dir, split, labels=''):
     labels as Tiny-ImageNet's test/ does, another of the three that has some.
     """
     folder = Path(data_dir)
-    names = [split, *(name for name in _HELD_OUT if name != split)] if split in _HELD_OUT else [split]
+    names = [split, *(name for name in HELD_OUT if name != split)] if split in HELD_OUT else [split]
     there = [name for name in names if (folder / name).is_dir()]
     found = next((name for name in there if _has_labels(folder, name, labels)), there[0] if there else split)
     notes = [f'{folder / split} has no labels: {folder / found} is tested'] if found != split in there else []
@@ -239,7 +235,7 @@ def _has_labels(data_dir, split, labels):
         return True
     if classes:
         return classes != ['images']
-    return bool(images) and _find_labels(labels, (folder, data_dir), needed=False) is not None
+    return bool(images) and find_labels(labels, (folder, data_dir), needed=False) is not None
 
 
 def find_imagenet(data_dir, split, labels=''):
@@ -250,10 +246,10 @@ def find_imagenet(data_dir, split, labels=''):
         tars; one with train/ and val/ of class folders or of flat images with a label file; or flat images with a
         label file, which are then both splits.
       split: 'train', or any of 'validation', 'val' and 'test'.
-      labels: see `open_source`.
+      labels: see `datasets.open_source`.
 
     Returns:
-      (dataset, split) for `open_source`.
+      (dataset, split) for `datasets.open_source`.
 
     Raises:
       UserError: none of these is there.
@@ -261,12 +257,12 @@ def find_imagenet(data_dir, split, labels=''):
     from input_pipeline import packed
 
     folder = Path(data_dir or Path.home() / 'tensorflow_datasets')
-    names = [split, *(name for name in _HELD_OUT if name != split)] if split in _HELD_OUT else [split]
+    names = [split, *(name for name in HELD_OUT if name != split)] if split in HELD_OUT else [split]
     if (folder / packed.MANIFEST).is_file():
         held = packed.read_manifest(folder)['splits']
         return 'pack', next((name for name in names if name in held), split)
     if (folder / 'imagenet2012').is_dir():
-        return 'tfds:imagenet2012', 'validation' if split in _HELD_OUT else split
+        return 'tfds:imagenet2012', 'validation' if split in HELD_OUT else split
     name = find_split(folder, split, labels)[0]
     if (folder / name).is_dir() and not any((folder / name).glob('*.tar')):
         return ('folder' if _list(folder / name)[0] else 'flat'), name
@@ -281,101 +277,28 @@ def find_imagenet(data_dir, split, labels=''):
     )
 
 
-def open_source(dataset, split, data_dir='', image_size=32, channels=1, num_classes=10, labels='', on_bad_image='stop'):
-    """The source that a config names.
+def of_folder(data_dir, split, labels='', num_classes=None, on_bad_image='stop', flat=False):
+    """The source of a split of a folder of splits: class folders, Tiny-ImageNet's, or flat images with a label file.
 
-    Args:
-      dataset: one of
-        'digits', 'mnist', 'cifar10', 'synthetic': small sets in memory ('cifar10' is its binary version, or class
-          folders of images in DATA_DIR/SPLIT);
-        'imagenet': whichever of the following forms lies in DATA_DIR (`find_imagenet`);
-        'folder': class folders in DATA_DIR/SPLIT (or images with a label file, where it is flat and `labels` is given);
-        'flat': images in DATA_DIR/SPLIT with a label file;
-        'tar': the tars of ImageNet's release, read in place (`tar.find` says where they are sought);
-        'pack': a packed store (`pack`);
-        'tfds:NAME': a TFDS data set.
-      split: 'train' or 'test'; a subfolder for 'folder' and 'flat' (`find_split`: 'test' may be called val
-        or validation there); a packed store's own names; TFDS's own names and slices for 'tfds:NAME'.
-      data_dir: the folder that holds it, where it is not embedded.
-      image_size, channels: of synthetic data.
-      num_classes: of synthetic data, and of those with a label file.
-      labels: the label file of flat images: a path, or a name in DATA_DIR/SPLIT or DATA_DIR; '' looks for labels.csv
-        and labels.txt there.
-      on_bad_image: 'stop' or 'skip': whether a class without images is an error.
-
-    Raises:
-      UserError: an unknown name, or data that is not there; the message says how to get it.
+    Args: see `datasets.open_source`.
+      flat: it is flat, which else is found out.
     """
-    if dataset == 'imagenet':
-        dataset, name = find_imagenet(data_dir, split, labels)
-        source = open_source(dataset, name, data_dir, image_size, channels, num_classes, labels, on_bad_image)
-        if dataset in ('folder', 'flat'):
-            source.notes = find_split(data_dir, split, labels)[1] + source.notes
-        if name == '.':
-            source.notes.append(f'{data_dir} has no splits: the same images are trained on and tested')
-        return source
-    if dataset == 'digits':
-        return digits(split)
-    if dataset == 'mnist':
-        return mnist(data_dir, split)
-    if dataset == 'cifar10':
-        folder = Path(data_dir) / find_split(data_dir, split)[0]
-        if data_dir and folder.is_dir():
-            return _in_memory(FolderSource(folder, on_bad_image), CIFAR10, f'cifar10/{split}', on_bad_image)
-        return cifar10(data_dir, split)
-    if dataset == 'synthetic':
-        return synthetic(split, image_size, channels, num_classes)
-    if dataset.startswith('tfds:'):
-        return TfdsSource(dataset.removeprefix('tfds:'), data_dir, split)
-    if dataset not in KNOWN:
-        raise UserError(f'no data set {dataset!r}{nearest(dataset, KNOWN)} There are: {", ".join(KNOWN)}.')
-    if not data_dir:
-        raise UserError(f'the data set {dataset!r} needs --config.data_dir=FOLDER')
-    if dataset in ('folder', 'flat'):
-        name, notes = find_split(data_dir, split, labels)
-        source = _of_folder(Path(data_dir), name, dataset, labels, num_classes, on_bad_image)
-        source.notes = notes + source.notes
-        return source
-    if dataset == 'tar':
-        from input_pipeline import tar
-
-        path = tar.find(data_dir, split)
-        file = _find_labels(labels, (path.parent, Path(data_dir)), needed=bool(labels))
-        return tar.TarSource(path, file, num_classes, on_bad_image=on_bad_image)
-    from input_pipeline.packed import PackedSource
-
-    return PackedSource(data_dir, split)
+    name, notes = find_split(data_dir, split, labels)
+    source = _of_split(Path(data_dir), name, labels, num_classes, on_bad_image, flat)
+    source.notes = notes + source.notes
+    return source
 
 
-def _of_folder(data_dir, split, dataset, labels, num_classes, on_bad_image):
-    """The source of the folder of a split, see `open_source`."""
+def _of_split(data_dir, split, labels, num_classes, on_bad_image, flat):
     folder = data_dir / split
-    if dataset == 'folder' and (folder / ANNOTATIONS).is_file():
+    if not flat and (folder / ANNOTATIONS).is_file():
         return AnnotatedFolderSource(folder)
-    if dataset == 'flat' or (labels and folder.is_dir() and not _list(folder)[0]):
-        return FlatFolderSource(folder, _find_labels(labels, (folder, data_dir)), num_classes)
+    if flat or (labels and folder.is_dir() and not _list(folder)[0]):
+        return FlatFolderSource(folder, find_labels(labels, (folder, data_dir)), num_classes)
     return FolderSource(folder, on_bad_image)
 
 
-def _in_memory(source, class_names, name, on_bad_image):
-    """The images of class folders, all of 32x32, as an ArraySource."""
-    source = like(source, class_names, name, on_bad_image)
-    images, labels = np.empty((len(source), 32, 32, 3), np.uint8), np.empty(len(source), np.int32)
-    for index, place in enumerate(images):
-        example = source[index]
-        try:
-            image = geometry.decode(example.image)
-        except ValueError as error:
-            raise UserError(f'{example.name} {first_line(error)}; fetch the data set again') from None
-        if image.shape != place.shape:
-            raise UserError(f'{example.name} is of {image.shape[0]}x{image.shape[1]} pixels: this is not {name}')
-        place[...], labels[index] = image, example.label
-    held = ArraySource(images, labels, class_names, name)
-    held.notes = source.notes
-    return held
-
-
-def _find_labels(labels, folders, needed=True):
+def find_labels(labels, folders, needed=True):
     """The path of a label file: `labels` itself, or of that name in one of some folders; None where none is needed."""
     if labels and Path(labels).is_file():
         return Path(labels)
@@ -385,30 +308,3 @@ def _find_labels(labels, folders, needed=True):
         looked = ', '.join(map(str, dict.fromkeys(places)))
         raise UserError(f'no label file: pass --config.labels=FILE (looked for {looked})')
     return found
-
-
-def open_split(config, split, any_classes=False):
-    """The source of a split that the config names; UserError when its classes are not the config's, unless any do."""
-    source = open_source(
-        config.dataset, split, config.data_dir, config.image_size, config.channels, config.num_classes,
-        config.labels, config.on_bad_image,
-    )  # fmt: skip
-    if len(source.class_names) != config.num_classes and not any_classes:
-        raise UserError(
-            f'{config.dataset} has {len(source.class_names)} classes and the config {config.num_classes}: pass '
-            f'--config.num_classes={len(source.class_names)}'
-        )
-    if len(source) == 0:
-        raise UserError(f'{config.dataset}: the split {split!r} is empty')
-    return source
-
-
-def open_splits(config):
-    """The sources of the training and the test split, the labels of both counting in the training split's classes.
-
-    Raises:
-      UserError: they have other classes, by name; with `on_bad_image=skip` the test split may lack some.
-    """
-    train = open_split(config, config.train_split)
-    test = open_split(config, config.test_split, any_classes=True)
-    return train, like(test, told(train), train.name, config.on_bad_image)

@@ -11,7 +11,7 @@ from ml_collections import config_flags
 from PIL import Image
 
 from configs import base, listing
-from input_pipeline import loader, pack, sources
+from input_pipeline import datasets, loader, pack
 from input_pipeline.example import ArraySource
 from runtime.errors import UserError
 from training import checkpoints, run, schedules, transfer
@@ -43,9 +43,9 @@ def class_folders(folder, classes='abc', size=20, images=3):
 def test_the_number_of_classes(tmp_path, monkeypatch):
     config = digits(dataset='folder', data_dir=str(class_folders(tmp_path)))
     with pytest.raises(UserError, match='has 3 classes and the config 10') as error:
-        sources.open_splits(config)
+        datasets.open_splits(config)
     config.num_classes = followed(monkeypatch, str(error.value), 'num_classes')
-    assert [len(source) for source in sources.open_splits(config)] == [9, 9]
+    assert [len(source) for source in datasets.open_splits(config)] == [9, 9]
 
 
 def test_a_class_without_images(tmp_path, monkeypatch):
@@ -53,14 +53,14 @@ def test_a_class_without_images(tmp_path, monkeypatch):
     for path in (tmp_path / 'train' / 'b').iterdir():
         path.unlink()
     with pytest.raises(UserError) as error:
-        sources.open_source('folder', 'train', tmp_path)
+        datasets.open_source('folder', 'train', tmp_path)
     skip = followed(monkeypatch, str(error.value), 'on_bad_image')
-    source = sources.open_source('folder', 'train', tmp_path, on_bad_image=skip)
+    source = datasets.open_source('folder', 'train', tmp_path, on_bad_image=skip)
     assert len(source) == 6 and source.class_names == ('a', 'b', 'c')
 
 
 def test_an_image_that_is_too_large(monkeypatch):
-    digits_of_8 = sources.open_split(digits(), 'train')
+    digits_of_8 = datasets.open_split(digits(), 'train')
     source = ArraySource(digits_of_8.images[:5], digits_of_8.labels[:5], digits_of_8.class_names, 'five digits')
     with pytest.raises(UserError, match='too large to be padded') as error:
         loader.in_memory(source, loader.Form(4, 1))
@@ -69,7 +69,7 @@ def test_an_image_that_is_too_large(monkeypatch):
 
 
 def test_a_store_is_gone_on_with_without_the_bad_image(tmp_path, monkeypatch):
-    source = sources.open_source('folder', 'train', class_folders(tmp_path / 'data'))
+    source = datasets.open_source('folder', 'train', class_folders(tmp_path / 'data'))
     (tmp_path / 'data' / 'train' / 'b' / '1.png').write_bytes(b'no image')
     with pytest.raises(UserError, match='Mend or remove it, or pass') as error:
         pack.pack({'train': source}, tmp_path / 'store', 16, shard_records=2)

@@ -14,7 +14,7 @@ import architectures
 import papers
 from evaluation import opening, protocols, published, scoring, testing
 from figures import compare, degradation, depth, style, timeline
-from input_pipeline import sources
+from input_pipeline import datasets
 from input_pipeline.pixels import Pixels
 from papers.winners import HUMAN, WINNERS
 from runtime.errors import UserError
@@ -144,7 +144,7 @@ COUNT = 200
 
 @pytest.fixture(scope='module')
 def data():
-    return [compare.vectors(source) for source in sources.open_splits(digits())]
+    return [compare.vectors(source) for source in datasets.open_splits(digits())]
 
 
 @pytest.fixture(scope='module')

@@ -15,7 +15,7 @@ import evaluation
 from configs import checkpoint
 from evaluation import label_sets, prediction, published
 from figures import opened, pictures, report
-from input_pipeline import classes, loader, pack, sources
+from input_pipeline import classes, datasets, example, loader, pack, sources
 from input_pipeline.pixels import Pixels
 from runtime.errors import UserError
 from training import checkpoints, loop, preflight, transfer
@@ -137,7 +137,7 @@ def test_splits_of_other_classes_are_refused_before_anything_is_written(tmp_path
 def test_a_near_miss_is_offered(tmp_path):
     config = on_folders(tmp_path, ('german shepherd', 'poodle'), ('german shepard', 'poodle'))
     with pytest.raises(UserError, match="has the class 'german shepard', .*, did you mean 'german shepherd'\\?"):
-        sources.open_splits(config)
+        datasets.open_splits(config)
     assert classes.unknown_class('A', ('hot-dog', 'x'), 'B', ('Hot_Dog', 'y')).endswith(
         'which differ in case, spaces or dashes only (and 1 more): rename one of them'
     )
@@ -145,7 +145,7 @@ def test_a_near_miss_is_offered(tmp_path):
 
 def test_the_advice_for_a_class_without_test_images_works(tmp_path):
     config = on_folders(tmp_path, ('a', 'b', 'c'), ('a', 'c'), on_bad_image='skip')
-    train, test = sources.open_splits(config)
+    train, test = datasets.open_splits(config)
     assert test.class_names == train.class_names == ('a', 'b', 'c')
     assert test.notes == [f'{tmp_path}/test lacks 1 class of {tmp_path}/train: b']
     found = [test[number] for number in range(len(test))]
@@ -155,9 +155,9 @@ def test_the_advice_for_a_class_without_test_images_works(tmp_path):
 
 
 def test_memory_and_files_are_relabelled_alike():
-    held = sources.ArraySource(RNG.integers(0, 256, (6, 4, 4, 1), np.uint8), np.arange(6) % 3, 'xyz', 'held')
+    held = example.ArraySource(RNG.integers(0, 256, (6, 4, 4, 1), np.uint8), np.arange(6) % 3, 'xyz', 'held')
     new = classes.relabelled(held, (5, 0, 2), 'abcdef', ['a note'])
-    assert isinstance(new, sources.ArraySource) and new.labels.tolist() == [5, 0, 2] * 2
+    assert isinstance(new, example.ArraySource) and new.labels.tolist() == [5, 0, 2] * 2
     assert new.images is held.images and new.notes == ['a note'] and held.notes == []
     assert [classes.Relabelled(held, (5, 0, 2), 'abcdef')[k].label for k in range(3)] == [5, 0, 2]
 
@@ -179,7 +179,7 @@ def test_a_store_holds_splits_of_the_same_classes(tmp_path):
     (tmp_path / 'data' / 'test' / 'c').rename(tmp_path / 'data' / 'test' / 'b')
     pack.pack(pack.sources_of(config, 'test', store), store, 8, channels=1)
     config.update({'dataset': 'pack', 'data_dir': str(store)})
-    assert classes.told(sources.open_splits(config)[1]) == ('a', 'b')
+    assert classes.told(datasets.open_splits(config)[1]) == ('a', 'b')
     # A store of an older version does not say that its classes have names.
     manifest = json.loads((store / 'manifest.json').read_text())
     for held in manifest['splits'].values():
@@ -187,10 +187,10 @@ def test_a_store_holds_splits_of_the_same_classes(tmp_path):
     manifest['splits']['test']['class_names'] = ['a', 'x']
     (store / 'manifest.json').write_text(json.dumps(manifest))
     with pytest.raises(UserError, match=f"{store}/test has the class 'x'"):
-        sources.open_splits(config)
+        datasets.open_splits(config)
     manifest['splits']['test']['class_names'] = ['0', '1']
     (store / 'manifest.json').write_text(json.dumps(manifest))
-    assert classes.told(sources.open_splits(config)[1]) == (None, None)
+    assert classes.told(datasets.open_splits(config)[1]) == (None, None)
 
 
 # A run
@@ -218,7 +218,7 @@ def test_a_run_of_an_older_version_is_resumed(tmp_path):
     info = checkpoints.describe(config) | {'examples_seen': 16}
     with checkpoints.Checkpoints(tmp_path / 'run' / checkpoints.FOLDER) as kept:
         kept.save_model({'params': {'x': np.zeros(2)}, 'batch_stats': {}}, info)
-    assert loop.resume_point(tmp_path / 'run', sources.open_splits(config)[0])['start'] == (0, 16)
+    assert loop.resume_point(tmp_path / 'run', datasets.open_splits(config)[0])['start'] == (0, 16)
 
 
 def test_weights_of_as_many_other_classes_are_told(tmp_path):
@@ -247,7 +247,7 @@ def test_a_part_of_the_classes_is_asked_for_in_two_ways(three):
     entry = evaluation.open_checkpoint(config, folder)
     with pytest.raises(UserError, match="has 3 of the network's 6 classes: pass evaluate.py --labels subset=own for"):
         evaluation.test(config, entry)
-    logits, folders = scores(entry.member, sources.open_split(config, 'test', any_classes=True))
+    logits, folders = scores(entry.member, datasets.open_split(config, 'test', any_classes=True))
     results = {}
     for labels, outputs in (('subset=own', 'bde'), ('subset=all', 'abcdef')):
         result, rows, names = evaluation.test(config, entry, labels=labels)
@@ -290,7 +290,7 @@ def test_numbers_sorted_as_text_are_the_numbers_that_they_are(tmp_path):
     names = list(map(str, range(12)))
     config = on_folders(tmp_path, names, names, each=2)
     entry = evaluation.open_checkpoint(config, network(tmp_path / 'run', config, (None,) * 12))
-    logits, folders = scores(entry.member, sources.open_split(config, 'test'))
+    logits, folders = scores(entry.member, datasets.open_split(config, 'test'))
     result, rows, _ = evaluation.test(config, entry)
     assert result['wrong_top1'] == wrong(logits, list(map(int, folders)), 1)
     assert [row.label for row in rows] == list(map(int, folders))
@@ -322,7 +322,7 @@ def test_wordnet_ids_of_some_folders_are_imagenets_classes(tmp_path):
     # WordNet ids in a label file name their classes, too.
     (flat / 'labels.csv').unlink()
     (flat / 'wnids.csv').write_text(''.join(f'{p.name},{p.parent.name}\n' for p in folders.glob('*/*.png')))
-    source = sources.open_source('flat', 'val', str(tmp_path / 'flat'), num_classes=1000, labels='wnids.csv')
+    source = datasets.open_source('flat', 'val', str(tmp_path / 'flat'), num_classes=1000, labels='wnids.csv')
     assert set(source.labels) == set(numbers) and source.class_names == classes.WNIDS
 
 
@@ -354,7 +354,7 @@ def test_members_of_an_ensemble_have_the_same_classes(tmp_path):
 def test_a_checkpoint_of_an_older_version_is_tested_as_it_was(tmp_path, capsys):
     config = on_folders(tmp_path, 'abc', 'abc')
     entry = evaluation.open_checkpoint(config, network(tmp_path / 'run', config, None))
-    logits, folders = scores(entry.member, sources.open_split(config, 'test'))
+    logits, folders = scores(entry.member, datasets.open_split(config, 'test'))
     result, _, names = evaluation.test(config, entry)
     assert result['wrong_top1'] == wrong(logits, ['abc'.index(name) for name in folders], 1) and names == tuple('abc')
     (found,) = prediction.predict(entry.member, prediction.Files([str(tmp_path / 'test/a/a 0.png')]))
@@ -380,7 +380,7 @@ def test_a_thousand_own_classes_are_not_called_by_imagenets_names(tmp_path):
     assert opened.open_data(config, [path], entry.member).names == own
     # An older one tells no names: numbers, for its data are not called ImageNet.
     older = evaluation.open_checkpoint(config, network(tmp_path / 'older', config, None)).member
-    assert classes.of_network(older.class_names, older.config) == tuple(map(str, range(1000)))
+    assert datasets.of_network(older.class_names, older.config) == tuple(map(str, range(1000)))
 
 
 def test_only_imagenets_names_are_cut_at_a_comma():
@@ -400,14 +400,14 @@ def test_converted_and_exported_weights_carry_their_names(tmp_path, converted):
     hub = exporting.hub_config(digits(num_classes=2), 'x', None, ('rose', 'tulip'))
     assert hub['label_names'] == ['rose', 'tulip']
     assert 'label_names' not in exporting.hub_config(digits(num_classes=2), 'x', None, (None, 'tulip'))
-    assert classes.described(('rose', 'tulip'), 2) == '2: rose, tulip'
-    assert classes.described((None, None), 2) == classes.described(None, 2) == '2, of an order that is not told'
+    assert datasets.described(('rose', 'tulip'), 2) == '2: rose, tulip'
+    assert datasets.described((None, None), 2) == datasets.described(None, 2) == '2, of an order that is not told'
 
 
 def test_cifar10s_folders_have_cifar10s_names(tmp_path):
-    photographs(tmp_path / 'test', [*set(classes.CIFAR10) - {'automobile'}, 'Automobile'], 1)
+    photographs(tmp_path / 'test', [*set(datasets.CIFAR10) - {'automobile'}, 'Automobile'], 1)
     with pytest.raises(UserError, match="has the class 'Automobile' and cifar10/test 'automobile', which differ"):
-        sources.open_source('cifar10', 'test', str(tmp_path))
+        datasets.open_source('cifar10', 'test', str(tmp_path))
 
 
 @pytest.mark.slow

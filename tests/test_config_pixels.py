@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline import crops, loader, sources, statistics
+from input_pipeline import crops, example, loader, sources, statistics
 from input_pipeline.pixels import Pixels
 from runtime.errors import UserError
 from training.run import check
@@ -77,7 +77,7 @@ def test_what_is_measured_for_each_network():
 
 
 def test_statistics_are_measured_once_and_kept_with_the_run(tmp_path):
-    source = sources.ArraySource(pixels(6, 40, 60, 3), np.arange(6) % 2, 'ab', 'six')
+    source = example.ArraySource(pixels(6, 40, 60, 3), np.arange(6) % 2, 'ab', 'six')
     small = {'image_size': 24, 'crop__short_side': (32, 32), 'test_crop__short_side': (32, 32)}
     config = config_of('alexnet', **small)
     found = statistics.of_run(config, tmp_path, source)

@@ -15,6 +15,7 @@ import architectures
 import papers
 from architectures.catalogue import NETWORKS
 from configs import base, listing, series, variants
+from input_pipeline import datasets
 from input_pipeline.pixels import Pixels
 from runtime import command_line
 from training import run, schedules
@@ -374,6 +375,19 @@ def test_networks_of_cifar_are_but_shortened_on_cifar():
     assert changed == {'num_epochs', 'learning_rates', 'decay_every', 'plateau.patience', 'recompute_batch_stats'}
 
 
+def test_variants_on_other_small_images():
+    assert differences('wrn_40_4', 'wrn_40_4:cifar100') == {'dataset': "'cifar100'", 'num_classes': '100'}
+    of_densenet = differences('densenet_bc_100_12', 'densenet_bc_100_12:cifar100')
+    assert of_densenet['mean'] == of_densenet['std'] == "'cifar100'"  # the authors of WRN keep CIFAR-10's
+    config = load('densenet_bc_100_12:svhn')
+    assert config.learning_rates == ((20, 0.1), (10, 0.01), (10, 0.001)) and config.num_epochs == 40
+    assert config.pixel_range == (0, 1) and config.normalize == 'range' and not config.colour.flip
+    for name in ('wrn_28_10:cifar100', 'densenet_bc_100_12:cifar100', 'densenet_bc_100_12:svhn'):
+        config = load(name)
+        run.check(config)
+        assert len(datasets.find(config.dataset).class_names) == config.num_classes
+
+
 def test_a_folder(tmp_path):
     for name in ('train/cat', 'train/dog', 'train/eel', 'train/.hidden', 'test/cat'):
         (tmp_path / name).mkdir(parents=True)
@@ -398,6 +412,7 @@ def test_a_folder(tmp_path):
         ),
         ('alexnet:small', 'no variant .small. of alexnet. There are: lecture'),
         ('alexnet:cifar10,folder=/tmp', 'contradict each other'),
+        ('wrn_28_10:cifar10,cifar100', 'cifar10 and cifar100 contradict each other'),
         ('alexnet:folder=/nowhere', 'no folder /nowhere/train: folder=DIR reads DIR/train/CLASS/IMAGE'),
         ('alexnet:epochs=0', "epochs must be a number above 0, not '0'"),
         ('alexnet:epochs=nan', "not 'nan'"),

@@ -13,7 +13,7 @@ import architectures
 from architectures import catalogue, layers
 from evaluation import protocols, scoring
 from figures import deconvnet
-from input_pipeline import loader, sources
+from input_pipeline import datasets, loader
 from input_pipeline.pixels import Pixels
 from runtime.errors import UserError
 
@@ -261,7 +261,7 @@ def member():
 
 
 def test_from_the_data_to_the_projections(member):
-    config, source = member.config, sources.digits('test')
+    config, source = member.config, datasets.open_source('digits', 'test')
     layer, found = deconvnet.excited(member, source)
     assert layer == 'pool2' and len(found) == 9
     images, _ = loader.in_memory(source, Pixels(config).test_form)
@@ -289,7 +289,7 @@ def test_a_network_that_reads_bgr_is_drawn_in_rgb():
     variables = random_variables(model, (32, 32, 3))
     variables['params']['conv1']['kernel'][:, :, 1:] = 0  # reads blue alone
     member = scoring.Member(model, variables, config, protocols.create('single'), Pixels(config))
-    _, (one,) = deconvnet.excited(member, sources.digits('test'), 'conv1', '2')
+    _, (one,) = deconvnet.excited(member, datasets.open_source('digits', 'test'), 'conv1', '2')
     assert not one.projections[..., :2].any() and one.projections[..., 2].any()
 
 
@@ -297,7 +297,8 @@ def test_the_same_inputs_give_the_same_file(member, tmp_path):
     for suffix in ('png', 'svg'):
         files = [tmp_path / f'{number}.{suffix}' for number in (0, 1)]
         for file in files:
-            deconvnet.draw(deconvnet.excited(member, sources.digits('test'), 'pool1', '1,3')[1], file, 'title')
+            source = datasets.open_source('digits', 'test')
+            deconvnet.draw(deconvnet.excited(member, source, 'pool1', '1,3')[1], file, 'title')
         assert files[0].read_bytes() == files[1].read_bytes()
 
 
@@ -350,7 +351,7 @@ def test_other_networks_are_told_which_it_applies_to():
 
 
 def test_wrong_layers_and_units_are_told(member):
-    source = sources.digits('test')
+    source = datasets.open_source('digits', 'test')
     with pytest.raises(UserError, match="no layer 'conv3' to project, did you mean conv2. There are: conv1, pool1"):
         deconvnet.excited(member, source, 'conv3')
     with pytest.raises(UserError, match='conv1 has the units 0 to 5, and --units names 6'):

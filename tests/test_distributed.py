@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import QUICK_FLAGS, ROOT
 
-from input_pipeline import loader
+from input_pipeline import datasets, loader
 from runtime import distributed, mesh
 from runtime.errors import UserError
 from training import checkpoints
@@ -205,9 +205,8 @@ def test_a_killed_process_ends_the_other_with_a_line(script, tmp_path, killed):
 
 def test_hosts_make_the_rows_of_their_own():
     """The batches of 1, 2 and 4 hosts are the same, in the same order, training and test."""
-    from input_pipeline import sources
 
-    source = sources.synthetic('train', 8, 1, 10)
+    source = datasets.open_source('synthetic', 'train', '', 8, 1, 10)
     form = loader.Form(8, 1, 'pad')
 
     def order(start, stop):

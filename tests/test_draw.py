@@ -15,7 +15,7 @@ from architectures import lenet
 from configs import lenet5, lenet5_1998, lenet_caffe
 from evaluation import scoring
 from figures import draw
-from input_pipeline import geometry, loader, sources
+from input_pipeline import datasets, geometry, loader
 from input_pipeline.pixels import Pixels
 from runtime.errors import UserError
 
@@ -164,7 +164,7 @@ def test_normalise_is_an_average_over_areas(drawn):
 def test_mnists_own_digits_stay_as_they_are(drawn, test_data):
     """Who enlarges a digit of MNIST tenfold and draws it has that digit again: the page normalises as MNIST does."""
     browser, member = drawn
-    source = sources.open_source('mnist', 'test', str(test_data / 'mnist'), 28, 1, 10)
+    source = datasets.open_source('mnist', 'test', str(test_data / 'mnist'), 28, 1, 10)
     images = np.stack([source[number].image[..., 0] for number in range(12)])
     tenfold = """
         const tenfold = (image, i) => image[28 * Math.floor(i / 2800) + Math.floor((i % 280) / 10)];
@@ -236,7 +236,7 @@ def test_connected_puts_every_connection_at_its_place():
 
 def test_digits_of_8x8_are_enlarged_as_for_training():
     config = digits()
-    source = sources.open_split(config, 'test')
+    source = datasets.open_split(config, 'test')
     fit = draw.input_of(config, Pixels(config))['fit']
     assert fit.shape == (32, 8)
     for number in range(20):

@@ -12,7 +12,7 @@ import architectures
 from architectures import layers
 from configs import base, imagenet
 from evaluation import label_sets, opening, prediction, protocols, results, scoring
-from input_pipeline import classes, loader
+from input_pipeline import datasets, loader
 from input_pipeline.example import Example
 from input_pipeline.pixels import Pixels
 from runtime.errors import UserError
@@ -350,6 +350,6 @@ def test_files(tmp_path):
 
 
 def test_class_names():
-    names = classes.of_network(None, imagenet.get_config())
+    names = datasets.of_network(None, imagenet.get_config())
     assert len(names) == 1000 and names[0].startswith('tench') and names[999].startswith('toilet tissue')
-    assert classes.of_network(None, base.get_config())[9] == '9'
+    assert datasets.of_network(None, base.get_config())[9] == '9'

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, features
 
 from evaluation import prediction
-from input_pipeline import example, geometry, sources, tar
+from input_pipeline import datasets, example, geometry, sources, tar
 from runtime.errors import UserError
 
 
@@ -34,24 +34,24 @@ def names(source):
 def test_the_held_out_folder_has_any_of_its_names(tmp_path, held_out, dataset):
     write(tmp_path, 'train/a/1.png', f'{held_out}/a/2.png', f'{held_out}/b/3.png')
     for split in ('test', 'val', 'validation'):
-        source = sources.open_source(dataset, split, str(tmp_path))
+        source = datasets.open_source(dataset, split, str(tmp_path))
         assert source.name == f'{tmp_path}/{held_out}' and names(source) == ['a/2.png', 'b/3.png']
         assert source.notes == []
-    assert len(sources.open_source(dataset, 'train', str(tmp_path))) == 1
+    assert len(datasets.open_source(dataset, 'train', str(tmp_path))) == 1
 
 
 def test_the_name_that_is_asked_for_comes_first(tmp_path):
     write(tmp_path, 'test/a/1.png', 'val/a/2.png', 'validation/a/3.png')
     for split in ('test', 'val', 'validation'):
-        assert sources.open_source('folder', split, str(tmp_path)).name == f'{tmp_path}/{split}'
+        assert datasets.open_source('folder', split, str(tmp_path)).name == f'{tmp_path}/{split}'
     with pytest.raises(UserError, match='no folder .*/train: '):
-        sources.open_source('folder', 'train', str(tmp_path))
+        datasets.open_source('folder', 'train', str(tmp_path))
 
 
 def test_flat_images_without_labels_are_not_the_test_split_where_others_have_some(tmp_path):
     write(tmp_path, 'test/1.png', 'val/2.png')
     (tmp_path / 'val' / 'labels.csv').write_text('2.png,0\n')
-    source = sources.open_source('flat', 'test', str(tmp_path), num_classes=1)
+    source = datasets.open_source('flat', 'test', str(tmp_path), num_classes=1)
     assert names(source) == ['2.png']
     assert source.notes == [f'{tmp_path}/test has no labels: {tmp_path}/val is tested']
 
@@ -71,10 +71,10 @@ def tiny_imagenet(tmp_path):
 @pytest.mark.parametrize('dataset', ['folder', 'imagenet'])
 @pytest.mark.parametrize('split', ['test', 'val'])
 def test_tiny_imagenet(tiny_imagenet, dataset, split):
-    train = sources.open_source(dataset, 'train', str(tiny_imagenet))
+    train = datasets.open_source(dataset, 'train', str(tiny_imagenet))
     assert train.class_names == ('n01', 'n02', 'n03') and train.labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert train.notes == [f'{tiny_imagenet}/train: 3 files and folders are skipped: 3 .txt (n01/n01_boxes.txt, ...)']
-    val = sources.open_source(dataset, split, str(tiny_imagenet))
+    val = datasets.open_source(dataset, split, str(tiny_imagenet))
     assert val.class_names == train.class_names and len(val) == 12
     lines = (tiny_imagenet / 'val' / 'val_annotations.txt').read_text().splitlines()
     expected = {line.split('\t')[0]: line.split('\t')[1] for line in lines}
@@ -85,13 +85,13 @@ def test_tiny_imagenet(tiny_imagenet, dataset, split):
 
 def test_tiny_imagenet_with_other_images_than_lines(tiny_imagenet):
     (tiny_imagenet / 'val' / 'images' / 'val_3.JPEG').unlink()
-    val = sources.open_source('folder', 'val', str(tiny_imagenet))
+    val = datasets.open_source('folder', 'val', str(tiny_imagenet))
     assert len(val) == 11 and val.notes == [
         f'{tiny_imagenet}/val/val_annotations.txt labels 1 images that are not there'
     ]
     write(tiny_imagenet, 'val/images/x.png')
     with pytest.raises(UserError, match='val_annotations.txt has no line of x.png'):
-        sources.open_source('folder', 'val', str(tiny_imagenet))
+        datasets.open_source('folder', 'val', str(tiny_imagenet))
 
 
 ADVICE = '(Pillow reads no .heic here: convert them)'

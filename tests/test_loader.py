@@ -14,7 +14,7 @@ from conftest import ROOT
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from PIL import Image
 
-from input_pipeline import crops, loader, pack, packed, sources
+from input_pipeline import crops, datasets, example, loader, pack, packed, sources
 from runtime.errors import UserError
 
 KEYS = ('image', 'label', 'index', 'epoch', 'offset', 'mask', 'bad')
@@ -40,7 +40,7 @@ def path_of(source, number):
 def photographs(count=24, height=24, width=33):
     """Images in memory, of noise: no two crops of them are alike."""
     pixels = np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8)
-    return sources.ArraySource(pixels, np.arange(count) % 5, 'abcde', 'photographs')
+    return example.ArraySource(pixels, np.arange(count) % 5, 'abcde', 'photographs')
 
 
 def random_order(source, seed=3):
@@ -204,7 +204,7 @@ def test_offsets_are_those_of_the_mean_images_frame():
     wide, tall = np.zeros((40, 61, 3), np.uint8), np.zeros((55, 40, 3), np.uint8)
     wide[:, 10:50], tall[7:47] = square, square  # (61 - 40) // 2, (55 - 40) // 2
     for image in (square, wide, tall):
-        source = sources.ArraySource(np.stack([image] * 16), np.zeros(16), 'a', 'frames')
+        source = example.ArraySource(np.stack([image] * 16), np.zeros(16), 'a', 'frames')
         for kind, places in (('random', 17), ('one_of_five', 3), ('center', 1)):
             rule = crops.rule(
                 24, kind, short_side=(40, 40), filter='bilinear', square=True, warp=False, truncate=False,
@@ -226,7 +226,7 @@ def test_versions_are_of_the_same_example(tmp_path):
 
 def test_data_on_the_device_gives_the_batches_that_streaming_gives():
     pixels = np.random.default_rng(0).integers(0, 256, (10, 6, 7, 1), np.uint8)
-    source = sources.ArraySource(pixels, np.arange(10) % 3, 'abc', 'held')
+    source = example.ArraySource(pixels, np.arange(10) % 3, 'abc', 'held')
     for form in (SMALL, loader.Form(8, 1, 'pad'), loader.Form(8, 3, 'pad'), loader.Form(5, 3, 'resize')):
         images, labels = loader.in_memory(source, form)
         assert loader.fits_in_memory(source) and len(images) == 10
@@ -261,7 +261,7 @@ def test_an_error_on_the_way_to_the_device_is_raised():
 @pytest.mark.parametrize('batch_size', [1, 3, 4, 10, 16])
 def test_test_batches_hold_every_example_once(tmp_path, batch_size):
     in_folder = folder_source(tmp_path)
-    held = sources.ArraySource(np.zeros((10, 6, 6, 1), np.uint8), np.arange(10) // 5, 'ab', 'held')
+    held = example.ArraySource(np.zeros((10, 6, 6, 1), np.uint8), np.arange(10) // 5, 'ab', 'held')
     center = loader.Form(8, 1, crop=functools.partial(crops.center_crop, size=8, short_side=(9, 9)))
     for source in (in_folder, held):
         for form in (loader.Form(8, 1), center):
@@ -282,7 +282,7 @@ def test_test_batches_are_the_same_each_time():
 
 def test_an_image_too_large_to_pad(tmp_path):
     with pytest.raises(UserError, match='fit=resize'):
-        loader.in_memory(sources.synthetic('test', 64, 1, 10), loader.Form(32, 1, 'pad'))
+        loader.in_memory(datasets.open_source('synthetic', 'test', '', 64, 1, 10), loader.Form(32, 1, 'pad'))
     message = raised(loader.test_batches(folder_source(tmp_path), loader.Form(4, 1, 'pad'), 4))
     assert '0/000.png is 6x6, too large to be padded to 4x4' in message
 
@@ -404,7 +404,7 @@ def test_a_set_without_any_good_image_is_an_error(tmp_path):
 def store(tmp_path):
     """A packed store of raw 8 x 8 images, in two shards."""
     pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), np.uint8)
-    held = sources.ArraySource(pixels, np.arange(60) % 3, 'abc', 'held')
+    held = example.ArraySource(pixels, np.arange(60) % 3, 'abc', 'held')
     pack.pack({'train': held}, tmp_path / 'store', 8, raw=True, shard_records=30)
     return packed.PackedSource(tmp_path / 'store', 'train')
 

@@ -18,7 +18,8 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from conftest import ROOT
 from PIL import Image
 
-from input_pipeline import geometry, pack, packed, sources
+from input_pipeline import datasets, geometry, pack, packed, sources
+from input_pipeline.example import ArraySource
 from runtime.errors import UserError
 
 SIZES = ((40, 60), (60, 40), (24, 24), (24, 31), (13, 17), (90, 25))  # height, width
@@ -54,7 +55,7 @@ def shards(folder):
 
 def test_a_raw_store_holds_the_resized_pixels(images, tmp_path):
     pack.pack({'train': images}, tmp_path / 'store', 24, raw=True, shard_records=5)
-    store = sources.open_source('pack', 'train', str(tmp_path / 'store'))
+    store = datasets.open_source('pack', 'train', str(tmp_path / 'store'))
     assert len(store) == 12 and store.class_names == ('a', 'b') and store.notes == []
     expected_sizes = {(40, 60): (24, 36), (60, 40): (36, 24), (13, 17): (24, 31), (90, 25): (86, 24)}  # 31.38, 86.4
     for number, (example, original) in enumerate(zip(store, images, strict=True)):
@@ -72,7 +73,7 @@ def test_a_raw_store_holds_the_resized_pixels(images, tmp_path):
 
 def test_half_a_pixel_of_the_long_side_is_rounded_up(tmp_path):
     for height, width, short_side, expected in ((4, 6, 3, (3, 5)), (6, 4, 3, (5, 3)), (500, 375, 256, (341, 256))):
-        source = sources.ArraySource(np.zeros((1, height, width, 3), np.uint8), [0], 'a', 'one')  # 4.5 -> 5
+        source = ArraySource(np.zeros((1, height, width, 3), np.uint8), [0], 'a', 'one')  # 4.5 -> 5
         record = pack.prepare_record(source, 0, short_side, 'raw', 3)
         assert packed.from_record(record, '').image.shape[:2] == expected
 
@@ -94,7 +95,7 @@ def test_a_jpeg_store_is_quality_95_with_halved_chroma(images, tmp_path):
 
 
 def test_grey_stores(tmp_path):
-    digits = sources.digits('test')
+    digits = datasets.open_source('digits', 'test')
     for raw in (False, True):
         folder = tmp_path / f'store{raw}'
         pack.pack({'test': digits}, folder, 8, raw=raw, channels=1)
@@ -187,13 +188,13 @@ def test_killed_and_finished_by_the_command_line(script, tmp_path):
     done = len(json.loads((folder / 'manifest.json').read_text())['splits']['test']['shards'])
     assert 4 <= done < 180
     with pytest.raises(UserError, match='not finished') as error:
-        sources.open_source('pack', 'test', str(folder))
+        datasets.open_source('pack', 'test', str(folder))
     printed = shlex.split(re.search(r'Finish it: python (.*)', str(error.value))[1])
     finished = script(*printed)
     assert finished.returncode == 0, finished.stderr
     assert re.search(r'test: 360 images in 180 shard\(s\), [\d.]+ MB', finished.stdout)
     assert f'train from it: --config.dataset=pack --config.data_dir={folder}' in finished.stdout
-    pack.pack({'test': sources.digits('test')}, straight, 8, raw=True, channels=1, shard_records=2)
+    pack.pack({'test': datasets.open_source('digits', 'test')}, straight, 8, raw=True, channels=1, shard_records=2)
     for path in (straight / 'test').iterdir():
         assert (folder / 'test' / path.name).read_bytes() == path.read_bytes()
     verified = script('data.py', 'pack', '--verify', folder)
@@ -303,7 +304,7 @@ def test_other_settings_and_foreign_folders_are_refused(images, tmp_path):
         with pytest.raises(UserError, match=message):
             pack.pack({'train': images}, folder, **({'short_side': 24, 'shard_records': 4} | options))
     with pytest.raises(UserError, match='train was begun with source '):
-        pack.pack({'train': sources.digits('test')}, folder, 24, shard_records=4)
+        pack.pack({'train': datasets.open_source('digits', 'test')}, folder, 24, shard_records=4)
     with pytest.raises(UserError, match=r'holds something else \(a\)'):
         pack.pack({'train': images}, tmp_path / 'images', 24)
     (tmp_path / 'other').mkdir()
@@ -312,9 +313,9 @@ def test_other_settings_and_foreign_folders_are_refused(images, tmp_path):
         pack.pack({'train': images}, tmp_path / 'other', 24)
     (tmp_path / 'other' / 'manifest.json').write_text('{"format": 1, "spl')
     with pytest.raises(UserError, match='cannot be read'):
-        sources.open_source('pack', 'train', str(tmp_path / 'other'))
+        datasets.open_source('pack', 'train', str(tmp_path / 'other'))
     with pytest.raises(UserError, match='is no packed store: .*python data.py pack --config'):
-        sources.open_source('pack', 'train', str(tmp_path / 'images'))
+        datasets.open_source('pack', 'train', str(tmp_path / 'images'))
     with pytest.raises(UserError, match='--short_side must be above 0'):
         pack.pack({'train': images}, tmp_path / 'new', 0)
     assert not (tmp_path / 'new').exists()
@@ -349,7 +350,7 @@ def test_bad_images_stop_or_are_left_out(images, tmp_path):
     kept = [geometry.decode(images[i].image).shape for i in (0, 2, 3, 4, 5, 6, 7, 8, 11)]
     shapes = [geometry.decode(example.image).shape for example in store]
     assert [a[0] < a[1] for a in kept] == [b[0] < b[1] for b in shapes]
-    wrong = sources.digits('test')
+    wrong = datasets.open_source('digits', 'test')
     wrong.labels[3] = 11
     with pytest.raises(UserError, match=r'digits/test\[3\] has the label 11, and classes are 0 to 9'):
         pack.pack({'test': wrong}, tmp_path / 'wrong', 8)
@@ -357,7 +358,7 @@ def test_bad_images_stop_or_are_left_out(images, tmp_path):
 
 def test_threads_and_pickles(tmp_path):
     rng = np.random.default_rng(0)
-    held = sources.ArraySource(rng.integers(0, 256, (300, 9, 12, 3), np.uint8), np.arange(300) % 7, 'abcdefg', 'held')
+    held = ArraySource(rng.integers(0, 256, (300, 9, 12, 3), np.uint8), np.arange(300) % 7, 'abcdefg', 'held')
     pack.pack({'train': held}, tmp_path / 'store', 9, raw=True, shard_records=70)
     store = packed.PackedSource(tmp_path / 'store', 'train')
     order = rng.integers(0, 300, 3000)
@@ -383,7 +384,7 @@ def test_a_store_can_be_packed_again(images, tmp_path):
 
 def test_a_full_disk_is_one_line(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (300, 32, 32, 3), np.uint8)
-    source = sources.ArraySource(pixels, np.zeros(300), 'a', 'held')
+    source = ArraySource(pixels, np.zeros(300), 'a', 'held')
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
     try:

@@ -336,6 +336,16 @@ def _vgg_by(network, variant):
 
 
 _CIFAR = {'flip': True, 'pad': (4, 'constant')}
+
+
+def _densenet_bc(variant):
+    return {
+        'unaugmented': _small(mean=CIFAR_MEAN, std=CIFAR_STD),
+        'cifar100': _small(mean=(129.3, 124.1, 112.4), std=(68.2, 65.4, 70.4), **_CIFAR),
+        'svhn': _small(std=255),
+    }.get(variant, _small(mean=CIFAR_MEAN, std=CIFAR_STD, **_CIFAR))
+
+
 FAMILIES = {  # the first that a name starts with
     'alexnet_owt': lambda network, variant: _alexnet(224, variant),
     'alexnet': lambda network, variant: _alexnet(227, variant),
@@ -346,9 +356,7 @@ FAMILIES = {  # the first that a name starts with
     'bn_inception': lambda network, variant: _inception(0.75, 1.25),
     'vgg': _vgg_by,
     'prelu_net': lambda network, variant: _prelu(),
-    'densenet_bc': lambda network, variant: _small(
-        mean=CIFAR_MEAN, std=CIFAR_STD, **({} if variant == 'unaugmented' else _CIFAR)
-    ),
+    'densenet_bc': lambda network, variant: _densenet_bc(variant),
     'wrn': lambda network, variant: _small(mean=CIFAR_MEAN, std=CIFAR_STD, flip=True, pad=(4, 'reflect')),
     **{
         f'{kind}{depth}': lambda network, variant: _resnet()
@@ -405,7 +413,8 @@ def images_of(config):
     if config.channels == 1:
         side = {'mnist': 28, 'digits': 8}[config.dataset]
         return [photograph(side, side, seed)[..., :1] for seed in range(4)]
-    return [photograph(32, 32, seed) for seed in range(4)] if config.dataset == 'cifar10' else PHOTOGRAPHS
+    small = config.dataset in ('cifar10', 'cifar100', 'svhn')
+    return [photograph(32, 32, seed) for seed in range(4)] if small else PHOTOGRAPHS
 
 
 @pytest.mark.parametrize('name', RECIPES)

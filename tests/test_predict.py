@@ -11,14 +11,14 @@ from PIL import Image, ImageOps
 
 from evaluation import prediction
 from figures import opened, predictions, style
-from input_pipeline import sources
+from input_pipeline import datasets
 from runtime.errors import UserError
 
 
 @pytest.fixture(scope='module')
 def digit():
     """A digit that the small network reads, and not on its side, uint8 [8, 8]."""
-    source = sources.digits('test')
+    source = datasets.open_source('digits', 'test')
     return source.images[np.flatnonzero(source.labels == 7)[0], ..., 0]
 
 

@@ -259,6 +259,9 @@ ROWS = {  # recipe: {protocol: row}; what is not here gets none
     'wrn_28_10': {'cifar_single': '4.00/-'},
     'wrn_28_10:dropout': {'cifar_single': '3.89/-'},
     'wrn_28_10:option.dropout=0.5': {},
+    'wrn_28_10:cifar100': {'cifar_single': '19.25/-'},
+    'wrn_28_10:dropout,cifar100': {'cifar_single': '18.85/-'},
+    'wrn_40_4:cifar100': {'cifar_single': '21.18/-'},
     'wrn_28_10:option.depth=40,option.widen=4': {'cifar_single': '4.53/-'},
     'wrn_28_10:option.depth=16,option.widen=8': {'cifar_single': '4.27/-'},
     'wrn_28_10:dropout,option.depth=40,option.widen=10': {'cifar_single': '3.8/-'},
@@ -279,6 +282,9 @@ ROWS = {  # recipe: {protocol: row}; what is not here gets none
     'densenet_bc_100_12': {'cifar_single': '4.51/-'},
     'densenet_bc_100_12:unaugmented': {'cifar_single': '5.92/-'},
     'densenet_bc_100_12:cifar10': {},  # 30 epochs
+    'densenet_bc_100_12:cifar100': {'cifar_single': '22.27/-'},
+    'densenet_bc_100_12:unaugmented,cifar100': {'cifar_single': '24.15/-'},
+    'densenet_bc_100_12:svhn': {},  # trained on images that the paper held out
     'se_resnet50': {'single_224': '23.29/6.62'},
     'se_resnet101': {'single_224': '22.38/6.07'},
     'se_resnet152': {'single_224': '21.57/5.73'},

@@ -9,7 +9,7 @@ from conftest import narrow, quickly
 import evaluation
 from architectures import layers
 from configs import listing
-from input_pipeline import sources
+from input_pipeline import datasets
 from input_pipeline.example import ArraySource
 from runtime.errors import UserError
 from training import checkpoints, loop
@@ -53,7 +53,7 @@ def tiny(config, split, any_classes=False):
 def small_world(monkeypatch):
     """Tiny data sets, one device, and programs that are made quickly and run slowly."""
     monkeypatch.setattr(layers, 'compiler_options', lambda: {'xla_backend_optimization_level': 0})
-    monkeypatch.setattr(sources, 'open_split', tiny)
+    monkeypatch.setattr(datasets, 'open_split', tiny)
     with jax.default_prng_impl('unsafe_rbg'):
         yield
 

@@ -107,7 +107,7 @@ def test_wrong_images_are_the_images_most_sure_first(made, run):
     section = re.search(r'Wrong images</h2>(.*?)</section>', made.read_text(), re.S)[1]
     figures = re.findall(r'<figure>.*?base64,([^"]+)".*?<figcaption>(.) → <b>(.)</b>', section, re.S)
     assert len(figures) == len(wrong)
-    source = report.sources.open_split(config, 'test')
+    source = report.datasets.open_split(config, 'test')
     for (png, true, said), row in zip(figures, wrong, strict=True):
         assert (true, said) == (str(row.label), str(row.classes[0]))
         with Image.open(io.BytesIO(base64.b64decode(png))) as image:

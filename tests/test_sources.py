@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from input_pipeline import geometry, small_sets, sources
+from input_pipeline import datasets, example, geometry, sources
 from runtime.errors import UserError
 
 
@@ -29,7 +29,7 @@ def mnist_folder(tmp_path):
 
 
 def test_digits_are_split_by_class():
-    train, test = sources.digits('train'), sources.digits('test')
+    train, test = datasets.open_source('digits', 'train'), datasets.open_source('digits', 'test')
     assert (len(train), len(test)) == (1437, 360)
     both = np.bincount(train.labels) + np.bincount(test.labels)
     assert both.tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]  # of the data set
@@ -43,7 +43,7 @@ def test_digits_are_split_by_class():
 
 
 def test_mnist_reads_idx_files(mnist_folder):
-    train = sources.mnist(str(mnist_folder), 'train')
+    train = datasets.open_source('mnist', 'train', str(mnist_folder))
     assert len(train) == 30 and train.images.shape == (30, 28, 28, 1)
     assert train[12].label == 2 and train[12].name == 'mnist/train[12]'
     assert np.array_equal(train[3].image, train.images[3])
@@ -53,13 +53,13 @@ def test_mnist_reads_idx_files(mnist_folder):
 
 def test_mnist_says_what_is_wrong(mnist_folder, tmp_path):
     with pytest.raises(UserError, match='--config.data_dir'):
-        sources.mnist(str(tmp_path / 'nowhere'), 'train')
+        datasets.open_source('mnist', 'train', str(tmp_path / 'nowhere'))
     with pytest.raises(UserError, match='did you mean train'):
-        sources.mnist(str(mnist_folder), 'trian')
+        datasets.open_source('mnist', 'trian', str(mnist_folder))
     images = mnist_folder / 'train-images-idx3-ubyte.gz'
     images.write_bytes(images.read_bytes()[:-100])
     with pytest.raises(UserError, match='train-images-idx3-ubyte.gz is no whole IDX file'):
-        sources.mnist(str(mnist_folder), 'train')
+        datasets.open_source('mnist', 'train', str(mnist_folder))
 
 
 def test_cifar10_planes_become_pixels(tmp_path):
@@ -70,13 +70,13 @@ def test_cifar10_planes_become_pixels(tmp_path):
     (tmp_path / 'data_batch_1.bin').write_bytes(records[:2].tobytes())
     (tmp_path / 'data_batch_2.bin').write_bytes(records[2:].tobytes())
     (tmp_path / 'test_batch.bin').write_bytes(records[:1].tobytes()[:-5])
-    source = sources.cifar10(str(tmp_path), 'train')
+    source = datasets.open_source('cifar10', 'train', str(tmp_path))
     assert np.array_equal(source.images, images) and source.labels.tolist() == labels.tolist()
     assert source.class_names[source[1].label] == 'truck'
     with pytest.raises(UserError, match='whole records'):
-        sources.cifar10(str(tmp_path), 'test')
+        datasets.open_source('cifar10', 'test', str(tmp_path))
     with pytest.raises(UserError, match='CIFAR-10 is not in'):
-        sources.cifar10(str(tmp_path / 'none'), 'test')
+        datasets.open_source('cifar10', 'test', str(tmp_path / 'none'))
 
 
 def save_images(folder, mode='RGB', suffix='png'):
@@ -262,21 +262,21 @@ def test_a_list_of_classes_that_contradicts_the_labels(validation, tmp_path):
 def test_flat_folders_open_by_name(validation, tmp_path):
     folder, names = validation
     with pytest.raises(UserError, match=f'no label file: pass --config.labels=FILE .looked for {folder}/labels.csv'):
-        sources.open_source('flat', 'val', str(tmp_path), num_classes=4)
+        datasets.open_source('flat', 'val', str(tmp_path), num_classes=4)
     lines = label_forms(names)
     (tmp_path / 'labels.csv').write_text('\n'.join(lines['csv']))
     (folder / 'mine.txt').write_text('\n'.join(lines['wnids']))
-    assert tuple(sources.open_source('flat', 'val', str(tmp_path), num_classes=4).labels) == LABELS
-    assert sources.open_source('flat', 'val', str(tmp_path), num_classes=4, labels='mine.txt').class_names == WNIDS
+    assert tuple(datasets.open_source('flat', 'val', str(tmp_path), num_classes=4).labels) == LABELS
+    assert datasets.open_source('flat', 'val', str(tmp_path), num_classes=4, labels='mine.txt').class_names == WNIDS
     # Training images in class folders and flat validation images, as they are unpacked, are one data set.
     assert (
-        tuple(sources.open_source('folder', 'val', str(tmp_path), num_classes=4, labels='labels.csv').labels) == LABELS
+        tuple(datasets.open_source('folder', 'val', str(tmp_path), num_classes=4, labels='labels.csv').labels) == LABELS
     )
     with pytest.raises(UserError, match='no label file: pass --config.labels=FILE .looked for .*/none.csv'):
-        sources.open_source('flat', 'val', str(tmp_path), num_classes=4, labels='none.csv')
+        datasets.open_source('flat', 'val', str(tmp_path), num_classes=4, labels='none.csv')
     for dataset in ('flat', 'folder', 'tar', 'pack'):
         with pytest.raises(UserError, match='needs --config.data_dir=FOLDER'):
-            sources.open_source(dataset, 'train')
+            datasets.open_source(dataset, 'train')
 
 
 def test_tfds_array_record_without_tensorflow(tmp_path):
@@ -300,34 +300,34 @@ def test_tfds_array_record_without_tensorflow(tmp_path):
                 yield i, {'image': buffer, 'label': i % 2}
 
     with pytest.raises(UserError, match=r'python data.py prepare tiny --data_dir'):
-        sources.open_source('tfds:tiny', 'train', str(tmp_path))
+        datasets.open_source('tfds:tiny', 'train', str(tmp_path))
     Tiny(data_dir=str(tmp_path), file_format='array_record').download_and_prepare()
-    source = sources.open_source('tfds:tiny', 'train', str(tmp_path))
+    source = datasets.open_source('tfds:tiny', 'train', str(tmp_path))
     assert len(source) == 8 and source.class_names == ('cat', 'dog')
     values = [int(geometry.decode(source[i].image)[0, 0, 0]) for i in range(8)]
     assert sorted(values) == [0, 10, 20, 30, 40, 50, 60, 70]  # TFDS shuffles when it writes
     assert all(source[i].label == value // 10 % 2 for i, value in enumerate(values))
     with pytest.raises(UserError, match='no split'):
-        sources.open_source('tfds:tiny', 'trian', str(tmp_path))
+        datasets.open_source('tfds:tiny', 'trian', str(tmp_path))
     with pytest.raises(UserError, match='TFDS knows no data set'):
-        sources.open_source('tfds:tinny', 'train', str(tmp_path))
+        datasets.open_source('tfds:tinny', 'train', str(tmp_path))
 
 
 def test_unknown_names_offer_the_nearest():
     for wrong, right in (('cifar', 'cifar10'), ('folders', 'folder'), ('packed', 'pack'), ('flatt', 'flat')):
         with pytest.raises(UserError, match=f'did you mean {right}?'):
-            sources.open_source(wrong, 'train')
+            datasets.open_source(wrong, 'train')
     with pytest.raises(UserError, match=r'no split .train\[:10%\].'):
-        sources.digits('train[:10%]')
+        datasets.open_source('digits', 'train[:10%]')
 
 
 def test_labels_in_memory_are_classes():
     with pytest.raises(UserError, match=r'few\[2\] has the label 3, and the 3 classes are 0 to 2'):
-        sources.ArraySource(np.zeros((3, 2, 2, 1), np.uint8), [0, 2, 3], 'abc', 'few')
+        example.ArraySource(np.zeros((3, 2, 2, 1), np.uint8), [0, 2, 3], 'abc', 'few')
 
 
 def test_real_mnist(test_data):
-    train, test = (sources.mnist(str(test_data / 'mnist'), split) for split in ('train', 'test'))
+    train, test = (datasets.open_source('mnist', split, str(test_data / 'mnist')) for split in ('train', 'test'))
     assert np.bincount(train.labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert np.bincount(test.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     padded = np.pad(train.images, ((0, 0), (2, 2), (2, 2), (0, 0))).astype(np.float64)
@@ -338,18 +338,18 @@ def test_real_mnist(test_data):
 def test_real_imagenet_labels(test_data):
     folder, truth = test_data / 'imagenet', test_data / 'imagenet' / 'imagenet_labels' / 'val_index.txt'
     for name, count in (('imagenet_val', 100), ('imagenet_val227', 163)):
-        by_table = sources.open_source('flat', name, str(folder), num_classes=1000)
-        by_list = sources.open_source('flat', name, str(folder), num_classes=1000, labels=str(truth))
+        by_table = datasets.open_source('flat', name, str(folder), num_classes=1000)
+        by_list = datasets.open_source('flat', name, str(folder), num_classes=1000, labels=str(truth))
         assert len(by_table) == count and np.array_equal(by_table.labels, by_list.labels)
         assert all(by_table.class_names[label] == by_list.class_names[label] for label in by_table.labels)
         assert by_list.notes == [f'{truth} labels {50_000 - count:,} images that are not there']
-    photos = sources.open_source('flat', 'imagenet_photos', str(folder), num_classes=1000)
+    photos = datasets.open_source('flat', 'imagenet_photos', str(folder), num_classes=1000)
     assert all(example.name.split('/')[-1].startswith(photos.class_names[example.label]) for example in photos)
 
 
 def test_real_cifar10(test_data):
-    source = sources.cifar10(str(test_data / 'cifar10'), 'test')
+    source = datasets.open_source('cifar10', 'test', str(test_data / 'cifar10'))
     assert source.images.shape == (1000, 32, 32, 3)
     assert [source.class_names[label] for label in source.labels[:4]] == ['cat', 'ship', 'ship', 'airplane']
     folder = sources.FolderSource(test_data / 'cifar10' / 'jpeg' / 'test')
-    assert len(folder) == 10_000 and folder.class_names == small_sets.CIFAR10
+    assert len(folder) == 10_000 and folder.class_names == datasets.CIFAR10

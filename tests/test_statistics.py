@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline import crops, geometry, show, sources, statistics
+from input_pipeline import crops, datasets, example, geometry, show, sources, statistics
 from runtime.errors import UserError
 
 
@@ -54,7 +54,7 @@ def test_statistics_are_numpys(tmp_path, count):
 
 def test_statistics_of_the_squares_that_crops_are_cut_from():
     images = photographs(9, 40, 61)
-    source = sources.ArraySource(images, np.zeros(9), 'a', 'nine')
+    source = example.ArraySource(images, np.zeros(9), 'a', 'nine')
     rule = functools.partial(crops.center_crop, size=20, short_side=(20, 20), square=True)
     found = statistics.measure(source, 20, 3, rule)
     squares = [np.asarray(Image.fromarray(image).resize((31, 20), Image.Resampling.BILINEAR)) for image in images]
@@ -62,14 +62,14 @@ def test_statistics_of_the_squares_that_crops_are_cut_from():
 
 
 def test_statistics_of_small_images_are_of_what_the_network_takes():
-    digits = sources.digits('test')
+    digits = datasets.open_source('digits', 'test')
     found = statistics.measure(digits, 10, 1, fit='pad')
     assert_measured(found, np.pad(digits.images, ((0, 0), (1, 1), (1, 1), (0, 0))))
     assert abs(found['vectors']) == 1 and found['deviations'] == found['std']
 
 
 def test_the_first_component_of_photographs_is_brightness():
-    source = sources.ArraySource(photographs(40, 16, 16), np.zeros(40), 'a', 'forty')
+    source = example.ArraySource(photographs(40, 16, 16), np.zeros(40), 'a', 'forty')
     found = statistics.measure(source, 16, 3, fit='pad')
     first = found['vectors'][:, 0]
     assert (np.abs(first) > 0.5).all() and len(set(np.sign(first))) == 1
@@ -78,7 +78,7 @@ def test_the_first_component_of_photographs_is_brightness():
 
 @pytest.mark.parametrize('level', [0, 128, 200, 255])
 def test_images_of_one_colour_have_no_deviation(level):
-    source = sources.ArraySource(np.full((40, 9, 9, 3), level, np.uint8), np.zeros(40), 'a', 'flat')
+    source = example.ArraySource(np.full((40, 9, 9, 3), level, np.uint8), np.zeros(40), 'a', 'flat')
     found = statistics.measure(source, 9, 3, fit='pad')
     assert (found['mean'] == level).all() and (found['std'] < 0.05).all() and (found['deviations'] < 0.05).all()
 
@@ -99,7 +99,7 @@ def test_bad_images_stop_or_are_left_out(tmp_path):
 
 @pytest.fixture
 def saved(tmp_path):
-    source = sources.ArraySource(photographs(5, 16, 16), np.zeros(5), 'a', 'five')
+    source = example.ArraySource(photographs(5, 16, 16), np.zeros(5), 'a', 'five')
     found, path = statistics.measure(source, 16, 3, fit='pad'), tmp_path / statistics.NAME
     statistics.save(path, found)
     return found, path

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, digits
 
-from input_pipeline import loader, pack, small_sets
+from input_pipeline import datasets, loader, pack
 from runtime import distributed, system
 from runtime.errors import UserError
 from training import loop, memory
@@ -129,7 +129,7 @@ def test_no_fork_and_no_signal_masks(monkeypatch):
 def test_training_in_a_thread_of_a_program(tmp_path, monkeypatch):
     """Python gives signals to the main thread alone; a notebook's server, say, trains in another."""
     config, rows = digits(stop_at_step=1, log_every_steps=1), []
-    images = small_sets.digits('train')
+    images = datasets.open_source('digits', 'train')
     assert len(images) == 1_437
     thread = threading.Thread(target=lambda: rows.append(loop.train(config, tmp_path / 'run')))
     thread.start()

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from input_pipeline import sources, tar
+from input_pipeline import datasets, sources, tar
 from runtime.errors import UserError
 
 WNIDS = ('n01440764', 'n01443537', 'n01484850')
@@ -62,7 +62,7 @@ def contents(source):
 
 
 def test_the_training_tar_reads_as_the_unpacked_folder(release, tmp_path):
-    source = sources.open_source('tar', 'train', str(release))
+    source = datasets.open_source('tar', 'train', str(release))
     folder = sources.FolderSource(tmp_path / 'unpacked')
     assert len(source) == 13 and source.class_names == folder.class_names == WNIDS
     assert [note.partition(': ')[2] for note in source.notes] == [
@@ -73,7 +73,7 @@ def test_the_training_tar_reads_as_the_unpacked_folder(release, tmp_path):
     assert source.offsets.dtype == np.int64 and source.names.dtype.kind == 'S'
     with pytest.raises(IndexError):
         source[13]
-    assert contents(sources.open_source('tar', 'train', str(release / 'ILSVRC2012_img_train.tar'))) == contents(source)
+    assert contents(datasets.open_source('tar', 'train', str(release / 'ILSVRC2012_img_train.tar'))) == contents(source)
 
 
 def test_a_folder_of_class_tars(release, tmp_path):
@@ -81,17 +81,17 @@ def test_a_folder_of_class_tars(release, tmp_path):
     folder.mkdir(parents=True)
     with tarfile.open(release / 'ILSVRC2012_img_train.tar') as archive:
         archive.extractall(folder, filter='data')
-    source = sources.open_source('tar', 'train', str(tmp_path / 'tars'))
-    assert contents(source) == contents(sources.open_source('tar', 'train', str(release)))
-    assert contents(sources.open_source('tar', 'train', str(folder))) == contents(source)
+    source = datasets.open_source('tar', 'train', str(tmp_path / 'tars'))
+    assert contents(source) == contents(datasets.open_source('tar', 'train', str(release)))
+    assert contents(datasets.open_source('tar', 'train', str(folder))) == contents(source)
     assert (folder / 'tars.index.npz').exists()
     for name in WNIDS[1:]:
         (folder / f'{name}.tar').unlink()
-    assert sources.open_source('tar', 'train', str(folder)).class_names == WNIDS[:1]  # and the index is made anew
+    assert datasets.open_source('tar', 'train', str(folder)).class_names == WNIDS[:1]  # and the index is made anew
 
 
 def test_threads_and_pickles_share_it(release):
-    source = sources.open_source('tar', 'train', str(release))
+    source = datasets.open_source('tar', 'train', str(release))
     expected = contents(source)
     copy = pickle.loads(pickle.dumps(source))
     del source
@@ -105,9 +105,9 @@ def test_the_validation_tar_takes_a_label_file(release):
     files = {f'ILSVRC2012_val_{i:08}.JPEG': bytes([i]) * i for i in (2, 1, 4, 3)}
     (release / 'ILSVRC2012_img_val.tar').write_bytes(tar_of(files))
     with pytest.raises(UserError, match='holds images and no class tars: pass --config.labels=FILE'):
-        sources.open_source('tar', 'test', str(release))
+        datasets.open_source('tar', 'test', str(release))
     (release / 'truth.txt').write_text('2\n0\n1\n2\n')
-    source = sources.open_source('tar', 'test', str(release), num_classes=3, labels='truth.txt')
+    source = datasets.open_source('tar', 'test', str(release), num_classes=3, labels='truth.txt')
     assert [(image, label) for image, label, _ in contents(source)] == [
         (b'\1', 2),
         (b'\2\2', 0),
@@ -116,7 +116,7 @@ def test_the_validation_tar_takes_a_label_file(release):
     ]
     (release / 'truth.txt').write_text('2\n0\n3\n2\n')
     with pytest.raises(UserError, match='truth.txt, line 3: the label 3 is out of range'):
-        sources.open_source('tar', 'test', str(release), num_classes=3, labels='truth.txt')
+        datasets.open_source('tar', 'test', str(release), num_classes=3, labels='truth.txt')
 
 
 def test_the_index_is_kept_until_the_tar_changes(release, monkeypatch, cache):
@@ -203,8 +203,8 @@ def test_a_class_tar_without_images(release):
 
 def test_what_is_not_there(release, tmp_path):
     with pytest.raises(UserError, match=r'no tar of the split .test. .* with ILSVRC2012_img_val.tar'):
-        sources.open_source('tar', 'test', str(release))
+        datasets.open_source('tar', 'test', str(release))
     with pytest.raises(UserError, match='no tar of the split'):
-        sources.open_source('tar', 'train', str(tmp_path / 'none'))
+        datasets.open_source('tar', 'train', str(tmp_path / 'none'))
     with pytest.raises(UserError, match='cannot be read'):
         tar.TarSource(tmp_path / 'none.tar')

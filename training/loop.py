@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from input_pipeline import classes, loader, sources, statistics
+from input_pipeline import classes, datasets, loader, statistics
 from runtime import distributed, interrupts, mesh
 from runtime.errors import UserError
 from training import checkpoints, console, controllers, memory, profile, stall, transfer
@@ -48,7 +48,7 @@ def train(config, workdir, started=None):
     clock = Clock(started or time.time())
     check(config)
     workdir, place = open_place(workdir)
-    splits = sources.open_splits(config)
+    splits = datasets.open_splits(config)
     run = Run(config, splits=splits, **resume_point(place, splits[0]))
     with contextlib.ExitStack() as stack:
         changes = {}

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 import architectures
 from architectures import layers
-from input_pipeline import classes, colour, loader, sources, statistics
+from input_pipeline import classes, colour, datasets, loader, statistics
 from input_pipeline.pixels import Pixels
 from runtime import mesh
 from runtime.errors import UserError, first_line
@@ -151,7 +151,7 @@ class Run:
 
     def __init__(self, config, start=(0, 0), splits=None, average_start=None):
         self.config, self.start = config, start
-        self.source, self.test_source = splits or sources.open_splits(config)
+        self.source, self.test_source = splits or datasets.open_splits(config)
         self.num_examples, batch_size = len(self.source), config.batch_size
         self.mesh = mesh.create(batch_size, model=config.mesh.model)
         self.whole, self.cut = mesh.replicated(self.mesh), mesh.batched(self.mesh)

@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from input_pipeline import sources
+from input_pipeline import datasets
 from runtime.errors import UserError
 from training import checkpoints, schedules
 from training.log import read
@@ -40,7 +40,7 @@ def verify_resume(argv, config, say=print):
     """
     check(config)
     # Nothing here may touch a device before the runs are over: they need it, and an accelerator is not shared.
-    num_examples = len(sources.open_split(config, config.train_split))
+    num_examples = len(datasets.open_split(config, config.train_split))
     epoch, total = (schedules.steps_at(n, num_examples, config.batch_size) for n in (1, config.num_epochs))
     every = max(1, min(epoch, total // _CHECKPOINTS))
     steps = min(total, every * _CHECKPOINTS)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from configs import base, imagenet
-from input_pipeline import classes, statistics
+from input_pipeline import datasets, statistics
 from input_pipeline.pixels import Pixels
 from runtime.errors import UserError, nearest
 from runtime.files import write_whole
@@ -53,7 +53,7 @@ def convert_file(source, arch, out, by='', keep_bgr=False, mean='', licence=''):
         }
         licence = licence or weights.metadata.get('license') or None
         notes = [*weights.notes, *converted.notes]
-        names = classes.of_release(config.dataset, config.num_classes)
+        names = datasets.class_names(config.dataset, config.num_classes, released=True)
         pixels = Pixels(config, measured)
         card = passport.make(config, build_model(config), converted.variables, pixels, told, licence, notes, names)
         with checkpoints.Checkpoints(folder / checkpoints.FOLDER) as kept:
@@ -110,7 +110,7 @@ def export(config, checkpoint, which, to, out, by=''):
     card = passport.read(workdir)
     if not card:
         pixels = Pixels(config, statistics.of_run(config, workdir))
-        names = read.info.get('class_names') or classes.of_small_set(config.dataset, config.num_classes)
+        names = read.info.get('class_names') or datasets.class_names(config.dataset, config.num_classes)
         told = {'file': f'{workdir.name}/checkpoints/{read.step}', 'name': f'{config.architecture}, trained here'}
         card = passport.make(config, model, variables, pixels, told, class_names=names)
     notes = [f'{" and ".join(narrow)} becomes float32'] if narrow else []

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from architectures import layers
-from input_pipeline import classes, colour
+from input_pipeline import colour, datasets
 from runtime.errors import UserError
 from runtime.files import write_whole
 
@@ -52,7 +52,7 @@ def make(config, model, variables, pixels, source, licence=None, notes=(), class
         'source': source,
         'licence': licence,
         'preprocessing': pixels_of(config),
-        'classes': classes.described(class_names, number),
+        'classes': datasets.described(class_names, number),
         'class_names': class_names and list(class_names),
         'notes': list(notes),
         'probe': probe,

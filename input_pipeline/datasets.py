@@ -1,0 +1,348 @@
+"""The data sets, by the name that a config gives them (`config.dataset`).
+
+`DATASETS` has an entry for each. A new data set needs an entry, and a reader if no other data set has its format: in
+`small_sets` if it fits in memory, in `sources` if it is streamed. The protocols, the figures and the checks of a config
+read the entry. docs/data.md is the table for users.
+"""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from input_pipeline import classes, small_sets, sources
+from input_pipeline.example import ArraySource
+from runtime.errors import UserError, nearest
+
+# The names of classes, in the order of the labels
+
+DIGITS = tuple('0123456789')
+FASHION = (
+    'T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal', 'Shirt', 'Sneaker', 'Bag', 'Ankle boot',
+)  # fmt: skip
+CIFAR10 = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')
+CIFAR100 = (
+    'apple', 'aquarium_fish', 'baby', 'bear', 'beaver', 'bed', 'bee', 'beetle', 'bicycle', 'bottle', 'bowl', 'boy',
+    'bridge', 'bus', 'butterfly', 'camel', 'can', 'castle', 'caterpillar', 'cattle', 'chair', 'chimpanzee', 'clock',
+    'cloud', 'cockroach', 'couch', 'crab', 'crocodile', 'cup', 'dinosaur', 'dolphin', 'elephant', 'flatfish',
+    'forest', 'fox', 'girl', 'hamster', 'house', 'kangaroo', 'keyboard', 'lamp', 'lawn_mower', 'leopard', 'lion',
+    'lizard', 'lobster', 'man', 'maple_tree', 'motorcycle', 'mountain', 'mouse', 'mushroom', 'oak_tree', 'orange',
+    'orchid', 'otter', 'palm_tree', 'pear', 'pickup_truck', 'pine_tree', 'plain', 'plate', 'poppy', 'porcupine',
+    'possum', 'rabbit', 'raccoon', 'ray', 'road', 'rocket', 'rose', 'sea', 'seal', 'shark', 'shrew', 'skunk',
+    'skyscraper', 'snail', 'snake', 'spider', 'squirrel', 'streetcar', 'sunflower', 'sweet_pepper', 'table', 'tank',
+    'telephone', 'television', 'tiger', 'tractor', 'train', 'trout', 'tulip', 'turtle', 'wardrobe', 'whale',
+    'willow_tree', 'wolf', 'woman', 'worm',
+)  # fmt: skip
+CIFAR100_COARSE = (
+    'aquatic_mammals', 'fish', 'flowers', 'food_containers', 'fruit_and_vegetables', 'household_electrical_devices',
+    'household_furniture', 'insects', 'large_carnivores', 'large_man-made_outdoor_things',
+    'large_natural_outdoor_scenes', 'large_omnivores_and_herbivores', 'medium_mammals', 'non-insect_invertebrates',
+    'people', 'reptiles', 'small_mammals', 'trees', 'vehicles_1', 'vehicles_2',
+)  # fmt: skip
+IMAGENETTE = tuple(classes.WNIDS[number] for number in (0, 217, 482, 491, 497, 566, 569, 571, 574, 701))
+
+
+class Request(NamedTuple):
+    """Which part of a data set is opened, and how: the arguments of `open_source`."""
+
+    dataset: str
+    split: str
+    data_dir: str
+    image_size: int
+    channels: int
+    num_classes: int
+    labels: str
+    on_bad_image: str
+
+
+class DataSet(NamedTuple):
+    """A data set. It has `open` or `read`, the rest where it applies.
+
+    Fields:
+      title: its name in words.
+      open: `Request` -> source, of a set that is streamed.
+      read: `Request` -> (images uint8 [N, H, W, C], labels [N]), of a set that is held in memory.
+      class_names: in the order of the labels; () where the files tell them.
+      any_classes: whether data with other classes may be opened under this name, too.
+      classes_told: the classes in a line, where a list of their names is too long.
+      data_dir, labels: whether `config.data_dir` and the label file `config.labels` are read.
+      copies: whether 32x32 images in DATA_DIR/SPLIT/CLASS may take the place of its files.
+      test_images: the number of test images that papers' errors are of.
+      view: the name of the protocol that tests each image once, as a whole; '' where images are cropped.
+      mean, std: of the channels, in gray levels (0..255): what `config.mean=NAME` and `config.std=NAME` mean.
+      box: of handwritten digits, the side of an image and the side of the box in its middle that a digit fills.
+    """
+
+    title: str
+    open: Callable | None = None
+    read: Callable | None = None
+    class_names: tuple = ()
+    any_classes: bool = False
+    classes_told: str = ''
+    data_dir: bool = True
+    labels: bool = False
+    copies: bool = False
+    test_images: int = 0
+    view: str = ''
+    mean: tuple | float | None = None
+    std: tuple | float | None = None
+    box: tuple | None = None
+
+    @property
+    def in_memory(self):
+        """Whether its images are held in memory."""
+        return self.read is not None
+
+
+# How they open
+
+
+def _imagenet(request):
+    dataset, split = sources.find_imagenet(request.data_dir, request.split, request.labels)
+    if dataset in ('folder', 'flat') and split != '.':
+        split = request.split  # which is looked for once more, to tell what is read in its place
+    source = find(dataset).open(request._replace(dataset=dataset, split=split))
+    if split == '.':
+        source.notes.append(f'{request.data_dir} has no splits: the same images are trained on and tested')
+    return source
+
+
+def _folder(request, flat=False):
+    return sources.of_folder(
+        _needed(request), request.split, request.labels, request.num_classes, request.on_bad_image, flat
+    )
+
+
+def _tar(request):
+    from input_pipeline import tar
+
+    path = tar.find(_needed(request), request.split)
+    places = (path.parent, Path(request.data_dir))
+    file = sources.find_labels(request.labels, places, needed=bool(request.labels))
+    return tar.TarSource(path, file, request.num_classes, on_bad_image=request.on_bad_image)
+
+
+def _pack(request):
+    from input_pipeline.packed import PackedSource
+
+    return PackedSource(_needed(request), request.split)
+
+
+def _tfds(request):
+    return sources.TfdsSource(request.dataset.removeprefix('tfds:'), request.data_dir, request.split)
+
+
+def _needed(request):
+    if not request.data_dir:
+        raise UserError(f'the data set {request.dataset!r} needs --config.data_dir=FOLDER')
+    return request.data_dir
+
+
+def _unpacked(request, *names):
+    """The request with the folder that its archive unpacks to, where `data_dir` holds that."""
+    folders = (Path(_needed(request)) / name for name in names)
+    return request._replace(data_dir=str(next(filter(Path.is_dir, folders), request.data_dir)), labels='')
+
+
+def _tiny_imagenet(request):
+    return _folder(_unpacked(request, 'tiny-imagenet-200'))
+
+
+def _imagenette(request):
+    source = _folder(_unpacked(request, 'imagenette2', 'imagenette2-320', 'imagenette2-160'))
+    return classes.like(source, IMAGENETTE, 'Imagenette', request.on_bad_image)
+
+
+def _idx(title, folder):
+    return lambda request: small_sets.idx(request.data_dir, request.split, title, folder)
+
+
+def _cifar(files, label):
+    return lambda request: small_sets.cifar(request.data_dir, request.split, files, label)
+
+
+# The table
+
+_CIFAR100 = DataSet(
+    'CIFAR-100', read=_cifar(small_sets.CIFAR100, 'fine_labels'), class_names=CIFAR100, copies=True,
+    test_images=10_000, view='cifar_single', mean=(129.3, 124.1, 112.4), std=(68.2, 65.4, 70.4),  # fb.resnet.torch
+)  # fmt: skip
+
+DATASETS = {
+    'mnist': DataSet(
+        'MNIST', read=_idx('MNIST', 'MNIST/raw'), class_names=DIGITS, classes_told='digits 0 to 9', test_images=10_000,
+        view='mnist_single', box=(28, 20),  # LeCun et al. 1998, section III.A
+    ),
+    'digits': DataSet(
+        "scikit-learn's digits", read=lambda request: small_sets.digits(request.split), class_names=DIGITS,
+        data_dir=False, test_images=360, box=(8, 8),
+    ),
+    'fashion_mnist': DataSet(
+        'Fashion-MNIST', read=_idx('Fashion-MNIST', 'FashionMNIST/raw'), class_names=FASHION, test_images=10_000,
+        view='fashion_mnist_single', mean=72.93, std=90.015,  # 0.2860 and 0.3530 of 0..1
+    ),
+    'cifar10': DataSet(
+        'CIFAR-10', read=_cifar(small_sets.CIFAR10, 'labels'), class_names=CIFAR10, copies=True,
+        test_images=10_000, view='cifar_single', mean=(125.3, 123.0, 113.9), std=(63.0, 62.1, 66.7),  # fb.resnet.torch
+    ),
+    'cifar100': _CIFAR100,
+    'cifar100_coarse': _CIFAR100._replace(
+        title="CIFAR-100's 20 superclasses", read=_cifar(small_sets.CIFAR100, 'coarse_labels'),
+        class_names=CIFAR100_COARSE, mean=None, std=None,
+    ),
+    'svhn': DataSet(
+        'SVHN', read=lambda request: small_sets.svhn(request.data_dir, request.split), class_names=DIGITS,
+        test_images=26_032, view='svhn_single',
+    ),
+    'synthetic': DataSet(
+        'random pixels', data_dir=False, read=lambda request: small_sets.synthetic(
+            request.split, request.image_size, request.channels, request.num_classes
+        ),
+    ),
+    'imagenet': DataSet(
+        'ImageNet', open=_imagenet, class_names=classes.WNIDS, any_classes=True, labels=True, test_images=50_000,
+        classes_told='ILSVRC2012: WordNet ids, sorted (0 is n01440764, 999 is n15075141)',
+    ),
+    'tiny_imagenet': DataSet(
+        'Tiny-ImageNet', open=_tiny_imagenet, test_images=10_000, view='tiny_imagenet_single',
+        mean=(122.451, 114.2655, 101.3625), std=(70.635, 68.6205, 71.9355),  # .4802, .4481, .3975; .2770, .2691, .2821
+    ),
+    'imagenette': DataSet('Imagenette', open=_imagenette, class_names=IMAGENETTE, test_images=3_925),
+    'folder': DataSet('class folders', open=_folder, labels=True),
+    'flat': DataSet('images with a label file', open=functools.partial(_folder, flat=True), labels=True),
+    'tar': DataSet('the tars of ImageNet', open=_tar, labels=True),
+    'pack': DataSet('a packed store', open=_pack),
+    'tfds:NAME': DataSet('a TFDS data set', open=_tfds),
+}  # fmt: skip
+VIEWS = tuple(dict.fromkeys(data.view for data in DATASETS.values() if data.view))
+
+
+def named(wanted):
+    """The names of the data sets whose entry satisfies a function of it."""
+    return tuple(name for name, data in DATASETS.items() if wanted(data))
+
+
+def find(name):
+    """The entry of a data set.
+
+    Raises:
+      UserError: there is none of that name.
+    """
+    key = 'tfds:NAME' if name.startswith('tfds:') else name
+    if key not in DATASETS:
+        raise UserError(f'no data set {name!r}{nearest(name, DATASETS)} There are: {", ".join(DATASETS)}.')
+    return DATASETS[key]
+
+
+# Opening
+
+
+def open_source(dataset, split, data_dir='', image_size=32, channels=1, num_classes=10, labels='', on_bad_image='stop'):
+    """The source that a config names (`sources` says what that is).
+
+    Args:
+      dataset: a name of `DATASETS`, or tfds:NAME.
+      split: 'train' or 'test'; of folders 'test' may be called val or validation (`sources.find_split`); a packed
+        store's own names; TFDS's own names and slices; SVHN's 'extra' and 'train+extra'.
+      data_dir: the folder that holds it, where it is not embedded.
+      image_size, channels: of synthetic data.
+      num_classes: of synthetic data, and of those with a label file.
+      labels: the label file of flat images: a path, or a name in DATA_DIR/SPLIT or DATA_DIR; '' looks for labels.csv
+        and labels.txt there.
+      on_bad_image: 'stop' or 'skip': whether a class without images is an error.
+
+    Raises:
+      UserError: an unknown name, or data that is not there; the message says how to get it.
+    """
+    data = find(dataset)
+    request = Request(dataset, split, data_dir, image_size, channels, num_classes, labels, on_bad_image)
+    return _held(data, request) if data.in_memory else data.open(request)
+
+
+def _held(data, request):
+    """A data set in memory: an `ArraySource`."""
+    name, notes = f'{request.dataset}/{request.split}', []
+    names = data.class_names or tuple(map(str, range(request.num_classes)))
+    folder = copies(request.dataset, request.data_dir, request.split)
+    if folder:
+        source = sources.FolderSource(folder, request.on_bad_image)
+        source = classes.like(source, names, name, request.on_bad_image)
+        images, labels = small_sets.of_folders(source)
+        notes = source.notes
+    else:
+        images, labels = data.read(request)
+    held = ArraySource(images, labels, names, name)
+    held.notes, held.numbered = notes, not data.class_names
+    return held
+
+
+def copies(dataset, data_dir, split):
+    """The folder whose images are read in place of a data set's own files, or None."""
+    if not (data_dir and dataset in DATASETS and DATASETS[dataset].copies):
+        return None
+    folder = Path(data_dir) / sources.find_split(data_dir, split)[0]
+    return folder if folder.is_dir() else None
+
+
+def open_split(config, split, any_classes=False):
+    """The source of a split that the config names; UserError when its classes are not the config's, unless any do."""
+    source = open_source(
+        config.dataset, split, config.data_dir, config.image_size, config.channels, config.num_classes,
+        config.labels, config.on_bad_image,
+    )  # fmt: skip
+    if len(source.class_names) != config.num_classes and not any_classes:
+        raise UserError(
+            f'{config.dataset} has {len(source.class_names)} classes and the config {config.num_classes}: pass '
+            f'--config.num_classes={len(source.class_names)}'
+        )
+    if len(source) == 0:
+        raise UserError(f'{config.dataset}: the split {split!r} is empty')
+    return source
+
+
+def open_splits(config):
+    """The sources of the training and the test split, the labels of both counting in the training split's classes.
+
+    Raises:
+      UserError: they have other classes, by name; with `on_bad_image=skip` the test split may lack some.
+    """
+    train = open_split(config, config.train_split)
+    test = open_split(config, config.test_split, any_classes=True)
+    return train, classes.like(test, classes.told(train), train.name, config.on_bad_image)
+
+
+# Their classes
+
+
+def class_names(dataset, num_classes, released=False):
+    """The names of the classes of a data set, or None where it does not always have these.
+
+    Args:
+      dataset: its name.
+      num_classes: of a config; None is returned where the data set has another number.
+      released: whether the network is a published one; all published weights for ImageNet share one order.
+    """
+    data = DATASETS.get(dataset, DATASETS['tfds:NAME'])
+    known = released or not data.any_classes
+    return data.class_names if known and len(data.class_names) == num_classes else None
+
+
+def of_network(names, config):
+    """What a network's classes are called, in words: by its own names, else those of its data set, else numbers.
+
+    Args:
+      names: of its checkpoint, None in place of one that has but a number; None where an older version wrote it.
+      config: whose data set tells, where the checkpoint does not.
+    """
+    known = names or class_names(config.dataset, config.num_classes, released=True)
+    return classes.of_list(known or [None] * config.num_classes)
+
+
+def described(names, num_classes):
+    """A line on the classes of a network, for its passport; names: see `classes.told`."""
+    data = next((data for data in DATASETS.values() if names and data.class_names == tuple(names)), None)
+    if data and data.classes_told:
+        return data.classes_told
+    if data and num_classes <= 10:
+        return f'{data.title}: {", ".join(names)}'
+    return classes.described(names, data.title if data else num_classes)
