@@ -238,7 +238,9 @@ class _Reader:
         kind = _OPERATIONS.get(name) or (len(sources) == 2 and _OF_TWO.get(name))
         if not kind or (kind == 'concat' and operation.params['dimension'] != len(operation.outputs[0].shape) - 1):
             return NotImplemented
-        return self.add(Node(kind, path, '', _shape(operation), sources), None)
+        self.nodes.append(Node(kind, path, '', _shape(operation), sources))
+        self.layer = None
+        return _Made(len(self.nodes) - 1)
 
     def owner(self, scopes):
         """(layer, path of the module that it is in) of an operation within these scopes, from outside to inside.
@@ -261,20 +263,15 @@ class _Reader:
             inner = (*path, layer)
             known = inner in self.parameters
             kind = _MODULES.get(self.modules[inner].__name__, '') if known else _FUNCTIONS[layer]
-            node = Node(kind, path, layer if known else '', (), (), parameters=self.parameters.get(inner, 0))
-            self.add(node, (layer, path))
+            name, own = (layer, self.parameters[inner]) if known else ('', 0)
+            self.nodes.append(Node(kind, path, name, (), (), parameters=own))
+            self.layer = (layer, path)
         index, node = _Made(len(self.nodes) - 1), self.nodes[-1]
         inputs = dict.fromkeys(source for source in (*node.inputs, *sources) if source != index)
         details = _DETAILS.get((node.kind, operation.name), lambda *_: {})
         changed = details(operation.params, *operation.inputs) | {'shape': _shape(operation), 'inputs': tuple(inputs)}
         self.nodes[-1] = node._replace(**changed)
         return index
-
-    def add(self, node, layer):
-        """Adds a node."""
-        self.nodes.append(node)
-        self.layer = layer
-        return _Made(len(self.nodes) - 1)
 
 
 def _shape(operation):
