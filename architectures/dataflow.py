@@ -121,7 +121,7 @@ def trace(model, image_shape):
         module = tuple(key.key for key in path[:-1])
         parameters[module] = parameters.get(module, 0) + math.prod(leaf.shape)
 
-    # A module is visited behind those in it, and listed before them.
+    # A module is visited after those in it, and listed before them.
     modules = {path[:depth]: kinds[path[:depth]] for path in kinds for depth in range(len(path) + 1)}
     nodes = [Node('input', (), '', tuple(image_shape), ())]
     table = dict.fromkeys((*_JITTED, 'otherwise'), _Reader(modules, parameters, nodes).rule)
@@ -238,7 +238,9 @@ class _Reader:
         kind = _OPERATIONS.get(name) or (len(sources) == 2 and _OF_TWO.get(name))
         if not kind or (kind == 'concat' and operation.params['dimension'] != len(operation.outputs[0].shape) - 1):
             return NotImplemented
-        return self.add(Node(kind, path, '', _shape(operation), sources), None)
+        self.nodes.append(Node(kind, path, '', _shape(operation), sources))
+        self.layer = None
+        return _Made(len(self.nodes) - 1)
 
     def owner(self, scopes):
         """(layer, path of the module that it is in) of an operation within these scopes, from outside to inside.
@@ -261,20 +263,15 @@ class _Reader:
             inner = (*path, layer)
             known = inner in self.parameters
             kind = _MODULES.get(self.modules[inner].__name__, '') if known else _FUNCTIONS[layer]
-            node = Node(kind, path, layer if known else '', (), (), parameters=self.parameters.get(inner, 0))
-            self.add(node, (layer, path))
+            name, own = (layer, self.parameters[inner]) if known else ('', 0)
+            self.nodes.append(Node(kind, path, name, (), (), parameters=own))
+            self.layer = (layer, path)
         index, node = _Made(len(self.nodes) - 1), self.nodes[-1]
         inputs = dict.fromkeys(source for source in (*node.inputs, *sources) if source != index)
-        tells = _TELLING.get((node.kind, operation.name), lambda of, *_: {})
-        changed = tells(operation.params, *operation.inputs) | {'shape': _shape(operation), 'inputs': tuple(inputs)}
+        details = _DETAILS.get((node.kind, operation.name), lambda *_: {})
+        changed = details(operation.params, *operation.inputs) | {'shape': _shape(operation), 'inputs': tuple(inputs)}
         self.nodes[-1] = node._replace(**changed)
         return index
-
-    def add(self, node, layer):
-        """Adds a node."""
-        self.nodes.append(node)
-        self.layer = layer
-        return _Made(len(self.nodes) - 1)
 
 
 def _shape(operation):
@@ -282,20 +279,20 @@ def _shape(operation):
     return shape if len(shape) == 3 else (1, 1, math.prod(shape))
 
 
-def _convolution(of, x, kernel):
-    rows, columns = (kernel.shape[axis] for axis in of['dimension_numbers'].rhs_spec[2:])
-    sizes = {'kernel': (rows, columns), 'stride': of['window_strides'][0], 'groups': of['feature_group_count']}
+def _convolution(params, x, kernel):
+    rows, columns = (kernel.shape[axis] for axis in params['dimension_numbers'].rhs_spec[2:])
+    sizes = {'kernel': (rows, columns), 'stride': params['window_strides'][0], 'groups': params['feature_group_count']}
     return {'kind': 'convolution', **sizes}
 
 
-def _pool(of, x):
-    return {'kernel': of['window_dimensions'][1:3], 'stride': of['window_strides'][1]}
+def _pool(params, x):
+    return {'kernel': params['window_dimensions'][1:3], 'stride': params['window_strides'][1]}
 
 
-_TELLING = {  # (kind of a layer so far, an operation in it): what it tells of the layer
+_DETAILS = {  # (kind of a layer so far, operation in it): the fields that the operation sets
     ('', 'conv_general_dilated'): _convolution,
-    ('', 'dot_general'): lambda of, x, kernel: {'kind': 'fully connected'},
+    ('', 'dot_general'): lambda params, x, kernel: {'kind': 'fully connected'},
     ('max pool', 'reduce_window_max'): _pool,
     ('average pool', 'reduce_window_sum'): _pool,
-    ('subsample', 'slice'): lambda of, x: {'stride': max(of['strides'] or (1,))},
+    ('subsample', 'slice'): lambda params, x: {'stride': max(params['strides'] or (1,))},
 }

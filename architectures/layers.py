@@ -33,8 +33,8 @@ def plain_forms():
 def layers_from(kind):
     """Within, networks take their layers from `kind`, a subclass of `Layers`.
 
-    A seam for whoever needs some layers in another form and the network as its family file has it: `figures.deconvnet`
-    overrides `activate` and `lrn`, to give them another gradient.
+    A seam for code that runs a network with other forms of some layers: `figures.deconvnet` overrides `activate` and
+    `lrn` to give them another gradient.
     """
     return _within(_LAYERS, kind)
 
@@ -49,9 +49,9 @@ def _within(variable, value):
 
 
 def on_call(visit):
-    """Within, `visit(module, arguments, output)` is called behind each call of a module, of inner modules first.
+    """Within, `visit(module, arguments, output)` is called after each call of a module, inner modules first.
 
-    A seam for whoever reads a network module by module.
+    A seam for code that reads a network module by module: paths, parameters, inputs and outputs.
     """
 
     def intercept(call, arguments, options, context):

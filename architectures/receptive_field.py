@@ -53,17 +53,17 @@ def fields(jaxpr, inputs):
 
 def _rule(operation, *operands):
     """What an operation sees: what its operands see together, through its window if it has one."""
-    name, of, rows = operation.name, operation.params, _rows(operation.outputs[0])
+    name, params, rows = operation.name, operation.params, _rows(operation.outputs[0])
     seen = [(x, _rows(shaped)) for x, shaped in zip(operands, operation.inputs, strict=True) if isinstance(x, Field)]
     seen = [(field, height) for field, height in seen if not (field.size == math.inf and height == 1 < rows)]
     if not seen:
         return None
     firsts, lasts, strides = zip(*(field for field, _ in seen), strict=True)
     union = Field(min(firsts), max(lasts), max(strides))
-    if name in _REDUCTIONS and {1, 2} <= set(of['axes']):
+    if name in _REDUCTIONS and {1, 2} <= set(params['axes']):
         return Field(-math.inf, math.inf, union.stride)
     if name in _WINDOWS and len(operation.inputs[0].shape) > 2 and (name != 'reshape' or rows == 1):
-        return union.window(*_WINDOWS[name](of, *operation.inputs))
+        return union.window(*_WINDOWS[name](params, *operation.inputs))
     return union if all(height == rows for _, height in seen) else NotImplemented
 
 
@@ -72,22 +72,22 @@ def _rows(shaped):
     return shaped.shape[1] if len(shaped.shape) > 2 else 1
 
 
-def _pool(of, x):
-    return of['window_dimensions'][1], of['window_strides'][1], of['padding'][1][0]
+def _pool(params, x):
+    return params['window_dimensions'][1], params['window_strides'][1], params['padding'][1][0]
 
 
-def _convolution(of, x, kernel):
-    size = kernel.shape[of['dimension_numbers'].rhs_spec[2]]
-    return size, of['window_strides'][0], of['padding'][0][0], of['rhs_dilation'][0]
+def _convolution(params, x, kernel):
+    size = kernel.shape[params['dimension_numbers'].rhs_spec[2]]
+    return size, params['window_strides'][0], params['padding'][0][0], params['rhs_dilation'][0]
 
 
 _WINDOWS = {  # the arguments of `Field.window`
     'conv_general_dilated': _convolution,
     'reduce_window_max': _pool,
     'reduce_window_sum': _pool,
-    'slice': lambda of, x: (1, of['strides'][1] if of['strides'] else 1, -of['start_indices'][1]),
-    'pad': lambda of, x, value: (1, 1, of['padding_config'][1][0]),
-    'reshape': lambda of, x: (_rows(x), 1, 0),  # to a vector, which reads all of the map
+    'slice': lambda params, x: (1, params['strides'][1] if params['strides'] else 1, -params['start_indices'][1]),
+    'pad': lambda params, x, value: (1, 1, params['padding_config'][1][0]),
+    'reshape': lambda params, x: (_rows(x), 1, 0),  # to a vector, which reads all of the map
 }
 _REDUCTIONS = ('reduce_max', 'reduce_sum')
 _SAME_PLACE = """

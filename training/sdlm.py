@@ -94,9 +94,8 @@ def _moved(operation, *values):
 
 def _product(operation, x, y):
     """Sums of products with coefficients, which are squared."""
-    if isinstance(x, _Path) and isinstance(y, _Path):
-        return NotImplemented
-    return _path(operation.compute(*(v.squared() if isinstance(v, _Path) else v * v for v in (x, y))))
+    squares = [v.squared() if isinstance(v, _Path) else v * v for v in (x, y)]
+    return NotImplemented if isinstance(x, _Path) and isinstance(y, _Path) else _path(operation.compute(*squares))
 
 
 _ELEMENTWISE = ('mul', 'div', 'neg', 'add', 'add_any', 'sub', 'select_n', 'convert_element_type', 'copy')

@@ -91,12 +91,12 @@ class _Graph:
 
 
 def _convolution(out, operation, x, kernel):
-    of = operation.params
-    assert of['dimension_numbers'] == lax.ConvDimensionNumbers(_TO_CHANNELS_FIRST, (3, 2, 0, 1), _TO_CHANNELS_FIRST)
-    assert set(of['lhs_dilation']) == {1} and not isinstance(kernel, str)
-    sizes = {'strides': of['window_strides'], 'dilations': of['rhs_dilation'], 'group': of['feature_group_count']}
-    kernel = np.asarray(kernel).transpose(3, 2, 0, 1)
-    return out.channels_first('Conv', x, kernel, pads=_pads(of['padding']), **sizes)
+    params = operation.params
+    assert params['dimension_numbers'] == lax.ConvDimensionNumbers(_TO_CHANNELS_FIRST, (3, 2, 0, 1), _TO_CHANNELS_FIRST)
+    assert set(params['lhs_dilation']) == {1} and not isinstance(kernel, str)
+    kernel, pads = np.asarray(kernel).transpose(3, 2, 0, 1), _pads(params['padding'])
+    sizes = {'strides': params['window_strides'], 'dilations': params['rhs_dilation'], 'pads': pads}
+    return out.channels_first('Conv', x, kernel, group=params['feature_group_count'], **sizes)
 
 
 def _pool(kind, out, operation, x, **attributes):
@@ -141,9 +141,10 @@ def _pad(out, operation, x, value):
 
 
 def _slice(out, operation, x):
-    of = operation.params
-    ends = [n if isinstance(n, int) else _LONGEST for n in of['limit_indices']]
-    return out.integers('Slice', x, of['start_indices'], ends, range(len(ends)), of['strides'] or [1] * len(ends))
+    params = operation.params
+    ends = [n if isinstance(n, int) else _LONGEST for n in params['limit_indices']]
+    axes, steps = range(len(ends)), params['strides'] or [1] * len(ends)
+    return out.integers('Slice', x, params['start_indices'], ends, axes, steps)
 
 
 def _cast(out, operation, x):
