@@ -150,6 +150,33 @@ def get_config():
     return locked(config)
 
 
+# The values that keys may have: `training.run.check` refuses others. Names of functions are checked where they are.
+RANGES = {
+    'above 0': (
+        'batch_size', 'reference_batch_size', 'test_batch_size', 'image_size', 'num_epochs', 'log_every_steps',
+        'accumulate', 'adagrad.epsilon', 'rmsprop.epsilon', 'adam.epsilon',
+    ),
+    'at least 0': (
+        'seed', 'checkpoint_every_steps', 'steps', 'stop_at_step', 'workers', 'weight_decay', 'momentum', 'bias_rate',
+        'clip_norm', 'filter_rms', 'auxiliary_weight', 'recompute_batch_stats', 'steps_per_dispatch', 'stall_steps',
+        'adagrad.initial', 'rmsprop.initial',
+    ),
+    'at least 0 and below 1': (
+        'sdlm_memory', 'label_smoothing', 'average_decay', 'average_start', 'distortion.scaling',
+        'distortion.squeezing', 'rmsprop.decay', 'rmsprop.momentum', 'adam.beta1', 'adam.beta2',
+    ),
+}  # fmt: skip
+CHOICES = {
+    'dtype': ('float32', 'bfloat16'),
+    'average': ('none', 'ema', 'uniform'),
+    'channels': (1, 3),
+    'channel_order': ('rgb', 'bgr'),
+    'fit': ('pad', 'resize'),
+    'on_bad_image': ('stop', 'skip'),
+    'plateau.metric': ('test_top1_error', 'test_top5_error', 'test_loss', 'train_loss', 'train_error'),
+}
+
+
 def locked(config):
     """The config, with its keys and their types fixed, but for the networks' own options."""
     config.lock()

@@ -9,8 +9,11 @@ import contextlib
 import os
 import signal
 import sys
+import threading
+import time
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
+_SAME_SIGNAL_SECONDS = 2  # a launcher may send a signal to a process and to the one that waits for it
 
 
 def listen():
@@ -59,3 +62,49 @@ class Raised:
         self._restore()
         if isinstance(error, Exception) and self._number:
             raise KeyboardInterrupt(self._number) from None
+
+
+class Interrupted(Exception):
+    """A signal ended a run after its state was saved; `signal` is its number."""
+
+    def __init__(self, number):
+        super().__init__(f'signal {number}')
+        self.signal = number
+
+
+class Caught:
+    """Catches the first SIGTERM or Ctrl-C inside the `with`, into `number`; a second one acts as ever.
+
+    `agreed` is that of all processes together, as of the last `agree`, which all of them call at the same places.
+    """
+
+    def __init__(self):
+        self.number = self.agreed = 0
+        self._came = None
+
+    def agree(self):
+        """The signal that any of the processes has caught, or 0."""
+        from runtime import distributed
+
+        self.agreed = distributed.largest(self.number)
+        return self.agreed
+
+    def __enter__(self):
+        self._before = {}
+        if threading.current_thread() is threading.main_thread():  # Python lets no other thread have them
+            self._before = {number: signal.signal(number, self._catch) for number in NUMBERS}
+        return self
+
+    def _catch(self, number, _):
+        if not self.number:
+            self.number, self._came = number, time.monotonic()
+        elif time.monotonic() - self._came > _SAME_SIGNAL_SECONDS:
+            self._restore()
+            signal.raise_signal(number)
+
+    def _restore(self):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def __exit__(self, *_):
+        self._restore()

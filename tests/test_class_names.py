@@ -18,7 +18,7 @@ from figures import opened, pictures, report
 from input_pipeline import classes, datasets, example, loader, pack, sources
 from input_pipeline.pixels import Pixels
 from runtime.errors import UserError
-from training import checkpoints, loop, preflight, transfer
+from training import checkpoints, loop, preflight, resume, transfer
 from training.run import build_model
 from weights import exporting, passport
 
@@ -218,7 +218,7 @@ def test_a_run_of_an_older_version_is_resumed(tmp_path):
     info = checkpoints.describe(config) | {'examples_seen': 16}
     with checkpoints.Checkpoints(tmp_path / 'run' / checkpoints.FOLDER) as kept:
         kept.save_model({'params': {'x': np.zeros(2)}, 'batch_stats': {}}, info)
-    assert loop.resume_point(tmp_path / 'run', datasets.open_splits(config)[0])['start'] == (0, 16)
+    assert resume.point(tmp_path / 'run', datasets.open_splits(config)[0])['start'] == (0, 16)
 
 
 def test_weights_of_as_many_other_classes_are_told(tmp_path):

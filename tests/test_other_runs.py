@@ -149,7 +149,7 @@ def test_the_rate_is_changed_in_the_middle_and_logged_once(tmp_path, monkeypatch
         raise MemoryError
 
     with monkeypatch.context() as patch:  # after the decision, before the next checkpoint
-        patch.setattr(loop, '_save', killed)
+        patch.setattr(loop.Loop, 'save', killed)
         with pytest.raises(MemoryError):
             loop.train(digits(learning_rates=new, stop_at_step=30, **common), workdir)
     assert json.loads((workdir / 'config.json').read_text())['learning_rates'] == [[30, 0.005]]

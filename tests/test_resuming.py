@@ -54,20 +54,23 @@ def test_a_run_is_tested_at_its_last_step(tmp_path, capfd, length):
     assert f'the best was {best["test_top1_error"]:.2f}% at step {best["step"]} (epoch {best["epoch"]:g})' in printed
 
 
-def test_a_signal_during_the_last_test_leaves_it_to_the_next_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize('tests', [(2,), (1, 2)])
+def test_a_signal_during_a_test_leaves_it_to_the_next_run(tmp_path, monkeypatch, tests):
+    """The last of a run, or the first of it, twice."""
     count, calls = loop.count_split, []
 
     def interrupted(*arguments):
         calls.append(arguments)
-        if len(calls) == 2:
+        if len(calls) in tests:
             signal.raise_signal(signal.SIGTERM)
         return count(*arguments)
 
     monkeypatch.setattr(loop, 'count_split', interrupted)
     config = config_of(steps=60)
-    with pytest.raises(loop.Interrupted):
-        loop.train(config, tmp_path)
-    assert [row['step'] for row in rows(tmp_path, 'epoch')] == [45]
+    for _ in tests:
+        with pytest.raises(loop.Interrupted):
+            loop.train(config, tmp_path)
+    assert [row['step'] for row in rows(tmp_path, 'epoch')] == ([45] if tests == (2,) else [])
     assert loop.train(config, tmp_path)['step'] == 60
     assert [row['step'] for row in rows(tmp_path, 'epoch')] == [45, 60]
     assert log.read(tmp_path)[-1]['kind'] == 'finished'

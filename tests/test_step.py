@@ -11,7 +11,7 @@ import pytest
 from conftest import digits
 
 import architectures
-from configs import lenet5_digits
+from configs import base, lenet5_digits
 from input_pipeline import loader
 from input_pipeline.colour import scale_range
 from runtime import mesh
@@ -239,6 +239,49 @@ def test_wrong_values_are_told(changes, says, eight_devices):
     with pytest.raises(UserError, match=says):
         check(config)
         Run(config)
+
+
+def test_ranges_are_of_keys_that_there_are():
+    config = base.get_config()
+    check(config)  # each has its default in its range
+    for words, keys in base.RANGES.items():
+        for key in keys:
+            *folder, name = key.split('.')
+            changed = config.copy_and_resolve_references()
+            part = changed[folder[0]] if folder else changed
+            part[name] = type(part[name])(-1)
+            with pytest.raises(UserError, match=f'^{key} must be {words}, not -1'):
+                check(changed)
+
+
+@pytest.mark.parametrize(
+    'changes, says',
+    [
+        ({'statistics': '/nowhere.npz', 'normalize': 'channel_mean'}, 'no statistics in /nowhere.npz'),
+        ({'test_crop': {'kind': 'center', 'short_side': (16, 16)}}, 'short_side must be'),
+    ],
+)
+def test_what_is_refused_leaves_no_folder(tmp_path, changes, says):
+    config = digits()
+    config.update(changes)
+    with pytest.raises(UserError, match=says):
+        loop.train(config, tmp_path / 'run')
+    assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('streamed', [False, True])
+def test_batches_end_where_the_loop_stops(streamed):
+    config = digits(steps=9, steps_per_dispatch=4, learning_rates=((1, 0.02),))
+    if streamed:
+        config.crop.update({'kind': 'center', 'short_side': (32, 32)})
+    run = Run(config)
+    calls = [(at, *batch) for at, batch in run.batches(2, lambda at: at + 1 if at == 6 else 9)]
+    assert [call[0] for call in calls] == (list(range(3, 10)) if streamed else [6, 7, 9])
+    if streamed:
+        numbers = np.concatenate([np.asarray(batch['index']) for _, batch in calls])
+    else:
+        numbers = np.concatenate([np.asarray(order)[0, : 32 * count] for _, _, _, order, count in calls])
+    np.testing.assert_array_equal(numbers, run.order(2, 9)[0])
 
 
 def test_a_batch_of_broken_groups_is_told(eight_devices):

@@ -44,5 +44,19 @@ class Clock:
         """{purpose: seconds}; they sum to `total()`."""
         return self._seconds | {'other': self._seconds['other'] + self._unclaimed()}
 
+    def open_window(self, step):
+        """From step `step` on `pace` counts."""
+        self._window = time.perf_counter(), step, self._seconds['input']
+
+    def pace(self, batch_size, step):
+        """What a line of the log says of the time until `step`, since the window was opened."""
+        began, first, waited = self._window
+        seconds = time.perf_counter() - began
+        return {
+            'total': self.total(),
+            'images_per_second': batch_size * (step - first) / seconds,
+            'data_wait': (self._seconds['input'] - waited) / seconds,  # the share of the time
+        }
+
     def _unclaimed(self):
         return max(0.0, self.total() - sum(self._seconds.values()))

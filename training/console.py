@@ -2,8 +2,11 @@
 
 import time
 
+import jax
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from training import memory
 
 _COLUMNS = (
     ('epoch', '{epoch:>5}'),
@@ -83,3 +86,69 @@ def seconds_table(seconds):
     """Where every second went, one line, the largest first; what took none is left out."""
     parts = sorted(((v, k) for k, v in seconds.items() if v >= 0.05), reverse=True)
     return ', '.join(f'{purpose} {value:.1f}' for value, purpose in parts)
+
+
+def describe(loop):
+    """Prints what is about to run: a `training.loop.Loop`."""
+    run, say, at = loop.run, loop.display.say, loop.at
+    config = run.config
+    parameters = sum(x.size for x in jax.tree.leaves(jax.eval_shape(run.initial_state).params))
+    say(
+        f'data: {config.dataset}, {run.num_examples:,} training and {len(run.test_source):,} test images, '
+        f'{config.num_classes} classes, {"on the device" if run.resident else "streamed"}'
+    )
+    say(f'model: {config.architecture}, {parameters:,} parameters')
+    device = run.mesh.devices.flat[0]
+    several = f' of {jax.process_count()} processes' if jax.process_count() > 1 else ''
+    say(
+        f'run: {run.total_steps:,} steps of {config.batch_size}, {config.optimizer}, seed {config.seed}, on '
+        f'{run.mesh.size} {device.device_kind} device{"s" * (run.mesh.size > 1)}{several}, in {loop.workdir}'
+    )
+    if config.mesh.model > 1:
+        cut = sum(not lies.is_fully_replicated for lies in jax.tree.leaves(run.lies.params))
+        say(f'{cut} large parameters are cut over {config.mesh.model} devices, with their momentum')
+    if config.scale_lr:
+        say(
+            f'learning rates: times {run.scale:g}, for a batch of {config.batch_size} where the recipe has '
+            f'{config.reference_batch_size}'
+        )
+    if config.accumulate > 1:
+        say(f'a batch goes through the network in {config.accumulate} parts, one after another')
+    for note in run.inherited.notes if run.inherited else ():
+        say(note)
+    if at >= run.total_steps or run.finished(at, loop.controller):
+        say('nothing to do: this run is finished')
+    elif at:
+        epoch, example = divmod(run.position(at), run.num_examples)
+        say(f'resuming at step {at:,}: example {example:,} of epoch {epoch + 1}')
+    for note in dict.fromkeys((*run.source.notes, *run.test_source.notes)):
+        say(f'note: {note}')
+
+
+def summarize(loop):
+    """Prints how a run ended, and where its time went."""
+    run, say, at, clock = loop.run, loop.display.say, loop.at, loop.clock
+    last, best = loop.log.last_epoch(), loop.log.best_epoch()
+    say(f'{"finished" if run.finished(at, loop.controller) else "stopped as told"} at step {at:,}')
+    if last:
+        say(
+            f'test error: {last["test_top1_error"]:.2f}% at step {last["step"]:,} ({last["test_wrong_top1"]} of '
+            f'{last["test_num_examples"]:,} wrong); the best was {best["test_top1_error"]:.2f}% at step '
+            f'{best["step"]:,} (epoch {best["epoch"]:g})'
+        )
+        if 'moving_test_top1_error' in last:
+            say(
+                f'with batch norm measured anew over {run.config.recompute_batch_stats} batches; with its moving '
+                f'averages the test error is {last["moving_test_top1_error"]:.2f}%'
+            )
+        for split, what in (('train', 'replaced in'), ('test', 'left out of')):
+            if f'{split}_bad_images' in last:
+                say(f'{what} {split} in the last epoch: {last[f"{split}_bad_images"]} images that cannot be read')
+    seconds = clock.seconds()
+    if seconds['step'] > 0:
+        images = run.position(at)
+        say(f'throughput: {images / seconds["step"]:,.0f} images/s in the training step')
+    say(f'seconds, restarts included: {clock.total():.1f} = {seconds_table(seconds)}')
+    held, whose = memory.peak()
+    say(f'peak memory: {memory.text(held)} of the {whose}')
+    say(f'results: {loop.workdir}')

@@ -39,6 +39,11 @@ def create(plateau=None, warmup=None):
     return controller
 
 
+def is_warm(controller):
+    """Whether there was a warm-up, and it is over."""
+    return 'warmup' in controller and bool(controller['warmup']['over'])
+
+
 def rate(controller, scheduled, plateau, warmup):
     """The learning rate of a step, traceable.
 
@@ -106,6 +111,13 @@ def after_epoch(controller, value, plateau):
         'drops': np.int32(was['drops'] + drop),
     }
     return {**controller, 'plateau': now}, drop
+
+
+def reason(controller, plateau):
+    """Why the rate has just dropped, or the run ends, in words."""
+    number = int(controller['plateau']['drops'])
+    what = f'drop {number} of {plateau.drops}' if number <= plateau.drops else 'the run ends'
+    return f'{plateau.metric} has gained less than {plateau.threshold:g} in {plateau.patience} epochs: {what}'
 
 
 def finished(controller, plateau):

@@ -1,33 +1,30 @@
-"""The loop: it counts, logs, evaluates, saves, stops. The only impure file of this room."""
+"""The training loop, the impure file of this room.
+
+Until its last step a run takes a batch and advances its state by it. At the steps that the config names it logs and
+saves; at the end of an epoch it tests, logs, adapts the learning rate and saves. When a signal comes it saves and ends;
+the same command continues from the last checkpoint. All that this takes is in one object: the run and its state,
+checkpoints, log, display, clock and signals.
+"""
 
 import contextlib
+import dataclasses
 import functools
 import signal
-import threading
 import time
+from pathlib import Path
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from input_pipeline import classes, datasets, loader, statistics
-from runtime import distributed, interrupts, mesh
-from runtime.errors import UserError
-from training import checkpoints, console, controllers, memory, profile, stall, transfer
+from input_pipeline import datasets, statistics
+from runtime import distributed, mesh
+from runtime.interrupts import Caught, Interrupted
+from training import checkpoints, console, controllers, profile, resume, stall
 from training.clock import Clock
-from training.log import RunLog, read
-from training.metrics import count_split
-from training.run import Run, check
-from training.state import add_totals, nonfinite_step, zero_totals
+from training.log import RunLog
+from training.metrics import count_split, means
+from training.run import Programs, Run, check
+from training.state import TrainState, all_finite, close_window, nonfinite_step, zero_totals
 from training.workdir import claimed, is_finished, open_place, send, write_config
-
-
-class Interrupted(Exception):
-    """A signal ended the run after its state was saved; `signal` is its number."""
-
-    def __init__(self, number):
-        super().__init__(f'signal {number}')
-        self.signal = number
 
 
 def train(config, workdir, started=None):
@@ -49,391 +46,205 @@ def train(config, workdir, started=None):
     check(config)
     workdir, place = open_place(workdir)
     splits = datasets.open_splits(config)
-    run = Run(config, splits=splits, **resume_point(place, splits[0]))
+    run = Run(config, splits=splits, **resume.point(place, splits[0]))
+    if config.statistics:
+        statistics.of_run(config, workdir)  # a missing file is refused before the folder is claimed
     with contextlib.ExitStack() as stack:
         changes = {}
         with distributed.Together() as first:
             if first:
                 changes = stack.enter_context(claimed(workdir, config, begun=run.start != (0, 0)))
-                _check_length(run, changes)
+                run.check_length(changes)
                 statistics.of_run(config, workdir, run.source)
         measured = statistics.of_run(config, workdir)
         copy = functools.partial(send, workdir, place) if distributed.is_first() else lambda: None
-        kept = stack.enter_context(checkpoints.Checkpoints(place / checkpoints.FOLDER, after_save=copy))
-        current, log = _begin(run, workdir, kept, clock)
+        saved = stack.enter_context(checkpoints.Checkpoints(place / checkpoints.FOLDER, after_save=copy))
+        state, log = resume.restored(run, workdir, saved, clock)
         stack.callback(log.close)
-        stop = stack.enter_context(_Signals())
+        signals = stack.enter_context(Caught())
         display = stack.enter_context(console.Display(run.total_steps, quiet=not distributed.is_first()))
         trace = stack.enter_context(profile.Trace(config.profile_steps, workdir, display.say))
-        at, controller = int(current.step), jax.device_get(current.controller)
-        run.describe(display, workdir, at, controller)
-        for key, (there, here) in changes.items():
-            decision = f'{key} is {here!r} from here on, by hand; it was {there!r}'
-            _decide(log, display, clock, at, decision, float(run.rate(at, controller)), by_hand=key)
-        if changes:
-            write_config(workdir, config)
+        loop = Loop(run, workdir, state, saved, log, display, clock, signals, trace)
+        console.describe(loop)
+        loop.note(changes)
         clock.start_up_ends()
-        if (at < run.total_steps and not run.finished(at, controller)) or _untested(run, log, at):
-            current = _epochs(run, measured, current, kept, log, display, clock, stop, trace, stack)
+        if not loop.is_over() or loop.is_untested():
+            loop.go(measured)
         with clock.time('checkpoint'):
-            kept.wait()
-        at, controller = int(current.step), jax.device_get(current.controller)
-        if run.finished(at, controller) and not is_finished(workdir):
-            log.write('finished', at, {'total': clock.total()})
+            saved.wait()
+        if run.finished(loop.at, loop.controller) and not is_finished(workdir):
+            loop.write('finished')
         copy()
-        _summary(run, workdir, log, display, clock, at, controller)
+        console.summarize(loop)
         return log.last_epoch()
 
 
-def _check_length(run, changes):
-    """Raises UserError where a run would end, by a change, at a step that it has passed."""
-    key = next((key for key in ('steps', 'num_epochs') if key in changes), None)
-    if key and run.start[0] >= run.last_step:
-        raise UserError(
-            f'{key}={run.config[key]:g} ends at step {run.last_step:,}, and the run is at step {run.start[0]:,}: take '
-            f'a larger one, or the old {changes[key][0]:g} to resume'
-        )
+@dataclasses.dataclass
+class Loop:
+    """A run while it trains. `at` is its next step, `controller` that of its state, on the host."""
 
+    run: Run
+    workdir: Path
+    state: TrainState
+    checkpoints: checkpoints.Checkpoints
+    log: RunLog
+    display: console.Display
+    clock: Clock
+    signals: Caught
+    trace: profile.Trace
+    programs: Programs | None = None  # once they are compiled
 
-def resume_point(place, source):
-    """What `Run` takes of the last checkpoint: its `start` and `average_start`; {} where there is none.
+    def __post_init__(self):
+        self.at, self.controller = int(self.state.step), jax.device_get(self.state.controller)
 
-    Args:
-      place: of the checkpoints' folder.
-      source: the training images; among others the next example would be another.
+    def go(self, measured):
+        """Trains to the last step; `measured` are the statistics that the config needs."""
+        self.display.header()
+        with self.clock.time('compile'):
+            self.programs = self.run.compiled(measured, self.state)
+        if self.is_untested():  # the run was stopped between an epoch's last step and its test
+            self.end_epoch()
+        self.clock.open_window(self.at)
+        with contextlib.closing(self.run.batches(self.at, self._next_stop)) as batches:
+            while not self.is_over() and not self.signals.agreed:
+                self.trace.reached(self.at)
+                self._refresh_curvature()
+                sums, before = self.advance(batches)
+                self.report(sums, before)
+                self.save_or_test()
+        if self.signals.agreed:
+            self._stop()
 
-    Raises:
-      UserError: the run was on other images, by their number, or on other classes, by their names.
-    """
-    if not (place / checkpoints.FOLDER).is_dir():
-        return {}
-    with checkpoints.Checkpoints(place / checkpoints.FOLDER, read_only=True) as kept:
-        latest = kept.latest()
-        if latest is None:
-            return {}
-        info, images = kept.info(latest), len(source)
-        if info.get('training_images', images) != images:
-            raise UserError(
-                f'{place} holds a run on {info["training_images"]:,} training images, and here are {images:,}; pass '
-                'its data to resume, or another --workdir'
-            )
-        names = classes.told(source)
-        there = info.get('class_names', names)
-        if not classes.are_same(names, there):
-            raise UserError(
-                f'{place} holds a run on other classes: {classes.first_difference(there, names)} here; pass its data '
-                'to resume, or another --workdir'
-            )
-        return {'start': (latest, info['examples_seen']), 'average_start': info.get('average_start')}
+    def is_over(self):
+        """Whether no step is left: it is the last, or that of the last plateau, or where the config says to stop."""
+        return self.at >= self.run.total_steps or self.run.finished(self.at, self.controller)
 
+    def is_untested(self):
+        """Whether an epoch ends at this step and its test is not in the log."""
+        tested = (row['step'] for row in self.log.rows if row['kind'] == 'epoch')
+        return self.at in self.run.epoch_ends and self.at not in tested
 
-def _begin(run, workdir, kept, clock):
-    """The state and the log to go on from."""
-    latest, rows, writes = kept.latest(), read(workdir), distributed.is_first()
-    distributed.largest(0)  # the first process writes on when all have read
-    if latest is None:
-        with clock.time('compile'):
-            current = jax.jit(run.initial_state, out_shardings=run.lies)()
-            saved = {'clock': {}, 'epoch_is_closed': False}
-        if run.inherited:
-            current = current.replace(**transfer.apply(run.inherited, current.variables))
-    else:
-        with clock.time('checkpoint'):
-            saved = kept.info(latest)
-            current = kept.restore(run.abstract_state(), latest)
-    if rows:
-        clock.resume(saved['clock'], max(row['time']['total'] for row in rows))
-        log = RunLog(workdir, rows, latest or 0, {'total': clock.total()}, saved['epoch_is_closed'], writes)
-    else:
-        log = RunLog(workdir, writes=writes)
-    if latest is None and run.inherited:
-        notes = {'from': run.config.init_from, 'copied': run.inherited.copied, 'left': run.inherited.left}
-        log.write('inherited', 0, {'total': clock.total()}, **notes)
-    return current, log
+    def advance(self, batches):
+        """Takes a batch, or several, and the state that they lead to; the log's sums, and the controller before."""
+        with self.clock.time('input'):
+            self.at, batch = next(batches)
+        with self.clock.time('step'):
+            self.state = self.programs.advance(self.state, *batch)
+            before = self.controller
+            sums, self.controller = jax.device_get((self.state.window, self.state.controller))
+            self.signals.agree()
+        if nonfinite_step(sums) is not None:
+            raise stall.diverged(self.run, nonfinite_step(sums), before, self.checkpoints)
+        if controllers.is_warm(before) != controllers.is_warm(self.controller):
+            below = f'{self.run.config.warmup.until_error:g}%'
+            self._decide(f'the warm-up is over: the training error is below {below}')
+        return sums, before
 
+    def report(self, sums, before):
+        """Shows where the run is; at the steps that the config names it logs, too, and looks whether it learns."""
+        run, at, times = self.run, self.at, self.clock.pace(self.run.config.batch_size, self.at)
+        self.display.advance(at, times['images_per_second'], float(sums['loss']) / max(int(sums['count']), 1))
+        if at % run.config.log_every_steps == 0 or at in run.epoch_ends or at == run.total_steps:
+            self.log.write('train', at, times, learning_rate=float(run.rate(at - 1, before)), **means(sums))
+            self.state = close_window(self.state)
+            self._look_for_stall()
+            self.clock.open_window(self.at)
 
-def _epochs(run, measured, current, kept, log, display, clock, stop, trace, stack):
-    """Trains from the state's step to the last; returns the last state."""
-    config = run.config
-    at = int(current.step)
-    display.header()
-    with clock.time('compile'):
-        programs = run.compiled(measured, current)
-    batches = None
-    epoch_ends = run.epoch_ends
-    controller, over = jax.device_get(current.controller), False
-    window_began, window_step, waited = time.perf_counter(), at, clock.seconds()['input']
+    def save_or_test(self):
+        """Tests at the end of an epoch, unless a signal came; else saves where it is time to."""
+        at, every = self.at, self.run.config.checkpoint_every_steps
+        if at in self.run.epoch_ends and not self.signals.agreed:
+            self.end_epoch()
+            self.clock.open_window(self.at)
+        elif self.signals.agreed or at == self.run.total_steps or (every and at % every == 0):
+            self.save()
 
-    if _untested(run, log, at):  # the run was stopped between the two
-        current, over = _end_epoch(run, programs, current, epoch_ends[at], kept, log, display, clock, stop)
-    while at < run.total_steps and not over:
-        trace.reached(at)
-        if config.optimizer == 'sdlm' and (at == 0 or at in epoch_ends):  # before each pass
-            with clock.time('step'):
-                samples, _ = run.order(at, at + -(-config.sdlm_samples // config.batch_size))
-                samples = samples[: config.sdlm_samples]
-                current = programs.refresh_curvature(current, *run.data, mesh.put(samples, run.whole))
-        until = min(
-            [at + run.per_dispatch, run.total_steps, _next(at, config.log_every_steps), *trace.bounds(at)]
-            + [end for end in epoch_ends if end > at][:1]
-            + ([_next(at, config.checkpoint_every_steps)] if config.checkpoint_every_steps else [])
-        )
-        if run.resident:
-            with clock.time('input'):
-                order = np.zeros((2, run.per_dispatch * config.batch_size), np.int32)
-                order[:, : (until - at) * config.batch_size] = run.order(at, until)
-            with clock.time('step'):
-                current = programs.advance(current, *run.data, mesh.put(order, run.whole), until - at)
-        else:
-            with clock.time('input'):
-                if batches is None:
-                    batches = run.stream(at)
-                    stack.callback(batches.close)
-                batch = next(batches)
-            with clock.time('step'):
-                current = programs.advance(current, batch)
-        at = until
-        with clock.time('step'):
-            window, before, controller = jax.device_get((current.window, controller, current.controller))
-            stop.agree()
-        if nonfinite_step(window) is not None:
-            raise _diverged(run, kept, nonfinite_step(window), before)
-        if _warm(before) != _warm(controller):
-            error = f'the training error is below {config.warmup.until_error:g}%'
-            _decide(log, display, clock, at, f'the warm-up is over: {error}', float(run.rate(at, controller)))
-        seconds = time.perf_counter() - window_began
-        rate = config.batch_size * (at - window_step) / seconds
-        display.advance(at, rate, float(window['loss']) / max(int(window['count']), 1))
-        if at % config.log_every_steps == 0 or at in epoch_ends or at == run.total_steps:
-            log.write(
-                'train',
-                at,
-                {
-                    'total': clock.total(),
-                    'images_per_second': rate,
-                    'data_wait': (clock.seconds()['input'] - waited) / seconds,  # the share of the time
-                },
-                learning_rate=float(run.rate(at - 1, before)),
-                **_means(window),
-            )
-            current = _close_window(current)
-            _look_for_stall(run, programs, current, log, display, clock)
-            window_began, window_step, waited = time.perf_counter(), at, clock.seconds()['input']
-        if at in epoch_ends and not stop.agreed:
-            current, over = _end_epoch(run, programs, current, epoch_ends[at], kept, log, display, clock, stop)
-            window_began, controller = time.perf_counter(), jax.device_get(current.controller)
-        elif (
-            stop.agreed
-            or at == run.total_steps
-            or (config.checkpoint_every_steps and at % config.checkpoint_every_steps == 0)
-        ):
-            _save(run, current, kept, log, clock)
-        if stop.agreed:
-            with clock.time('checkpoint'):
-                kept.wait()
-            name = signal.Signals(stop.agreed).name
-            display.say(f'stopped by {name}; saved at step {int(current.step):,}. The same command resumes.')
-            raise Interrupted(stop.agreed)
-    return current
+    def end_epoch(self):
+        """Tests, logs, adapts the learning rate and saves; where a signal comes it leaves that to the next run."""
+        run, config = self.run, self.run.config
+        tested = self._test()
+        if tested is None:
+            return self.save()
+        trained = {f'train_{key}': value for key, value in means(jax.device_get(self.state.epoch)).items()}
+        rate, value = float(run.rate(self.at - 1, self.controller)), (trained | tested)[config.plateau.metric]
+        controller, dropped = controllers.after_epoch(self.controller, value, config.plateau)
+        if run.finished(self.at, controller) and config.recompute_batch_stats and self.state.batch_stats:
+            with self.clock.time('evaluate'):
+                self.state = self.state.with_batch_stats(self.programs.batch_stats(self.state.deployed))
+            moving, tested = tested, self._test()
+            if tested is None:  # to be done again, from the last checkpoint
+                return
+            tested |= {f'moving_{key}': value for key, value in moving.items()}
+        row = {'epoch': run.epoch_ends[self.at], 'learning_rate': rate, **trained}
+        self.write('epoch', **row, order_digest=int(self.state.order_digest), **tested)
+        self.display.epoch(self.log.rows[-1])
+        self.controller = controller
+        if dropped:
+            self._decide(controllers.reason(controller, config.plateau))
+        epoch, controller = mesh.put((zero_totals(), controller), run.whole)
+        self.state = self.state.replace(epoch=epoch, controller=controller)
+        self.controller = jax.device_get(controller)
+        self.save(tested['test_top1_error'], epoch_is_closed=True)
 
+    def save(self, top1_error=None, epoch_is_closed=False):
+        """Begins to write a checkpoint."""
+        with self.clock.time('checkpoint'):
+            if not all_finite(self.state.params):
+                raise stall.diverged(self.run, self.at - 1, self.controller, self.checkpoints)
+            info = {'clock': self.clock.seconds(), 'epoch_is_closed': epoch_is_closed}
+            self.checkpoints.save(self.state, self.run.info(self.at) | info, top1_error)
 
-def _untested(run, log, at):
-    """Whether an epoch ends at this step and its test is not in the log."""
-    return at in run.epoch_ends and not any(row['kind'] == 'epoch' and row['step'] == at for row in log.rows)
+    def note(self, changes):
+        """Logs what the config changes of the later steps of a run: {key: (the value so far, from here on)}."""
+        for key, (before, after) in changes.items():
+            self._decide(f'{key} is {after!r} from here on, by hand; it was {before!r}', by_hand=key)
+        if changes:
+            write_config(self.workdir, self.run.config)
 
+    def _next_stop(self, at):
+        """The next step after `at` that is logged, saved, tested or traced, or the last."""
+        every = [self.run.config.log_every_steps, self.run.config.checkpoint_every_steps]
+        ends = [end for end in (*self.run.epoch_ends, *self.trace.bounds(at)) if end > at]
+        return min([self.run.total_steps, *ends] + [(at // steps + 1) * steps for steps in every if steps])
 
-def _next(at, every):
-    return (at // every + 1) * every
+    def _refresh_curvature(self):
+        """Estimates the curvature anew before each pass, for the optimizer sdlm."""
+        run, config = self.run, self.run.config
+        if config.optimizer == 'sdlm' and (self.at == 0 or self.at in run.epoch_ends):
+            with self.clock.time('step'):
+                samples, _ = run.order(self.at, self.at - (-config.sdlm_samples // config.batch_size))
+                samples = mesh.put(samples[: config.sdlm_samples], run.whole)
+                self.state = self.programs.refresh_curvature(self.state, *run.data, samples)
 
+    def _test(self):
+        """{'test_KEY': value} of the test split, or None where a signal came."""
+        run, count, variables = self.run, self.programs.count, self.state.deployed
+        with self.clock.time('evaluate'):
+            result = count_split(count, variables, run.test_batches(), run.cut, self.signals.agree)
+        return result and {f'test_{key}': value for key, value in result.items()}
 
-@functools.partial(jax.jit, donate_argnums=0)
-def _close_window(current):
-    """Adds the window's sums to the epoch's and begins a new one."""
-    return current.replace(epoch=add_totals(current.epoch, current.window), window=zero_totals())
+    def _stop(self):
+        with self.clock.time('checkpoint'):
+            self.checkpoints.wait()
+        name = signal.Signals(self.signals.agreed).name
+        self.display.say(f'stopped by {name}; saved at step {self.at:,}. The same command resumes.')
+        raise Interrupted(self.signals.agreed)
 
+    def write(self, kind, **values):
+        """Writes a line of the log."""
+        self.log.write(kind, self.at, {'total': self.clock.total()}, **values)
 
-def _means(sums):
-    count = max(int(sums['count']), 1)
-    means = {'loss': float(sums['loss']) / count, 'error': 100 * int(sums['wrong']) / count}
-    return means | ({'bad_images': int(sums['skipped'])} if sums['skipped'] else {})
+    def _decide(self, decision, **values):
+        """Logs and prints what a controller, or a hand, decided."""
+        rate = float(self.run.rate(self.at, self.controller))
+        self.write('decision', decision=decision, learning_rate=rate, **values)
+        self.display.say(f'  step {self.at:,}: {decision}; learning rate {rate:g}')
 
-
-def _end_epoch(run, programs, current, epoch, kept, log, display, clock, stop):
-    """Evaluates, logs and saves at the end of an epoch; unless a signal comes, then it leaves that to the next run.
-
-    Returns the state, and whether the run is over.
-    """
-    config, at, controller = run.config, int(current.step), jax.device_get(current.controller)
-    moving = result = _test(run, programs.count, current.deployed, clock, stop)
-    if result is None:
-        _save(run, current, kept, log, clock)
-        return current, False
-    means = {f'train_{key}': value for key, value in _means(jax.device_get(current.epoch)).items()}
-    tested = {f'test_{key}': value for key, value in result.items()}
-    rate = float(run.rate(at - 1, controller))
-    controller, dropped = controllers.after_epoch(controller, (means | tested)[config.plateau.metric], config.plateau)
-    over = run.finished(at, controller)
-    if over and config.recompute_batch_stats and current.batch_stats:
-        with clock.time('evaluate'):
-            current = current.with_batch_stats(programs.batch_stats(current.deployed))
-        result = _test(run, programs.count, current.deployed, clock, stop)
-        if result is None:  # to be done again, from the last checkpoint
-            return current, False
-        tested = {f'test_{key}': value for key, value in result.items()}
-        tested |= {f'moving_test_{key}': value for key, value in moving.items()}
-    log.write(
-        'epoch',
-        at,
-        {'total': clock.total()},
-        epoch=epoch,
-        learning_rate=rate,
-        **means,
-        order_digest=int(current.order_digest),
-        **tested,
-    )
-    display.epoch(log.rows[-1])
-    if dropped:
-        number, rule = int(controller['plateau']['drops']), config.plateau
-        stopped = f'{rule.metric} has gained less than {rule.threshold:g} in {rule.patience} epochs'
-        what = f'drop {number} of {rule.drops}' if number <= rule.drops else 'the run ends'
-        _decide(log, display, clock, at, f'{stopped}: {what}', float(run.rate(at, controller)))
-    current = current.replace(epoch=mesh.put(zero_totals(), run.whole), controller=mesh.put(controller, run.whole))
-    _save(run, current, kept, log, clock, result['top1_error'], epoch_is_closed=True)
-    return current, over
-
-
-def _test(run, count, variables, clock, stop):
-    """Errors of the test split, or None where a signal came."""
-    with clock.time('evaluate'):
-        return count_split(count, variables, run.test_batches(), run.cut, stop.agree)
-
-
-def _warm(controller):
-    return 'warmup' in controller and bool(controller['warmup']['over'])
-
-
-def _decide(log, display, clock, at, decision, rate, **values):
-    """Logs and prints what a controller, or a hand, decided."""
-    log.write('decision', at, {'total': clock.total()}, decision=decision, learning_rate=rate, **values)
-    display.say(f'  step {at:,}: {decision}; learning rate {rate:g}')
-
-
-def _look_for_stall(run, programs, current, log, display, clock):
-    """Warns once of a run that does not learn."""
-    steps = run.config.stall_steps
-    if not steps or any(row['kind'] == 'warning' for row in log.rows):
-        return
-    symptom = stall.symptom(log.rows, steps, run.config.num_classes)
-    first_look = stall.first_look(log.rows, steps)
-    if not symptom and not first_look:
-        return
-    with clock.time('evaluate'):
-        with contextlib.closing(run.test_batches()) as batches:
-            batch = loader.to_device(run.cut)(next(batches))
-        dead = stall.dead_layers(programs.active(current.variables, batch))
-    if symptom or dead:
-        warning = stall.warning(symptom, dead, run.config.architecture)
-        log.write('warning', int(current.step), {'total': clock.total()}, warning=warning)
-        display.say(f'  warning: step {int(current.step):,}: {warning}')
-
-
-def _save(run, current, kept, log, clock, top1_error=None, epoch_is_closed=False):
-    with clock.time('checkpoint'):
-        if not _all_finite(current.params):
-            raise _diverged(run, kept, int(current.step) - 1, jax.device_get(current.controller))
-        info = {
-            **checkpoints.describe(run.config, classes.told(run.source)),
-            'examples_seen': run.position(int(current.step)),
-            'average_start': run.average_start,
-            'training_images': len(run.source),
-            'clock': clock.seconds(),
-            'epoch_is_closed': epoch_is_closed,
-        }
-        kept.save(current, info, top1_error)
-
-
-@jax.jit
-def _all_finite(tree):
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))
-
-
-def _diverged(run, kept, at, controller):
-    rate = float(run.rate(at, controller))
-    good = kept.latest()
-    keeps = f'the last good checkpoint is step {good}' if good else 'there was no checkpoint yet'
-    key = 'learning_rates' if run.config.schedule == 'steps' else 'learning_rate'
-    if run.warmup.learning_rate and not _warm(controller):
-        key = 'warmup.learning_rate'
-    onwards = 'resume from there, or use another --workdir to start again' if good else 'start again'
-    return UserError(
-        f'the loss is no longer a finite number at step {at:,} (learning rate {rate:g}); stopped, {keeps} in '
-        f'{kept.folder}. Lower --config.{key} to {onwards}'
-    )
-
-
-def _summary(run, workdir, log, display, clock, at, controller):
-    last, best = log.last_epoch(), log.best_epoch()
-    display.say(f'{"finished" if run.finished(at, controller) else "stopped as told"} at step {at:,}')
-    if last:
-        display.say(
-            f'test error: {last["test_top1_error"]:.2f}% at step {last["step"]:,} ({last["test_wrong_top1"]} of '
-            f'{last["test_num_examples"]:,} wrong); the best was {best["test_top1_error"]:.2f}% at step '
-            f'{best["step"]:,} (epoch {best["epoch"]:g})'
-        )
-        if 'moving_test_top1_error' in last:
-            display.say(
-                f'with batch norm measured anew over {run.config.recompute_batch_stats} batches; with its moving '
-                f'averages the test error is {last["moving_test_top1_error"]:.2f}%'
-            )
-        for split, what in (('train', 'replaced in'), ('test', 'left out of')):
-            if f'{split}_bad_images' in last:
-                display.say(
-                    f'{what} {split} in the last epoch: {last[f"{split}_bad_images"]} images that cannot be read'
-                )
-    seconds = clock.seconds()
-    if seconds['step'] > 0:
-        images = run.position(at)
-        display.say(f'throughput: {images / seconds["step"]:,.0f} images/s in the training step')
-    display.say(f'seconds, restarts included: {clock.total():.1f} = {console.seconds_table(seconds)}')
-    held, whose = memory.peak()
-    display.say(f'peak memory: {memory.text(held)} of the {whose}')
-    display.say(f'results: {workdir}')
-
-
-_SAME_SIGNAL_SECONDS = 2  # a launcher may send a signal to a process and to the one that waits for it
-
-
-class _Signals:
-    """Catches the first SIGTERM or Ctrl-C inside the `with`, into `number`; a second one acts as ever.
-
-    `agreed` is that of all processes together, as of the last `agree`, which all of them call at the same places.
-    """
-
-    def __init__(self):
-        self.number = self.agreed = 0
-        self._came = None
-
-    def agree(self):
-        """The signal that any of the processes has caught, or 0."""
-        self.agreed = distributed.largest(self.number)
-        return self.agreed
-
-    def __enter__(self):
-        self._before = {}
-        if threading.current_thread() is threading.main_thread():  # Python lets no other thread have them
-            self._before = {number: signal.signal(number, self._catch) for number in interrupts.NUMBERS}
-        return self
-
-    def _catch(self, number, _):
-        if not self.number:
-            self.number, self._came = number, time.monotonic()
-        elif time.monotonic() - self._came > _SAME_SIGNAL_SECONDS:
-            self._restore()
-            signal.raise_signal(number)
-
-    def _restore(self):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def __exit__(self, *_):
-        self._restore()
+    def _look_for_stall(self):
+        """Warns once of a run that does not learn."""
+        with self.clock.time('evaluate'):
+            dead_layers = functools.partial(self.programs.dead_layers, self.state.variables)
+            warning = stall.look(self.log.rows, self.run.config, dead_layers)
+        if warning:
+            self.write('warning', warning=warning)
+            self.display.say(f'  warning: step {self.at:,}: {warning}')

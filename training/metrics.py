@@ -32,3 +32,10 @@ def count_split(count, variables, batches, cut, stop=lambda: False):
         'num_examples': examples,
     }
     return result | ({'bad_images': bad} if bad else {})
+
+
+def means(sums):
+    """The mean loss and the error in per cent of a stretch of training: the `state.zero_totals` of it, on the host."""
+    count = max(int(sums['count']), 1)
+    found = {'loss': float(sums['loss']) / count, 'error': 100 * int(sums['wrong']) / count}
+    return found | ({'bad_images': int(sums['skipped'])} if sums['skipped'] else {})

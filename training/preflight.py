@@ -14,7 +14,7 @@ import numpy as np
 from input_pipeline import loader, statistics
 from runtime import mesh
 from runtime.errors import UserError
-from training import loop, memory, series
+from training import loop, memory, resume, series
 from training import workdir as folders
 from training.console import duration
 from training.run import Run, check, test_batch_size
@@ -69,7 +69,7 @@ def _look_at_run(config, workdir, say):
         f'{_count(jax.process_count(), "process", "es")}'
     )
     run = Run(config)
-    changes = folders.changes(workdir, config, begun=bool(loop.resume_point(workdir, run.source)))
+    changes = folders.changes(workdir, config, begun=bool(resume.point(workdir, run.source)))
     for key, (before, after) in changes.items():
         say(f'note: {key} is {before!r} in {workdir}, and will be {after!r} from its last checkpoint on')
     examples = _look_at_data(run, say)
@@ -89,7 +89,7 @@ def _look_at_data(run, say):
     """Reads a few images of each split by the loader; returns a batch of them."""
     config, examples = run.config, None
     for split, source, form in (
-        (config.test_split, run.test_source, run.pixels.test_form),
+        (config.test_split, run.test_source, run.test_form),
         (config.train_split, run.source, run.form),
     ):
         numbers = np.unique(np.linspace(0, len(source) - 1, _HANDFUL, dtype=np.int32))
@@ -184,15 +184,9 @@ def _memory_is_the_users():
 
 def _network_rates(run, train, test, examples):
     """Images a second of the compiled steps, on batches that lie on the devices."""
-    config = run.config
-    state = jax.jit(run.initial_state, out_shardings=run.lies)()
-    steps = min(run.per_dispatch, run.total_steps)
-    if run.resident:
-        order = np.zeros((2, run.per_dispatch * config.batch_size), np.int32)
-        order[:, : steps * config.batch_size] = run.order(0, steps)
-        batch = (*run.data, mesh.put(order, run.whole), steps)
-    else:
-        batch = tuple(run.stream(run.total_steps - 1))  # its last, which is one
+    state, first = run.first_state(), 0 if run.resident else run.total_steps - 1  # of a stream its last, which is one
+    with contextlib.closing(run.batches(first, lambda at: run.total_steps)) as batches:
+        end, batch = next(batches)
 
     def advance():
         nonlocal state
@@ -204,7 +198,7 @@ def _network_rates(run, train, test, examples):
     images = {key: np.resize(x, (size, *x.shape[1:])) for key, x in examples.items()}
     images = mesh.put(images, run.cut)
     seconds['test'] = _seconds(lambda: jax.device_get(test(state.deployed, images)))
-    return {'train': steps * config.batch_size / seconds['train'], 'test': size / seconds['test']}
+    return {'train': (end - first) * run.config.batch_size / seconds['train'], 'test': size / seconds['test']}
 
 
 def _seconds(call):

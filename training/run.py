@@ -1,97 +1,59 @@
 """What a config builds: data, network, optimiser, and the jitted functions over them. Nothing here changes in a run."""
 
+import contextlib
 import functools
 import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 import architectures
 from architectures import layers
+from configs import base
 from input_pipeline import classes, colour, datasets, loader, statistics
 from input_pipeline.pixels import Pixels
 from runtime import mesh
 from runtime.errors import UserError, first_line
-from training import checkpoints, controllers, losses, optimizers, profile, schedules, state, step, transfer
+from training import checkpoints, controllers, losses, optimizers, profile, schedules, stall, state, step, transfer
 
-PLATEAU_METRICS = ('test_top1_error', 'test_top5_error', 'test_loss', 'train_loss', 'train_error')
+_IN_RANGE = {
+    'above 0': lambda value: value > 0,
+    'at least 0': lambda value: value >= 0,
+    'at least 0 and below 1': lambda value: 0 <= value < 1,
+}
+_NAMED = {  # keys whose values are names of what other rooms have
+    'normalize': ('range', 'constant', *statistics.MEASURED),
+    'mean': colour.MEANS,
+    'std': colour.STDS,
+    'colour.jitter': colour.JITTERS,
+    'colour.lighting': ('none', 'measured', *colour.LIGHTING),
+    'colour.padding_mode': colour.PADDING_MODES,
+}
 
 
 def check(config):
     """Raises UserError for a value out of range."""
-    for key in (
-        'batch_size', 'reference_batch_size', 'test_batch_size', 'image_size', 'num_epochs', 'log_every_steps',
-        'accumulate',
-    ):  # fmt: skip
-        if config[key] <= 0:
-            raise UserError(f'{key} must be above 0, not {config[key]}')
-    for key in ('sdlm_memory', 'label_smoothing', 'average_decay', 'average_start'):
-        if not 0 <= config[key] < 1:
-            raise UserError(f'{key} must be at least 0 and below 1, not {config[key]}')
-    for key in (
-        'seed',
-        'checkpoint_every_steps',
-        'steps',
-        'stop_at_step',
-        'workers',
-        'weight_decay',
-        'momentum',
-        'bias_rate',
-        'clip_norm',
-        'filter_rms',
-        'auxiliary_weight',
-        'recompute_batch_stats',
-        'steps_per_dispatch',
-        'stall_steps',
-    ):
-        if config[key] < 0:
-            raise UserError(f'{key} must be at least 0, not {config[key]}')
-    for name in optimizers.OPTIONS:
-        for key, value in config[name].items():
-            if key == 'epsilon' and value <= 0:
-                raise UserError(f'{name}.epsilon must be above 0, not {value}')
-            if key == 'initial' and value < 0:
-                raise UserError(f'{name}.initial must be at least 0, not {value}')
-            if key not in ('epsilon', 'initial') and not 0 <= value < 1:
-                raise UserError(f'{name}.{key} must be at least 0 and below 1, not {value}')
+
+    def value(key):
+        return functools.reduce(lambda part, name: part[name], key.split('.'), config)
+
+    for words, keys in base.RANGES.items():
+        for key in keys:
+            if not _IN_RANGE[words](value(key)):
+                raise UserError(f'{key} must be {words}, not {value(key)}')
     profile.steps(config.profile_steps)
     if config.distortion.versions < 1:
         raise UserError(f'distortion.versions must be at least 1 (no distortions), not {config.distortion.versions}')
     if len(config.pixel_range) != 2:
         raise UserError(f'pixel_range must be two numbers, what 0 and 255 become, not {config.pixel_range!r}')
-    for key in ('scaling', 'squeezing'):
-        if not 0 <= config.distortion[key] < 1:
-            raise UserError(f'distortion.{key} must be at least 0 and below 1, not {config.distortion[key]}')
     if config.batch_size % config.accumulate:
         raise UserError(f'accumulate={config.accumulate} does not divide batch_size={config.batch_size}')
-    if config.plateau.metric not in PLATEAU_METRICS:
-        metrics = ', '.join(PLATEAU_METRICS)
-        raise UserError(f'plateau.metric must be one of {metrics}, not {config.plateau.metric!r}')
-    choices = {
-        'dtype': ('float32', 'bfloat16'),
-        'average': ('none', 'ema', 'uniform'),
-        'channels': (1, 3),
-        'channel_order': ('rgb', 'bgr'),
-        'fit': ('pad', 'resize'),
-        'on_bad_image': ('stop', 'skip'),
-        'normalize': ('range', 'constant', *statistics.MEASURED),
-        'mean': colour.MEANS,
-        'std': colour.STDS,
-    }
-    for key, allowed in choices.items():
-        if config[key] not in allowed:
-            raise UserError(f'{key} must be one of {", ".join(map(str, allowed))}, not {config[key]!r}')
-    # Before a workdir is claimed: `colour.augment` would only say so when the first step is compiled.
-    choices = {
-        'jitter': colour.JITTERS,
-        'lighting': ('none', 'measured', *colour.LIGHTING),
-        'padding_mode': colour.PADDING_MODES,
-    }
-    for key, allowed in choices.items():
-        if config.colour[key] not in allowed:
-            raise UserError(f'colour.{key} must be one of {", ".join(allowed)}, not {config.colour[key]!r}')
+    for key, allowed in (base.CHOICES | _NAMED).items():
+        if value(key) not in allowed:
+            raise UserError(f'{key} must be one of {", ".join(map(str, allowed))}, not {value(key)!r}')
     if config.colour.jitter == 'inception' and config.colour.jitter_strength:
         raise UserError('colour.jitter=inception has no strength: leave colour.jitter_strength at 0')
     if config.channels != 3 and config.colour.lighting in colour.LIGHTING:
@@ -128,14 +90,14 @@ class Programs(NamedTuple):
         `step.resident_steps`.
       refresh_curvature: (state, images, labels, indices) -> state, of the optimizer sdlm.
       count: (variables, test batch) -> sums of `step.count_errors`.
-      active: (variables, test batch) -> {layer: whether anything of its activation is not 0}.
+      dead_layers: variables -> the names of the layers whose activations of a test batch are all 0.
       batch_stats: variables -> batch norm's statistics measured anew, see `Run.programs`.
     """
 
     advance: object
     refresh_curvature: object
     count: object
-    active: object
+    dead_layers: object
     batch_stats: object
 
 
@@ -203,7 +165,7 @@ class Run:
         self._check_parts()
         self.inherited = self._inherit() if config.init_from and start == (0, 0) else None
         self.pixels = Pixels(config, None, self.num_examples)  # without statistics: its order, forms and seed
-        self.form = self.pixels.train_form
+        self.form, self.test_form = self.pixels.train_form, self.pixels.test_form
         self.resident = loader.fits_in_memory(self.source) and not self.form.crop
         if config.optimizer == 'sdlm' and not self.resident:
             raise UserError(
@@ -307,7 +269,7 @@ class Run:
             jit(train_step, donate_argnums=0, out_shardings=self.lies),
             jax.jit(refresh_curvature, donate_argnums=0),
             jit(functools.partial(step.count_errors, model=self.model, loss=test_loss(config), preprocess=pixels.test)),
-            jit(active),
+            functools.partial(self._dead_layers, jit(active)),
             functools.partial(self._batch_stats, jit(measure)),
         )
 
@@ -332,6 +294,20 @@ class Run:
         lowered = programs.refresh_curvature.lower(state, *self.data, indices(config.sdlm_samples))
         return programs._replace(refresh_curvature=lowered.compile())
 
+    def check_length(self, changes):
+        """Raises UserError where a run would end, by a change, at a step that it has passed."""
+        key = next((key for key in ('steps', 'num_epochs') if key in changes), None)
+        if key and self.start[0] >= self.last_step:
+            raise UserError(
+                f'{key}={self.config[key]:g} ends at step {self.last_step:,}, and the run is at step '
+                f'{self.start[0]:,}: take a larger one, or the old {changes[key][0]:g} to resume'
+            )
+
+    def first_state(self):
+        """The state before the first step, on the devices, with the weights that the run starts from."""
+        first = jax.jit(self.initial_state, out_shardings=self.lies)()
+        return first.replace(**transfer.apply(self.inherited, first.variables)) if self.inherited else first
+
     def abstract_state(self):
         """The shapes of the state and how it lies on the devices: what a checkpoint is restored into."""
         return jax.tree.map(
@@ -351,9 +327,37 @@ class Run:
         step, seen = self.start
         return seen + (at - step) * self.config.batch_size
 
+    def info(self, at):
+        """What a checkpoint before step `at` says of the run: JSON values."""
+        return {
+            **checkpoints.describe(self.config, classes.told(self.source)),
+            'examples_seen': self.position(at),
+            'average_start': self.average_start,
+            'training_images': self.num_examples,
+        }
+
     def order(self, start, stop):
         """(example numbers, epochs) of steps start <= s < stop."""
         return self.pixels.order(self.position(start), self.position(stop))
+
+    def batches(self, at, next_stop):
+        """What `Programs.advance` takes besides the state, call by call: (the step that it ends before, its arguments).
+
+        Args:
+          at: the first step.
+          next_stop: step -> the next one before which a call must end, such as one that is logged.
+        """
+        if not self.resident:
+            with contextlib.closing(self.stream(at)) as stream:
+                yield from ((at + number, (batch,)) for number, batch in enumerate(stream, start=1))
+            return
+        size = self.config.batch_size
+        while at < self.total_steps:
+            end = min(at + self.per_dispatch, next_stop(at))
+            order = np.zeros((2, self.per_dispatch * size), np.int32)
+            order[:, : (end - at) * size] = self.order(at, end)
+            yield end, (*self.data, mesh.put(order, self.whole), end - at)
+            at = end
 
     def stream(self, at):
         """Batches from step `at` on, on the devices, of a source that does not fit in memory."""
@@ -371,45 +375,14 @@ class Run:
         """The test split's batches: padded to whole batches and masked, every example once."""
         config, size = self.config, test_batch_size(self.config, self.mesh.size)
         part = (jax.process_index(), jax.process_count())
-        form = self.pixels.test_form
-        return loader.test_batches(self.test_source, form, size, config.on_bad_image, config.workers, part)
+        return loader.test_batches(self.test_source, self.test_form, size, config.on_bad_image, config.workers, part)
+
+    def _dead_layers(self, active, variables):
+        with contextlib.closing(self.test_batches()) as batches:
+            batch = loader.to_device(self.cut)(next(batches))
+        return stall.dead_layers(active(variables, batch))
 
     def _batch_stats(self, measure, variables):
         count, add = self.config.recompute_batch_stats, jax.jit(functools.partial(jax.tree.map, jnp.add))
         total = functools.reduce(add, (measure(variables, batch) for batch in self._stream(0, count)))
         return jax.tree.map(lambda x: x / count, total)
-
-    def describe(self, display, workdir, at_step, controller):
-        """Prints what is about to run."""
-        config = self.config
-        parameters = sum(x.size for x in jax.tree.leaves(jax.eval_shape(self.initial_state).params))
-        display.say(
-            f'data: {config.dataset}, {self.num_examples:,} training and {len(self.test_source):,} test images, '
-            f'{config.num_classes} classes, {"on the device" if self.resident else "streamed"}'
-        )
-        display.say(f'model: {config.architecture}, {parameters:,} parameters')
-        device = self.mesh.devices.flat[0]
-        several = f' of {jax.process_count()} processes' if jax.process_count() > 1 else ''
-        display.say(
-            f'run: {self.total_steps:,} steps of {config.batch_size}, {config.optimizer}, seed {config.seed}, on '
-            f'{self.mesh.size} {device.device_kind} device{"s" * (self.mesh.size > 1)}{several}, in {workdir}'
-        )
-        if config.mesh.model > 1:
-            cut = sum(not lies.is_fully_replicated for lies in jax.tree.leaves(self.lies.params))
-            display.say(f'{cut} large parameters are cut over {config.mesh.model} devices, with their momentum')
-        if config.scale_lr:
-            display.say(
-                f'learning rates: times {self.scale:g}, for a batch of {config.batch_size} where the recipe has '
-                f'{config.reference_batch_size}'
-            )
-        if config.accumulate > 1:
-            display.say(f'a batch goes through the network in {config.accumulate} parts, one after another')
-        for note in self.inherited.notes if self.inherited else ():
-            display.say(note)
-        if at_step >= self.total_steps or self.finished(at_step, controller):
-            display.say('nothing to do: this run is finished')
-        elif at_step:
-            epoch, example = divmod(self.position(at_step), self.num_examples)
-            display.say(f'resuming at step {at_step:,}: example {example:,} of epoch {epoch + 1}')
-        for note in dict.fromkeys((*self.source.notes, *self.test_source.notes)):
-            display.say(f'note: {note}')

@@ -2,6 +2,9 @@
 
 import math
 
+from runtime.errors import UserError
+from training import controllers
+
 CLOSE = 0.01  # to ln(classes), or to the first loss, relatively
 
 
@@ -76,3 +79,34 @@ def warning(symptom, dead, architecture):
     if dead:
         parts.append(f'every activation of {", ".join(dead)} is 0, so no gradient passes')
     return f'{"; ".join(parts)}. Known cause: {_KNOWN[names[-1]] if names else _ELSE}'
+
+
+def look(rows, config, dead):
+    """The warning that a run needs after the last line of its log, or None; it is warned once.
+
+    Args:
+      rows: of the log.
+      config: of the run.
+      dead: () -> the names of its dead layers.
+    """
+    if not config.stall_steps or any(row['kind'] == 'warning' for row in rows):
+        return None
+    found = symptom(rows, config.stall_steps, config.num_classes)
+    if not found and not first_look(rows, config.stall_steps):
+        return None
+    names = dead()
+    return warning(found, names, config.architecture) if found or names else None
+
+
+def diverged(run, at, controller, checkpoints):
+    """The error of a run whose loss, or a parameter, is no longer a finite number from step `at` on."""
+    rate, good = float(run.rate(at, controller)), checkpoints.latest()
+    keeps = f'the last good checkpoint is step {good}' if good else 'there was no checkpoint yet'
+    key = 'learning_rates' if run.config.schedule == 'steps' else 'learning_rate'
+    if run.warmup.learning_rate and not controllers.is_warm(controller):
+        key = 'warmup.learning_rate'
+    onwards = 'resume from there, or use another --workdir to start again' if good else 'start again'
+    return UserError(
+        f'the loss is no longer a finite number at step {at:,} (learning rate {rate:g}); stopped, {keeps} in '
+        f'{checkpoints.folder}. Lower --config.{key} to {onwards}'
+    )

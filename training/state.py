@@ -1,5 +1,6 @@
 """What a run must keep to go on as if nothing had happened: one tree."""
 
+import functools
 import math
 
 import jax
@@ -65,6 +66,18 @@ def add_totals(a, b):
     """The metrics of two stretches of steps together."""
     total = jax.tree.map(jnp.add, a, b)
     return total | {'first_nonfinite': jnp.minimum(a['first_nonfinite'], b['first_nonfinite'])}
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def close_window(state):
+    """Adds the window's sums to the epoch's and begins a new one."""
+    return state.replace(epoch=add_totals(state.epoch, state.window), window=zero_totals())
+
+
+@jax.jit
+def all_finite(tree):
+    """Whether all numbers of a tree are finite."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))
 
 
 def nonfinite_step(totals):
