@@ -83,3 +83,9 @@ def test_titles_say_which_checkpoint(digits_run, converted):
     folder = converted('cifar_resnet20.npz', 'resnet20')
     title = open_one(checkpoint.get_config(str(folder)), [folder]).title
     assert title == 'resnet20, cifar_resnet20.npz, converted from cifar_resnet20.npz'
+
+
+def test_a_figure_of_one_checkpoint_takes_no_two(digits_run, tmp_path):
+    config, workdir = digits_run
+    with pytest.raises(UserError, match='this figure is drawn from one --checkpoint, and 2 are given'):
+        filters.make(tmp_path / 'a.png', config, [workdir, workdir])
