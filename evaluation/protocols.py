@@ -138,122 +138,96 @@ def overfeat_fit(height, width, first=65, step=36):
     return (height, kept) if width >= height else (kept, width)
 
 
-# The table
+# The table: functions (name, numbers, ...) -> `Protocol`, and an entry a protocol
 
 
 def _named(name, scales, size=224, flip=True, average='softmax', what=''):
     return Protocol(name, scales, size, flip, average, what)
 
 
-def _sized(name, size):
-    return name if size == 224 else f'{name}:{size}'
+def _of_size(name, numbers, scales, what, average='softmax'):
+    """Crops of one size, which is the number after the colon."""
+    size = numbers[0]
+    return _named(name if size == 224 else f'{name}:{size}', scales, size, average=average, what=what)
 
 
-def _ten(name, boxes, size, what, average='softmax', **kept):
-    return _named(_sized(name, size), _crops(boxes, 256, **kept), size, average=average, what=what)
+def _ten(name, numbers, boxes, what, average='softmax', **resized):
+    return _of_size(name, numbers, _crops(boxes, 256, **resized), what, average)
 
 
-def _overfeat(kind, scales, reading, network='overfeat_accurate'):
-    numbers = [number for number in scales if not 1 <= number <= 6]
-    if numbers:
-        raise UserError(f"OverFeat's scales are 1 to 6, not {numbers[0]}")
+def _googlenet(name, numbers):
+    scales = _crops(views.of_googlenet, 256, 288, 320, 352)
+    return _of_size(name, numbers, scales, '4 scales, 3 squares, 6 views, mirrored')
+
+
+def _of_sides(name, sides, what, dense='', crops=False):
+    """Of each short side 5x5 crops, or a dense pass whose map is reduced by `dense`, or the mean of both."""
+    weight = 1.0 if dense and crops else None
+    scales = _crops(functools.partial(views.grid, count=5), *sides, weight=weight) if crops else ()
+    scales += _dense(dense, *sides) if dense else ()
+    return _named(f'{name}:{",".join(map(str, sides))}', scales, what=what)
+
+
+def _overfeat(name, numbers, reading, network='overfeat_accurate'):
+    wrong = [number for number in numbers if not 1 <= number <= 6]
+    if wrong:
+        raise UserError(f"OverFeat's scales are 1 to 6, not {wrong[0]}")
     sides, first, step = OVERFEAT[network]
-    name = f'overfeat_{kind}:{",".join(map(str, scales))}'
-    what = f'dense, {kind} stride, the largest softmax over space'
     fit = functools.partial(overfeat_fit, first=first, step=step)
-    return _named(name, _dense('max', *(sides[n - 1] for n in scales), reading=reading, fit=fit), what=what)
-
-
-def _joined(name, numbers):
-    return f'{name}:{",".join(map(str, numbers))}'
+    scales = _dense('max', *(sides[number - 1] for number in numbers), reading=reading, fit=fit)
+    what = f'dense, {"fine" if reading == "fine" else "coarse"} stride, the largest softmax over space'
+    return _named(f'{name}:{",".join(map(str, numbers))}', scales, what=what)
 
 
 SPP_SIDES = (224, 256, 300, 360, 448, 560)
 
 
-def _spp(name, more=()):
+def _spp(name, numbers, more=()):
     scales = tuple(Scale(side, reduce='nine_windows') for side in SPP_SIDES)
     what = '9 windows of the last map and their mirror images at 6 scales' + (', and the whole map' if more else '')
     return _named(name, (*scales, *more), what=what)
 
 
-def _multicrop(numbers, weight=None):
-    return _crops(functools.partial(views.grid, count=5), *numbers, weight=weight)
+def _tens(boxes, what, **options):
+    return _ten, (224,), {'boxes': boxes, 'what': what, **options}
 
 
-PROTOCOLS = {  # name: numbers after the colon -> protocol; the default numbers
-    'ten_crop_square': (
-        lambda n: _ten(
-            'ten_crop_square', views.five, n[0], 'corners and middle of the 256 square, mirrored', square=True
-        ),
-        (224,),
-    ),
-    'ten_crop_warped': (
-        lambda n: _ten('ten_crop_warped', views.five, n[0], 'corners and middle of 256x256, mirrored', warp=True),
-        (224,),
-    ),
-    'ten_crop_full': (
-        lambda n: _ten('ten_crop_full', views.five, n[0], 'corners and middle of short side 256, mirrored'),
-        (224,),
-    ),
-    'ten_crop_full_logits': (
-        lambda n: _ten(
-            'ten_crop_full_logits', views.five, n[0], 'corners and middle of short side 256, mirrored', 'logits'
-        ),
-        (224,),
-    ),
-    'ten_crop_cross': (
-        lambda n: _ten(
-            'ten_crop_cross', views.cross, n[0], 'sides and middle of the 256 square, mirrored', square=True
-        ),
-        (224,),
-    ),
-    'ten_crop_cross_warped': (
-        lambda n: _ten('ten_crop_cross_warped', views.cross, n[0], 'sides and middle of 256x256, mirrored', warp=True),
-        (224,),
-    ),
-    'googlenet_144': (
-        lambda n: _named(
-            _sized('googlenet_144', n[0]),
-            _crops(views.of_googlenet, 256, 288, 320, 352),
-            n[0],
-            what='4 scales, 3 squares, 6 views, mirrored',
-        ),
-        (224,),
-    ),
+PROTOCOLS = {  # name: (its function, the numbers after the colon where none are given, options of the function)
+    'ten_crop_square': _tens(views.five, 'corners and middle of the 256 square, mirrored', square=True),
+    'ten_crop_warped': _tens(views.five, 'corners and middle of 256x256, mirrored', warp=True),
+    'ten_crop_full': _tens(views.five, 'corners and middle of short side 256, mirrored'),
+    'ten_crop_full_logits': _tens(views.five, 'corners and middle of short side 256, mirrored', average='logits'),
+    'ten_crop_cross': _tens(views.cross, 'sides and middle of the 256 square, mirrored', square=True),
+    'ten_crop_cross_warped': _tens(views.cross, 'sides and middle of 256x256, mirrored', warp=True),
+    'googlenet_144': (_googlenet, (224,), {}),
     'vgg_dense': (
-        lambda n: _named(
-            _joined('vgg_dense', n), _dense('space_first', *n), what='dense, scores averaged over space, mirrored'
-        ),
+        _of_sides,
         (256, 384, 512),
+        {'dense': 'space_first', 'what': 'dense, scores averaged over space, mirrored'},
     ),
-    'vgg_multicrop': (
-        lambda n: _named(_joined('vgg_multicrop', n), _multicrop(n), what='5x5 crops a scale, mirrored'),
-        (256, 384, 512),
-    ),
+    'vgg_multicrop': (_of_sides, (256, 384, 512), {'crops': True, 'what': '5x5 crops a scale, mirrored'}),
     'vgg_both': (
-        lambda n: _named(
-            _joined('vgg_both', n),
-            (*_multicrop(n, weight=1.0), *_dense('space_first', *n)),
-            what='the mean of 5x5 crops a scale and of the dense pass, mirrored',
-        ),
+        _of_sides,
         (256, 384, 512),
+        {
+            'dense': 'space_first',
+            'crops': True,
+            'what': 'the mean of 5x5 crops a scale and of the dense pass, mirrored',
+        },
     ),
-    'overfeat_coarse': (lambda n, **network: _overfeat('coarse', n, True, **network), (1,)),
-    'overfeat_fine': (lambda n, **network: _overfeat('fine', n, 'fine', **network), (1, 2, 4, 6)),
-    'spp_96': (lambda n: _spp('spp_96'), ()),
-    'spp_98': (lambda n: _spp('spp_98', (Scale(256, reading='whole', reduce='softmax_first'),)), ()),
+    'overfeat_coarse': (_overfeat, (1,), {'reading': True}),
+    'overfeat_fine': (_overfeat, (1, 2, 4, 6), {'reading': 'fine'}),
+    'spp_96': (_spp, (), {}),
+    'spp_98': (_spp, (), {'more': (Scale(256, reading='whole', reduce='softmax_first'),)}),
     'prelu_dense': (
-        lambda n: _named(
-            _joined('prelu_dense', n), _dense('softmax_first', *n), what='every window of the last map, mirrored'
-        ),
+        _of_sides,
         (256, 384, 480),
+        {'dense': 'softmax_first', 'what': 'every window of the last map, mirrored'},
     ),
     'resnet_fcn': (
-        lambda n: _named(
-            _joined('resnet_fcn', n), _dense('softmax_first', *n), what='every 7x7 window of the last map, mirrored'
-        ),
+        _of_sides,
         (224, 256, 384, 480, 640),
+        {'dense': 'softmax_first', 'what': 'every 7x7 window of the last map, mirrored'},
     ),
 }
 WHOLE = ('single', *datasets.VIEWS)
@@ -304,11 +278,12 @@ def create(text, trimmed=False, network=''):
     if name in WHOLE:
         made = Protocol(name, (Scale(0),), 0, False, 'softmax', 'each test image once, as the config crops, no flip')
     if name in PROTOCOLS:
-        function, default = PROTOCOLS[name]
-        if numbers and not default:
+        function, usual, options = PROTOCOLS[name]
+        if numbers and not usual:
             raise UserError(f'protocol {name} takes no numbers')
-        options = {'network': network} if name.startswith('overfeat_') and network in OVERFEAT else {}
-        made = function(numbers or default, **options)
+        if function is _overfeat and network in OVERFEAT:
+            options = options | {'network': network}
+        made = function(name, numbers or usual, **options)
         numbers = ()
     if made is None:
         raise UserError(f'no protocol {text!r}{nearest(name, (*names(), *ALIASES))} There are: {", ".join(names())}.')
