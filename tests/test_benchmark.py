@@ -23,7 +23,17 @@ def test_utilisation_counts_two_operations_a_multiply_add_and_three_passes():
     assert train.utilisation(100, FACTS | {'device': 'cpu'}, 'float32', peak=2.4e12) == pytest.approx(1)
 
 
-@pytest.mark.parametrize('name', ['resnet50', 'alexnet_owt', 'vgg_d', 'densenet121', 'resnext50_32x4d', 'se_resnet50'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'resnet50',
+        'alexnet_owt',
+        'vgg_d',
+        'resnext50_32x4d',
+        'se_resnet50',
+        pytest.param('densenet121', marks=pytest.mark.slow),
+    ],
+)
 def test_what_is_timed_is_the_recipe_streamed_and_the_peer_s_network(name):
     config = train.config_of(name, 16, 224, 'bfloat16')
     run = Run(config)

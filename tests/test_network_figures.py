@@ -195,6 +195,7 @@ def test_one_network_is_named():
         subject('lenet6')
 
 
+@pytest.mark.slow
 def test_a_network_without_blocks_says_which_have_some(tmp_path):
     with pytest.raises(UserError, match='lenet5 has no blocks') as told:
         block.make(tmp_path / 'block.svg', arch='lenet5')

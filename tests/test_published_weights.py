@@ -56,7 +56,8 @@ def test_lenet_of_caffe(test_data, converted):
     assert top1 == 86
 
 
-@pytest.mark.parametrize('depth, expected', [(20, (85, 2)), pytest.param(56, (74, 2), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('depth, expected', [(20, (85, 2)), (56, (74, 2))])
 def test_cifar_resnet(test_data, converted, depth, expected):
     folder = converted(f'cifar_resnet{depth}.npz', f'resnet{depth}')
     assert wrong(folder, test_data / 'cifar10') == expected

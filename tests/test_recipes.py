@@ -16,7 +16,7 @@ from training import checkpoints, loop
 from training.log import read
 from training.run import Run, check
 
-SERIES = ('alexnet_ensemble', 'decade', 'googlenet_ensemble', 'googlenet_finetuned', 'vgg_chain')
+SERIES = ('alexnet_ensemble', 'decade', 'googlenet_ensemble', 'googlenet_finetuned', 'lenet5_improved', 'vgg_chain')
 QUICK = ('lenet5', 'resnet20')
 # Fewer blocks of the same kind: what is tested here is the recipe, not the network.
 SHALLOW = {
@@ -34,7 +34,7 @@ SHALLOW = {
     'senet154': {'depths': (1, 1, 1, 1)},
 }
 RECIPES = [
-    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+    pytest.param(name, marks=() if name == 'lenet5' else pytest.mark.slow)
     for name in listing.names()
     if name not in SERIES
 ]
@@ -95,6 +95,7 @@ def test_the_members_of_a_series_are_whole_recipes(name):
         check(member)
 
 
+@pytest.mark.slow
 def test_the_lectures_vgg_diverges_and_says_so(small_world, monkeypatch, tmp_path):
     narrow(monkeypatch)
     config = listing.load('vgg_a:lecture,cifar10,epochs=1')
