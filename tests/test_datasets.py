@@ -164,6 +164,7 @@ def test_a_hostile_pickle_ends_in_a_line_and_is_not_run(tmp_path):
         'a function without end': bomb() + b')R0u.',
         'a name without end': bomb() + b'\x8c\x01x\x930u.',
         'the call of a call of a call': b'\x80\x02cx\ny\n' + b')R' * 60 + b'.',
+        'a class by its name': b'\x80\x02(ios\nsystem\n.',
         'no pickle': noise(100).tobytes(),
         'nothing': b'',
         'a list': pickle.dumps([1, 2], 2),
@@ -373,3 +374,35 @@ def test_imagenette_trains_ten_classes_and_tests_networks_of_1000(tmp_path):
         datasets.open_source('imagenette', 'val', str(tmp_path))
     with pytest.raises(UserError, match="'imagenette' needs --config.data_dir"):
         datasets.open_source('imagenette', 'val')
+
+
+def test_copies_of_cifar_in_class_folders(tmp_path):
+    config = base.get_config()
+    config.dataset, config.data_dir, config.channels = 'cifar10', str(tmp_path), 3
+    with pytest.raises(UserError, match='CIFAR-10 is not in'):
+        datasets.open_split(config, 'train')
+    for number, name in enumerate(reversed(datasets.CIFAR10)):
+        for split in ('train', 'val'):
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.fromarray(np.full((32, 32, 3), number, np.uint8)).save(tmp_path / split / name / '0.png')
+    train, test = datasets.open_splits(config)
+    assert train.images[:, 0, 0, 0].tolist() == [9 - label for label in train.labels] == list(range(9, -1, -1))
+    assert len(test) == 10 and datasets.copies('cifar10', str(tmp_path), 'test') == tmp_path / 'val'
+    assert datasets.copies('mnist', str(tmp_path), 'test') is None
+    config.num_classes = 11
+    with pytest.raises(UserError, match='cifar10 has 10 classes and the config 11: pass --config.num_classes=10'):
+        datasets.open_splits(config)
+    place = tmp_path / 'val' / 'cat' / '0.png'
+    Image.fromarray(noise(31, 32, 3)).save(place)
+    with pytest.raises(UserError, match='cat/0.png is of 31x32 pixels, not of 32x32'):
+        datasets.open_source('cifar10', 'test', str(tmp_path))
+    place.write_bytes(place.read_bytes()[:-40])
+    with pytest.raises(UserError, match='cat/0.png .*; fetch the data set again'):
+        datasets.open_source('cifar10', 'test', str(tmp_path))
+
+
+def test_as_many_labels_as_images(tmp_path):
+    (tmp_path / 't10k-images-idx3-ubyte').write_bytes(IDX)
+    (tmp_path / 't10k-labels-idx1-ubyte').write_bytes(idx(np.uint8([1, 2])))
+    with pytest.raises(UserError, match='3 images but 2 labels for t10k; fetch the files again'):
+        datasets.open_source('mnist', 'test', str(tmp_path))
