@@ -116,8 +116,10 @@ def describe(loop):
         say(f'a batch goes through the network in {config.accumulate} parts, one after another')
     for note in run.inherited.notes if run.inherited else ():
         say(note)
-    if at >= run.total_steps or run.finished(at, loop.controller):
+    if run.finished(at, loop.controller):
         say('nothing to do: this run is finished')
+    elif at >= run.total_steps:
+        say(f'nothing to do: stop_at_step={config.stop_at_step} is reached; raise it to resume')
     elif at:
         epoch, example = divmod(run.position(at), run.num_examples)
         say(f'resuming at step {at:,}: example {example:,} of epoch {epoch + 1}')
