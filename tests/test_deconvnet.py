@@ -360,6 +360,7 @@ def test_wrong_layers_and_units_are_told(member):
         deconvnet.excited(member, source, 'conv1', '2,')
 
 
+@pytest.mark.slow
 def test_the_command(script, converted, test_data, tmp_path):
     checkpoint = converted('lenet_iter_10000.caffemodel', 'lenet_caffe')
     out = tmp_path / 'units.html'

@@ -42,7 +42,13 @@ def saved(config, workdir, at):
 # How long a run is
 
 
-@pytest.mark.parametrize('length', [{'steps': 100, 'num_epochs': 1.0}, {'num_epochs': 100 * 32 / EXAMPLES}])
+@pytest.mark.parametrize(
+    'length',
+    [
+        {'steps': 100, 'num_epochs': 1.0},
+        pytest.param({'num_epochs': 100 * 32 / EXAMPLES}, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_is_tested_at_its_last_step(tmp_path, capfd, length):
     last = loop.train(config_of(**length), tmp_path)
     tested = rows(tmp_path, 'epoch')
@@ -189,7 +195,7 @@ def test_averages_and_accumulators_are_float32_beside_parameters_in_bfloat16(acc
     chex.assert_trees_all_close(jax.tree.map(np.float64, current.average['params']), mean, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize('average', ['ema', 'uniform'])
+@pytest.mark.parametrize('average', [pytest.param('ema', marks=pytest.mark.slow), 'uniform'])
 def test_an_average_of_parameters_in_bfloat16_is_tested_saved_and_evaluated(tmp_path, average):
     config = config_of(num_epochs=2.0, average=average, average_decay=0.9)
     config.architecture_options.param_dtype = 'bfloat16'
@@ -214,3 +220,12 @@ def test_batch_norm_over_a_single_value_names_its_layer(changes):
     with pytest.raises(UserError, match=r'^stage3/.*: batch norm over a single value') as error:
         Run(config, splits=splits)
     assert re.search('map is 1x1 and 1 image is normalized', str(error.value))
+
+
+def test_a_run_stopped_as_told_says_how_to_go_on(linear, tmp_path, capfd):
+    config = digits(architecture='linear', stop_at_step=2)
+    for said in ('stopped as told at step 2', 'nothing to do: stop_at_step=2 is reached; raise it to resume'):
+        loop.train(config, tmp_path)
+        assert said in capfd.readouterr().out
+    loop.train(digits(architecture='linear', stop_at_step=3), tmp_path)
+    assert 'resuming at step 2' in capfd.readouterr().out

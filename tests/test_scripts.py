@@ -198,6 +198,7 @@ def test_killed_and_resumed_is_the_run_that_was_not(script):
     assert done.stdout.count('equal to the bit') == 5
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_the_run(script, tmp_path):
     done = script('train.py', *DIGITS, '--config.learning_rates=((2,0.02),(9,1e12))', '--workdir', tmp_path / 'run')
     assert done.returncode == 2
