@@ -118,19 +118,21 @@ def _blend(images, targets, factors):
     return factors * images + (1 - factors) * targets
 
 
-def brightness(images, factors):
-    """a x: a blend with black, factors a [B]. No clipping."""
-    return _blend(images, jnp.zeros_like(images), factors)
+def enhance(images, operations, factors):
+    """a x + (1 - a) t, as in Pillow's ImageEnhance. No clipping. Gray images stay as they are under saturation.
 
-
-def contrast(images, factors):
-    """a x + (1 - a) t, t the mean over the image of its luma: one number per image. Factors a [B]. No clipping."""
-    return _blend(images, jnp.mean(grey(images), axis=(1, 2, 3), keepdims=True), factors)
-
-
-def saturation(images, factors):
-    """a x + (1 - a) t, t each pixel's luma, factors a [B]. No clipping. Grey images stay as they are."""
-    return _blend(images, grey(images), factors)
+    Args:
+      images: float [B, H, W, C], gray levels.
+      operations: int [B]: 0 brightness, t is black; 1 contrast, t is the mean of the image's luma, one number; 2
+        saturation, t is the luma of each pixel.
+      factors: a, float [B].
+    """
+    # The three differ in the target of the blend alone, and all targets cost less than three branches would.
+    luma = grey(images)
+    mean = jnp.mean(luma, axis=(1, 2, 3), keepdims=True)
+    targets = jnp.where(_per_image(operations == 1), mean, luma)
+    targets = jnp.where(_per_image(operations == 0), 0, targets)
+    return _blend(images, targets, factors)
 
 
 def contrast_per_channel(images, factors):
@@ -155,17 +157,12 @@ def _jitter(images, keys, low, high, finish):
     for step in range(3):
         operation = orders[:, step]
         factor = jnp.take_along_axis(factors, operation[:, None], axis=1)[:, 0]
-        # The three differ in the target of the blend alone, and all targets cost less than three branches would.
-        luma = grey(images)
-        mean = jnp.mean(luma, axis=(1, 2, 3), keepdims=True)
-        targets = jnp.where(_per_image(operation == 1), mean, luma)
-        targets = jnp.where(_per_image(operation == 0), 0, targets)
-        images = finish(_blend(images, targets, factor))
+        images = finish(enhance(images, operation, factor))
     return images
 
 
 def jitter_fb(images, keys, strength=0.4):
-    """fb.resnet.torch's colour jitter: `brightness`, `contrast`, `saturation`, in a uniformly random order.
+    """fb.resnet.torch's color jitter: brightness, contrast and saturation (`enhance`), in a uniformly random order.
 
     Factors ~ U(1 - strength, 1 + strength). Contrast pivots on the luma of the image as the operations before it left
     it, and nothing is clipped, not even at the end. ResNeXt and DenseNet ship the same.
@@ -176,7 +173,7 @@ def jitter_fb(images, keys, strength=0.4):
 def jitter_howard(images, keys, low=0.5, high=1.5):
     """Howard 2013's contrast, brightness and colour, by factors U(low, high), in a uniformly random order.
 
-    The operations are those of Pillow's ImageEnhance: the blends of `brightness`, `contrast` and `saturation`, each
+    The operations are those of Pillow's ImageEnhance, the blends of `enhance`, each
     clipped to 0..255; ours do not round to whole grey levels in between. GoogLeNet took them over (Szegedy et al. 2015,
     section 6). BN-Inception distorts less (Ioffe & Szegedy 2015, section 4.2.1) without saying how much: our reading is
     low=0.75, high=1.25.
