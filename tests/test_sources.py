@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from input_pipeline import datasets, example, geometry, sources
+from input_pipeline import datasets, example, geometry, labels, sources
 from runtime.errors import UserError
 
 
@@ -353,3 +353,16 @@ def test_real_cifar10(test_data):
     assert [source.class_names[label] for label in source.labels[:4]] == ['cat', 'ship', 'ship', 'airplane']
     folder = sources.FolderSource(test_data / 'cifar10' / 'jpeg' / 'test')
     assert len(folder) == 10_000 and folder.class_names == datasets.CIFAR10
+
+
+def test_a_devkit_cut_anywhere_is_refused_in_a_line(tmp_path):
+    synsets = np.zeros(3, [('ILSVRC2012_ID', 'O'), ('WNID', 'O'), ('num_children', 'O')])
+    for number in range(3):
+        synsets[number] = number + 1, f'n0000000{number}', 0
+    scipy.io.savemat(tmp_path / 'whole.mat', {'synsets': synsets[:, None]})
+    assert labels.devkit_order(tmp_path / 'whole.mat') == ['n00000000', 'n00000001', 'n00000002']
+    data, path = (tmp_path / 'whole.mat').read_bytes(), tmp_path / 'cut.mat'
+    for size in range(0, len(data) - 8, 37):
+        path.write_bytes(data[:size])
+        with pytest.raises(UserError, match="cut.mat cannot be read as the devkit's .*; fetch the devkit again"):
+            labels.devkit_order(path)
