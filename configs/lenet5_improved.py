@@ -13,7 +13,7 @@ before it with one change, 20 epochs each:
     batch_norm      after both convolutions
     momentum        0.9
     adam            Adam instead, from its usual rate, 0.001, with the lecture's drops: to 2/5, 1/10 and 1/50 of it
-    flip            mirrored images. Tried and not kept on digits: a mirrored digit is none
+    flip            mirrored images; measured, but not kept on digits, which mean something else when mirrored
     dropout         0.5 behind both hidden fully connected layers
     seed_1, seed_2  `dropout` again, from other seeds: the three are the ensemble
 
