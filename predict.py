@@ -50,20 +50,20 @@ def main(paths):
         print(f'note: {note}', file=sys.stderr)
     pages = predictions.pages(GRID.value, len(source)) if GRID.value else []
     with bar('predicting', len(source)) as advance:
-        found = prediction.predict(opened.member, source, advance)
-    if left_out := sorted({*photographs} - {entry['file'] for entry in found}):
+        answers = prediction.predict(opened.member, source, advance)
+    if left_out := sorted({*photographs} - {entry['file'] for entry in answers}):
         print(f'note: left out, no image that can be read: {", ".join(left_out)}', file=sys.stderr)
     if JSON.value:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(answers, indent=2))
     else:
-        for entry in found:
+        for entry in answers:
             print(entry['file'])
             for best in entry['best']:
                 print(f'  {best["probability"]:7.4f}  {best["name"]}')
     if GRID.value:
         numbers = {path: number for number, path in enumerate(photographs)}
-        pictures = (source[numbers[entry['file']]].image for entry in found)
-        predictions.draw(found, pictures, pages, title(opened))
+        pictures = (source[numbers[entry['file']]].image for entry in answers)
+        predictions.draw(answers, pictures, pages, title(opened))
     return 0
 
 

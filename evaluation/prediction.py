@@ -109,10 +109,10 @@ def predict(member, source, progress=lambda amount: None):
       UserError: a file that is no image, which it names, or no image among all files.
     """
     names = datasets.of_network(member.class_names, member.config)
-    seen = rows(member, source, on_bad_image=member.config.on_bad_image, progress=progress)
-    if all(row.rank < 0 for row in seen):
+    answered = rows(member, source, on_bad_image=member.config.on_bad_image, progress=progress)
+    if all(row.rank < 0 for row in answered):
         raise UserError('none of the files is an image that can be read')
-    return [{'file': row.name, 'best': best(row, names)} for row in seen if row.rank >= 0]
+    return [{'file': row.name, 'best': best(row, names)} for row in answered if row.rank >= 0]
 
 
 def best(row, names):
