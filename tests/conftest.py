@@ -68,7 +68,7 @@ MODULE = pytest.StashKey()
 
 
 def pytest_addoption(parser):
-    parser.addoption('--photographs', type=int, default=4, help='how many test_protocols.py looks at')
+    parser.addoption('--photographs', type=int, default=2, help='how many test_protocols.py tests')
 
 
 def pytest_configure(config):

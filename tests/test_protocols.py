@@ -1,7 +1,7 @@
 """The papers' protocols on photographs of ImageNet's validation set, against the loops of `naive.py`, to 1e-4.
 
-BVLC's GoogLeNet where the protocol is its; for the others fixed random weights whose answers tell images apart. Four
-photographs, wide and tall; `pytest -m slow tests/test_protocols.py --photographs 50` looks at fifty, and takes long.
+BVLC's GoogLeNet for its own protocol; elsewhere fixed random weights, scaled so that their answers tell images apart.
+One wide photograph and one tall one; `pytest -m slow tests/test_protocols.py --photographs 50` takes fifty, and long.
 """
 
 import itertools
@@ -68,7 +68,7 @@ def scored(member, images):
 
 
 def agree(found, expected):
-    assert len(found) == len(expected) >= 4
+    assert len(found) == len(expected) >= 2
     for here, there in zip(found, expected, strict=True):
         np.testing.assert_allclose(here, there, atol=1e-4, rtol=0)
     for one, other in itertools.combinations(expected, 2):  # it does tell the photographs apart
