@@ -171,7 +171,9 @@ def losses_of(member, first, second, data, devices):
     resident = jax.device_put((member.variables, first, second, data), mesh.replicated(devices))
 
     def evaluate(places):
-        return np.asarray(program(jax.device_put(np.asarray(places, np.float32), mesh.batched(devices)), *resident))
+        return np.asarray(
+            program(jax.device_put(np.asarray(places, np.float32), mesh.batch_sharding(devices)), *resident)
+        )
 
     return evaluate
 

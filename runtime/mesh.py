@@ -52,12 +52,12 @@ def replicated(mesh):
     return NamedSharding(mesh, PartitionSpec())
 
 
-def batched(mesh):
+def batch_sharding(mesh):
     """Cut along the first axis."""
     return NamedSharding(mesh, PartitionSpec('data'))
 
 
-def of_state(mesh, state):
+def state_sharding(mesh, state):
     """How each array of a state lies: large ones cut along their last axis over 'model', the others whole.
 
     That is Krizhevsky's trick ("One weird trick for parallelizing convolutional neural networks", 2014): the data are

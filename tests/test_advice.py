@@ -14,7 +14,7 @@ from configs import base, listing
 from input_pipeline import datasets, loader, pack
 from input_pipeline.example import ArraySource
 from runtime.errors import UserError
-from training import checkpoints, run, schedules, transfer
+from training import checkpoints, init_from, run, schedules
 
 
 def followed(monkeypatch, message, key, value=None):
@@ -112,12 +112,12 @@ def test_layers_that_are_named(digits_run, monkeypatch):
     _, workdir = digits_run
     variables = {'params': {'head': {'kernel': np.zeros((84, 10)), 'bias': np.zeros(10)}}, 'batch_stats': {}}
     with pytest.raises(UserError, match='nothing of .* fits this network') as error:
-        transfer.load(workdir, variables)
+        init_from.load(workdir, variables)
     with checkpoints.Checkpoints(workdir / checkpoints.FOLDER, read_only=True) as kept:
         params = kept.read_model(kept.latest())['params']
     (theirs,) = (name for name, layer in params.items() if layer['kernel'].shape == (84, 10))
     layers = followed(monkeypatch, str(error.value), 'init_layers', f"('head={theirs}',)")
-    assert layers == (f'head={theirs}',) and transfer.load(workdir, variables, layers).copied == ['head']
+    assert layers == (f'head={theirs}',) and init_from.load(workdir, variables, layers).copied == ['head']
 
 
 def strings(file):

@@ -249,7 +249,7 @@ def test_large_parameters_are_cut_over_the_model_axis(eight_devices):
     grid = mesh.create(16, model=2)
     assert dict(grid.shape) == {'data': 4, 'model': 2}
     shapes = {'fc6': (7, 7, 512, 4096), 'fc8': (4096, 1000), 'conv': (3, 3, 512, 512), 'bias': (4096,)}
-    lies = mesh.of_state(grid, {name: jax.ShapeDtypeStruct(shape, 'float32') for name, shape in shapes.items()})
+    lies = mesh.state_sharding(grid, {name: jax.ShapeDtypeStruct(shape, 'float32') for name, shape in shapes.items()})
     assert [name for name, sharding in lies.items() if not sharding.is_fully_replicated] == ['fc6', 'fc8']
     assert lies['fc6'].shard_shape(shapes['fc6']) == (7, 7, 512, 2048)
     with pytest.raises(UserError, match='mesh.model=3 does not divide the 8 devices'):

@@ -135,7 +135,7 @@ def test_a_series_member_by_member(quick, tmp_path):
 
 def test_a_program_s_memory_is_of_each_device_and_counts_donated_arguments_once(eight_devices):
     grid = mesh.create(8)
-    vector = jax.ShapeDtypeStruct((8000,), jnp.float32, sharding=mesh.batched(grid))
+    vector = jax.ShapeDtypeStruct((8000,), jnp.float32, sharding=mesh.batch_sharding(grid))
     kept = jax.jit(lambda x: x + 1).lower(vector).compile()
     donated = jax.jit(lambda x: x + 1, donate_argnums=0).lower(vector).compile()
     assert memory.of_program(kept) == 2 * 4000 and memory.of_program(donated) == 4000

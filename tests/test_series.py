@@ -26,8 +26,8 @@ def pair():
 def test_members_train_in_turn_and_start_from_each_other(tmp_path, capfd, linear):
     rows = training_series.train(pair(), tmp_path)
     assert [row['name'] for row in rows] == ['first', 'second']
-    (inherited,) = (row for row in read(tmp_path / 'second') if row['kind'] == 'inherited')
-    assert inherited['from'] == str(tmp_path / 'first') and inherited['left'] == []
+    (copied,) = (row for row in read(tmp_path / 'second') if row['kind'] == 'init_from')
+    assert copied['from'] == str(tmp_path / 'first') and copied['left'] == []
     assert rows[1]['test_top1_error'] < rows[0]['test_top1_error']  # it goes on where the first ended
     assert json.loads((tmp_path / 'table.json').read_text()) == rows
     lines = (tmp_path / 'table.md').read_text().splitlines()

@@ -80,7 +80,7 @@ def test_parts_stay_on_their_devices(eight_devices):
     assert grid.size == 8
     _, many = stepping(model, accumulate=2, num_devices=8)
     expected = one(start, batch)
-    found = many(jax.device_put(start, mesh.replicated(grid)), jax.device_put(batch, mesh.batched(grid)))
+    found = many(jax.device_put(start, mesh.replicated(grid)), jax.device_put(batch, mesh.batch_sharding(grid)))
     chex.assert_trees_all_close(found.params, expected.params, rtol=1e-4, atol=1e-6)
 
 
@@ -94,7 +94,7 @@ def test_groups_of_batch_norm_do_not_depend_on_the_devices(devices, eight_device
     start, one = stepping(model)
     expected = one(start, batch)
     grid = mesh.create(64, jax.devices()[:devices])
-    found = one(jax.device_put(start, mesh.replicated(grid)), jax.device_put(batch, mesh.batched(grid)))
+    found = one(jax.device_put(start, mesh.replicated(grid)), jax.device_put(batch, mesh.batch_sharding(grid)))
     chex.assert_trees_all_close(found.params, expected.params, rtol=1e-4, atol=1e-6)
     chex.assert_trees_all_close(found.batch_stats, expected.batch_stats, rtol=1e-4, atol=1e-6)
     whole = stepping(architectures.create('lenet5', batch_norm=True))[1](start, batch)

@@ -249,7 +249,7 @@ def test_many_steps_in_a_dispatch_are_the_steps_one_by_one(initial):
     for start in range(0, 40, 8):
         expected = one(expected, batch_of(order[start : start + 8]))
     grid = mesh.create(8, jax.devices()[:1])
-    many = jax.jit(step.resident_steps(STEP, 8, mesh.batched(grid)))
+    many = jax.jit(step.resident_steps(STEP, 8, mesh.batch_sharding(grid)))
     padded = np.stack([np.concatenate([order, np.zeros(40, np.int32)]), np.zeros(80, np.int32)])  # numbers, epochs
     result = many(initial, IMAGES, LABELS, padded, 5)
     assert int(result.order_digest) == int(expected.order_digest) and int(result.step) == 5
@@ -266,7 +266,7 @@ def test_one_device_and_eight_agree(initial, eight_devices):
     for devices in (jax.devices()[:1], jax.devices()):
         grid = mesh.create(8, devices)
         placed = jax.device_put((initial, IMAGES, LABELS, order), mesh.replicated(grid))
-        results.append(jax.jit(step.resident_steps(STEP, 8, mesh.batched(grid)))(*placed, 5))
+        results.append(jax.jit(step.resident_steps(STEP, 8, mesh.batch_sharding(grid)))(*placed, 5))
     assert results[1].params['conv1']['kernel'].sharding.num_devices == 8
     one, eight = jax.device_get(results)
     assert one.order_digest == eight.order_digest

@@ -105,7 +105,7 @@ def describe(loop):
         f'{run.mesh.size} {device.device_kind} device{"s" * (run.mesh.size > 1)}{several}, in {loop.workdir}'
     )
     if config.mesh.model > 1:
-        cut = sum(not lies.is_fully_replicated for lies in jax.tree.leaves(run.lies.params))
+        cut = sum(not lies.is_fully_replicated for lies in jax.tree.leaves(run.state_sharding.params))
         say(f'{cut} large parameters are cut over {config.mesh.model} devices, with their momentum')
     if config.scale_lr:
         say(
@@ -114,7 +114,7 @@ def describe(loop):
         )
     if config.accumulate > 1:
         say(f'a batch goes through the network in {config.accumulate} parts, one after another')
-    for note in run.inherited.notes if run.inherited else ():
+    for note in run.initial_weights.notes if run.initial_weights else ():
         say(note)
     if run.finished(at, loop.controller):
         say('nothing to do: this run is finished')

@@ -5,7 +5,7 @@ everything else. Each number of a line is the scalar `KIND/NAME` of the events; 
 TensorBoard has dropped what a restart purges, the lines of metrics.jsonl and no others.
 
 Kinds: 'train' (means since the last), 'epoch' (means of the epoch, errors of the test set), 'decision' (a controller
-changed the rate, or a user the key of the config that `by_hand` names), 'warning', 'inherited' (weights of another
+changed the rate, or a user the key of the config that `by_hand` names), 'warning', 'init_from' (weights copied from another
 run), 'finished', 'resume'.
 """
 

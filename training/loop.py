@@ -181,7 +181,7 @@ class Loop:
         self.controller = controller
         if dropped:
             self._decide(controllers.reason(controller, config.plateau))
-        epoch, controller = mesh.put((zero_totals(), controller), run.whole)
+        epoch, controller = mesh.put((zero_totals(), controller), run.replicated)
         self.state = self.state.replace(epoch=epoch, controller=controller)
         self.controller = jax.device_get(controller)
         self.save(tested['test_top1_error'], epoch_is_closed=True)
@@ -213,14 +213,14 @@ class Loop:
         if config.optimizer == 'sdlm' and (self.at == 0 or self.at in run.epoch_ends):
             with self.clock.time('step'):
                 samples, _ = run.order(self.at, self.at - (-config.sdlm_samples // config.batch_size))
-                samples = mesh.put(samples[: config.sdlm_samples], run.whole)
+                samples = mesh.put(samples[: config.sdlm_samples], run.replicated)
                 self.state = self.programs.refresh_curvature(self.state, *run.data, samples)
 
     def _test(self):
         """{'test_KEY': value} of the test split, or None where a signal came."""
         run, count, variables = self.run, self.programs.count, self.state.deployed
         with self.clock.time('evaluate'):
-            result = count_split(count, variables, run.test_batches(), run.cut, self.signals.agree)
+            result = count_split(count, variables, run.test_batches(), run.batch_sharding, self.signals.agree)
         return result and {f'test_{key}': value for key, value in result.items()}
 
     def _stop(self):

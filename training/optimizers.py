@@ -137,7 +137,7 @@ def _scale_biases(factor):
 
 
 def only(optimizer, layers):
-    """The optimiser for some layers of a network: the others' parameters stay as they are, and cost no gradient.
+    """The optimizer for some layers of a network: the others' parameters stay as they are, and cost no gradient.
 
     Args:
       optimizer: of `create`.

@@ -196,7 +196,7 @@ def _network_rates(run, train, test, examples):
     seconds = {'train': _seconds(advance)}
     size = test_batch_size(run.config, run.mesh.size)
     images = {key: np.resize(x, (size, *x.shape[1:])) for key, x in examples.items()}
-    images = mesh.put(images, run.cut)
+    images = mesh.put(images, run.batch_sharding)
     seconds['test'] = _seconds(lambda: jax.device_get(test(state.deployed, images)))
     return {'train': (end - first) * run.config.batch_size / seconds['train'], 'test': size / seconds['test']}
 

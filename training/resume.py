@@ -53,7 +53,7 @@ def restored(run, workdir, manager, clock):
         clock.resume(info['clock'], max(row['time']['total'] for row in rows))
     resumed, times = (latest or 0) if rows else None, {'total': clock.total()}
     log = RunLog(workdir, rows, resumed, times, info['epoch_is_closed'], distributed.is_first())
-    if latest is None and run.inherited:
-        notes = {'from': run.config.init_from, 'copied': run.inherited.copied, 'left': run.inherited.left}
-        log.write('inherited', 0, {'total': clock.total()}, **notes)
+    if latest is None and run.initial_weights:
+        notes = {'from': run.config.init_from, 'copied': run.initial_weights.copied, 'left': run.initial_weights.left}
+        log.write('init_from', 0, {'total': clock.total()}, **notes)
     return state, log

@@ -1,4 +1,4 @@
-"""What a config builds: data, network, optimiser, and the jitted functions over them. Nothing here changes in a run."""
+"""What a config builds: data, network, optimizer, and the jitted functions over them. Nothing here changes in a run."""
 
 import contextlib
 import functools
@@ -17,7 +17,7 @@ from input_pipeline import classes, colour, datasets, loader, statistics
 from input_pipeline.pixels import Pixels
 from runtime import mesh
 from runtime.errors import UserError, first_line
-from training import checkpoints, controllers, losses, optimizers, profile, schedules, stall, state, step, transfer
+from training import checkpoints, controllers, init_from, losses, optimizers, profile, schedules, stall, state, step
 
 _IN_RANGE = {
     'above 0': lambda value: value > 0,
@@ -116,7 +116,7 @@ class Run:
         self.source, self.test_source = splits or datasets.open_splits(config)
         self.num_examples, batch_size = len(self.source), config.batch_size
         self.mesh = mesh.create(batch_size, model=config.mesh.model)
-        self.whole, self.cut = mesh.replicated(self.mesh), mesh.batched(self.mesh)
+        self.replicated, self.batch_sharding = mesh.replicated(self.mesh), mesh.batch_sharding(self.mesh)
         self.steps_at = functools.partial(
             schedules.steps_at, num_examples=self.num_examples, batch_size=batch_size, start=start
         )  # the step at which an epoch ends
@@ -161,9 +161,9 @@ class Run:
             controller,
             config.average != 'none',
         )
-        self.lies = mesh.of_state(self.mesh, jax.eval_shape(self.initial_state))
+        self.state_sharding = mesh.state_sharding(self.mesh, jax.eval_shape(self.initial_state))
         self._check_parts()
-        self.inherited = self._inherit() if config.init_from and start == (0, 0) else None
+        self.initial_weights = self._load_initial_weights() if config.init_from and start == (0, 0) else None
         self.pixels = Pixels(config, None, self.num_examples)  # without statistics: its order, forms and seed
         self.form, self.test_form = self.pixels.train_form, self.pixels.test_form
         self.resident = loader.fits_in_memory(self.source) and not self.form.crop
@@ -174,7 +174,7 @@ class Run:
         of_backend = 1 if jax.default_backend() == 'cpu' else 100  # on CPU loops of convolutions are slow
         self.per_dispatch = (config.steps_per_dispatch or of_backend) if self.resident else 1
         if self.resident:
-            self.data = mesh.put(loader.in_memory(self.source, self.form), self.whole)
+            self.data = mesh.put(loader.in_memory(self.source, self.form), self.replicated)
 
     def _convolutions(self):
         """The network's, by path; UserError where it takes no images of this size."""
@@ -203,12 +203,12 @@ class Run:
             forward = functools.partial(self.model.apply, train=True, mutable=True, rngs={'dropout': jax.random.key(0)})
             jax.eval_shape(forward, jax.eval_shape(self.initial_state).variables, images)
 
-    def _inherit(self):
+    def _load_initial_weights(self):
         """What the run takes over of another's weights."""
         variables = jax.eval_shape(self.initial_state).variables
         pixels = {key: getattr(self.config, key) for key in checkpoints.INPUT}
         names = classes.told(self.source)
-        return transfer.load(self.config.init_from, variables, self.config.init_layers, pixels, names)
+        return init_from.load(self.config.init_from, variables, self.config.init_layers, pixels, names)
 
     def rate(self, at, controller):
         """The learning rate of step `at`."""
@@ -249,7 +249,9 @@ class Run:
             num_devices=self.mesh.shape['data'],
         )
         if self.resident:
-            train_step = step.resident_steps(train_step, config.batch_size, self.cut, single=self.per_dispatch == 1)
+            train_step = step.resident_steps(
+                train_step, config.batch_size, self.batch_sharding, single=self.per_dispatch == 1
+            )
         refresh_curvature = functools.partial(
             step.refresh_curvature,
             model=self.model,
@@ -266,7 +268,7 @@ class Run:
             return {name: jnp.any(x != 0) for name, x in activations.items()}
 
         return Programs(
-            jit(train_step, donate_argnums=0, out_shardings=self.lies),
+            jit(train_step, donate_argnums=0, out_shardings=self.state_sharding),
             jax.jit(refresh_curvature, donate_argnums=0),
             jit(functools.partial(step.count_errors, model=self.model, loss=test_loss(config), preprocess=pixels.test)),
             functools.partial(self._dead_layers, jit(active)),
@@ -283,7 +285,7 @@ class Run:
         config, programs = self.config, self.programs(measured)
 
         def indices(*shape):
-            return jax.ShapeDtypeStruct(shape, jnp.int32, sharding=self.whole)
+            return jax.ShapeDtypeStruct(shape, jnp.int32, sharding=self.replicated)
 
         batch = (self.abstract_batch(config.batch_size),)
         if self.resident:
@@ -305,21 +307,24 @@ class Run:
 
     def first_state(self):
         """The state before the first step, on the devices, with the weights that the run starts from."""
-        first = jax.jit(self.initial_state, out_shardings=self.lies)()
-        return first.replace(**transfer.apply(self.inherited, first.variables)) if self.inherited else first
+        first = jax.jit(self.initial_state, out_shardings=self.state_sharding)()
+        return (
+            first.replace(**init_from.apply(self.initial_weights, first.variables)) if self.initial_weights else first
+        )
 
     def abstract_state(self):
         """The shapes of the state and how it lies on the devices: what a checkpoint is restored into."""
         return jax.tree.map(
             lambda x, lies: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=lies),
             jax.eval_shape(self.initial_state),
-            self.lies,
+            self.state_sharding,
         )
 
     def abstract_batch(self, size):
         """The shapes of a streamed batch, and how it lies on the devices."""
         return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.cut), loader.blank(size, self.form)
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.batch_sharding),
+            loader.blank(size, self.form),
         )
 
     def position(self, at):
@@ -356,7 +361,7 @@ class Run:
             end = min(at + self.per_dispatch, next_stop(at))
             order = np.zeros((2, self.per_dispatch * size), np.int32)
             order[:, : (end - at) * size] = self.order(at, end)
-            yield end, (*self.data, mesh.put(order, self.whole), end - at)
+            yield end, (*self.data, mesh.put(order, self.replicated), end - at)
             at = end
 
     def stream(self, at):
@@ -368,7 +373,7 @@ class Run:
         return loader.stream(
             self.source, self.form, self.pixels.order, count, config.batch_size,
             start=position, part=(jax.process_index(), jax.process_count()), seed=self.pixels.seed,
-            on_bad_image=config.on_bad_image, workers=config.workers, put=loader.to_device(self.cut),
+            on_bad_image=config.on_bad_image, workers=config.workers, put=loader.to_device(self.batch_sharding),
         )  # fmt: skip
 
     def test_batches(self):
@@ -379,7 +384,7 @@ class Run:
 
     def _dead_layers(self, active, variables):
         with contextlib.closing(self.test_batches()) as batches:
-            batch = loader.to_device(self.cut)(next(batches))
+            batch = loader.to_device(self.batch_sharding)(next(batches))
         return stall.dead_layers(active(variables, batch))
 
     def _batch_stats(self, measure, variables):

@@ -1,4 +1,4 @@
-"""Stochastic diagonal Levenberg-Marquardt, the optimiser of LeNet-5 (LeCun et al. 1998, section III and appendix C).
+"""Stochastic diagonal Levenberg-Marquardt, the optimizer of LeNet-5 (LeCun et al. 1998, section III and appendix C).
 
 Every parameter has a rate of its own, eta / (mu + h_kk). h_kk is a running estimate of the diagonal of the Hessian in
 the Gauss-Newton approximation, taken on a few hundred samples before each pass and then held.
@@ -140,7 +140,7 @@ def scale_by_sdlm(mu=0.02):
 
 
 def update_curvature(opt_state, h, memory=0.0):
-    """An optimiser state with SDLM in it, with the new estimate h weighed in.
+    """An optimizer state with SDLM in it, with the new estimate h weighed in.
 
     Args:
       opt_state: of a chain with `scale_by_sdlm`.

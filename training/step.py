@@ -23,7 +23,7 @@ def train_step(
     state, batch, *, model, loss, optimizer, preprocess, seed, auxiliary_weight=0.3, rate, controller_after=None,
     average_weight=None, accumulate=1, num_devices=1,
 ):  # fmt: skip
-    """One update: preprocess, forward, loss, gradient, optimiser.
+    """One update: preprocess, forward, loss, gradient, optimizer.
 
     Args:
       state: `TrainState`.

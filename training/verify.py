@@ -33,7 +33,7 @@ def verify_resume(argv, config, say=print):
       say: prints a line.
 
     Returns:
-      Whether parameters, optimiser, statistics, data order and log agree to the bit.
+      Whether parameters, optimizer, statistics, data order and log agree to the bit.
 
     Raises:
       UserError: a run failed by itself.
@@ -112,7 +112,7 @@ def compare(run, one, other, say=print):
     first, second = _last_state(run, one), _last_state(run, other)
     parts = {
         'parameters': (first.params, second.params),
-        'optimiser': (first.opt_state, second.opt_state),
+        'optimizer': (first.opt_state, second.opt_state),
         'statistics': ((first.batch_stats, first.epoch), (second.batch_stats, second.epoch)),
         'data order': ((first.step, first.order_digest), (second.step, second.order_digest)),
         'log': (_timeless(one), _timeless(other)),

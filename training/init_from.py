@@ -14,7 +14,7 @@ from training import checkpoints
 _MOST_NAMED = 16
 
 
-class Inherited(NamedTuple):
+class InitialWeights(NamedTuple):
     """What `load` found: arrays by collection and path, as ('params', 'conv1', 'kernel'), and what to say of them."""
 
     arrays: dict
@@ -69,13 +69,13 @@ def load(path, variables, layers=(), pixels=None, class_names=None):
     names, there = class_names, info.get('class_names')
     if names and there and len(names) == len(there) and not classes.are_same(names, there):
         notes += (f'init_from: it was trained on other classes: {classes.first_difference(there, names)} here',)
-    return Inherited(arrays, copied, left, notes)
+    return InitialWeights(arrays, copied, left, notes)
 
 
-def apply(inherited, variables):
-    """The variables with what was inherited in its place."""
+def apply(weights, variables):
+    """The variables with what was weights in its place."""
     flat = traverse_util.flatten_dict(variables)
-    for path, array in inherited.arrays.items():
+    for path, array in weights.arrays.items():
         flat[path] = mesh.put(array.astype(flat[path].dtype), flat[path].sharding)
     return traverse_util.unflatten_dict(flat) | {k: v for k, v in variables.items() if not v}
 
