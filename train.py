@@ -50,7 +50,7 @@ def main():
             return train_series(config, workdir)
         loop.train(config, workdir, command_line.START)
     except OtherRun as error:
-        raise error.told(command_line.typed(error.differences)) from None
+        raise error.naming(command_line.typed(error.differences)) from None
     except loop.Interrupted as interrupted:
         return 128 + interrupted.signal
     evaluate = ['python', 'evaluate.py', *command_line.config_flags_given(), '--checkpoint', workdir]

@@ -20,8 +20,7 @@ from input_pipeline.progress import bar
 from runtime import mesh
 from runtime.errors import UserError
 from runtime.files import write_whole
-from training import losses
-from training import step as training_step
+from training import losses, metrics
 from weights import passport
 
 _LOWEST, _HIGHEST = 1e-4, 1e4  # of what is drawn, cross-entropy in nats
@@ -152,7 +151,7 @@ def losses_of(member, first, second, data, devices):
         moved = jax.tree.map(lambda w, a, b: w + place[0] * a + place[1] * b, variables['params'], first, second)
 
         def of_batch(batch):
-            return training_step.count_errors(
+            return metrics.count_errors(
                 {**variables, 'params': moved}, batch,
                 model=member.model, loss=losses.cross_entropy, preprocess=member.pixels.test,
             )  # fmt: skip

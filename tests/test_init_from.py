@@ -10,7 +10,7 @@ from conftest import digits, narrow
 
 import architectures
 from runtime.errors import UserError
-from training import checkpoints, init_from, loop, optimizers, state
+from training import checkpoints, init_from, loop, optimizers, step
 from training.log import read
 
 # The seven layers that the deeper networks take from A (Simonyan and Zisserman 2014, section 3.1), by shape.
@@ -28,7 +28,7 @@ def narrow_networks():
 @functools.cache
 def variables_of(name, seed, **options):
     model = architectures.create(name, **options)
-    made = jax.jit(functools.partial(state.create, model, optimizers.create('sgd'), (32, 32, 3), seed))()
+    made = jax.jit(functools.partial(step.create_state, model, optimizers.create('sgd'), (32, 32, 3), seed))()
     return made
 
 
@@ -82,7 +82,7 @@ def test_batch_statistics_and_blocks_come_along(tmp_path):
         ('vgg_b', ('conv1_3',), "this network has no layer 'conv1_3', did you mean conv1_"),
         ('vgg_b', ('conv1_2',), "has no layer 'conv1_2'"),
         ('vgg_b', ('conv1_2=conv1_1',), r'conv1_2 has .* of .* here, and conv1_1'),
-        ('resnet20', (), r'nothing of .* \(vgg_a\) fits this network'),
+        ('resnet20', (), r'\(vgg_a\) does not fit this network'),
     ],
 )
 def test_what_does_not_fit_is_told(vgg_a, name, layers, says):

@@ -117,7 +117,7 @@ def test_a_workdir_of_another_run_is_refused_and_left(quick, digits_run):
     assert 'limit: the network' in lines(config, workdir)
     other = config.copy_and_resolve_references()
     other.seed = 1
-    with pytest.raises(UserError, match='holds another run'):
+    with pytest.raises(UserError, match='contains another run'):
         preflight.look(other, workdir)
     assert {path: path.stat().st_mtime_ns for path in sorted(workdir.rglob('*'))} == before
 

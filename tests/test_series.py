@@ -42,7 +42,7 @@ def test_members_train_in_turn_and_start_from_each_other(tmp_path, capfd, linear
 
     # A member of another recipe is not taken for finished.
     other = series.create(first=short(seed=5), second=short(seed=1))
-    with pytest.raises(UserError, match='first holds another run: seed is 0 there and 5 here'):
+    with pytest.raises(UserError, match='first contains another run: seed is 0 there and 5 here'):
         training_series.train(other, tmp_path)
 
 

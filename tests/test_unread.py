@@ -14,7 +14,7 @@ from input_pipeline import crops
 from input_pipeline.example import ArraySource
 from input_pipeline.pixels import Pixels
 from runtime.errors import UserError
-from training import controllers, unread
+from training import schedules, unread
 from training.run import Run
 
 ALWAYS = {  # keys that have an effect whatever the others are
@@ -117,7 +117,7 @@ def controller_after(config, run):
     controller, over = jax.device_get(jax.eval_shape(run.initial_state).controller), []
     controller = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), controller)
     for step in range(6):
-        controller = controllers.after_step(controller, step, 0, 4, run.warmup)
+        controller = schedules.controller_after_step(controller, step, 0, 4, run.warmup)
         over += [bool(controller['warmup']['over'])] if 'warmup' in controller else []
     return over
 

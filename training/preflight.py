@@ -14,7 +14,7 @@ import numpy as np
 from input_pipeline import loader, statistics
 from runtime import mesh
 from runtime.errors import UserError
-from training import loop, memory, resume, series
+from training import loop, memory, series
 from training import workdir as folders
 from training.console import duration
 from training.run import Run, check, test_batch_size
@@ -69,7 +69,7 @@ def _look_at_run(config, workdir, say):
         f'{_count(jax.process_count(), "process", "es")}'
     )
     run = Run(config)
-    changes = folders.changes(workdir, config, begun=bool(resume.point(workdir, run.source)))
+    changes = folders.changes(workdir, config, begun=bool(folders.resume_point(workdir, run.source)))
     for key, (before, after) in changes.items():
         say(f'note: {key} is {before!r} in {workdir}, and will be {after!r} from its last checkpoint on')
     examples = _look_at_data(run, say)

@@ -3,7 +3,7 @@
 import math
 
 from runtime.errors import UserError
-from training import controllers
+from training import schedules
 
 CLOSE = 0.01  # to ln(classes), or to the first loss, relatively
 
@@ -103,7 +103,7 @@ def diverged(run, at, controller, checkpoints):
     rate, good = float(run.rate(at, controller)), checkpoints.latest()
     keeps = f'the last good checkpoint is step {good}' if good else 'there was no checkpoint yet'
     key = 'learning_rates' if run.config.schedule == 'steps' else 'learning_rate'
-    if run.warmup.learning_rate and not controllers.is_warm(controller):
+    if run.warmup.learning_rate and not schedules.warmup_is_over(controller):
         key = 'warmup.learning_rate'
     onwards = 'resume from there, or use another --workdir to start again' if good else 'start again'
     return UserError(
