@@ -126,7 +126,7 @@ def test_splits_of_other_classes_are_refused_before_anything_is_written(tmp_path
     config = on_folders(tmp_path / 'data', ('a', 'b', 'c'), test)
     for attempt in (
         lambda: loop.train(config, tmp_path / 'run'),
-        lambda: preflight.look(config, tmp_path / 'run', lambda line: None),
+        lambda: preflight.check_run(config, tmp_path / 'run', lambda line: None),
         lambda: pack.sources_of(config, 'both', tmp_path / 'store'),
     ):
         with pytest.raises(UserError, match=says):

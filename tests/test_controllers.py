@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from configs import base
 from runtime.errors import UserError
-from training import loop, schedules
+from training import loop, schedules, workdir
 from training.log import read
 
 
@@ -119,7 +119,7 @@ def test_a_run_that_its_plateaus_ended_is_finished(tmp_path, capfd, linear):
     np.testing.assert_allclose(rates, [0.02, 0.02, 0.002, 0.002], rtol=1e-5)
     decisions = [row['decision'] for row in read(tmp_path) if row['kind'] == 'decision']
     assert [decision.partition(': ')[2] for decision in decisions] == ['drop 1 of 1', 'the run ends']
-    assert loop.is_finished(tmp_path)
+    assert workdir.is_finished(tmp_path)
 
     capfd.readouterr()
     assert loop.train(config, tmp_path) == last

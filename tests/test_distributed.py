@@ -266,7 +266,7 @@ def test_parameters_cut_over_devices_train_as_whole_ones(script, tmp_path):
     )  # fmt: skip
     run(script, 1, 4, *arguments, '--workdir', tmp_path / 'whole')
     cut = run(script, 1, 4, *arguments, '--workdir', tmp_path / 'cut', '--config.mesh.model=2')
-    assert 'large parameters are cut over 2 devices' in cut[0]
+    assert 'are sharded over 2 devices' in cut[0]
     run(script, 2, 2, *arguments, '--workdir', tmp_path / 'two', '--config.mesh.model=2')
     for name in ('cut', 'two'):
         for a, b in zip(lines(tmp_path / 'whole', 'train'), lines(tmp_path / name, 'train'), strict=True):

@@ -222,9 +222,9 @@ def test_batch_norm_over_a_single_value_names_its_layer(changes):
     assert re.search('map is 1x1 and 1 image is normalized', str(error.value))
 
 
-def test_a_run_stopped_as_told_says_how_to_go_on(linear, tmp_path, capfd):
+def test_a_run_stopped_by_stop_at_step_says_how_to_resume(linear, tmp_path, capfd):
     config = digits(architecture='linear', stop_at_step=2)
-    for said in ('stopped as told at step 2', 'nothing to do: stop_at_step=2 is reached; raise it to resume'):
+    for said in ('stopped by stop_at_step at step 2', 'nothing to do: stop_at_step=2 is reached; raise it to resume'):
         loop.train(config, tmp_path)
         assert said in capfd.readouterr().out
     loop.train(digits(architecture='linear', stop_at_step=3), tmp_path)

@@ -37,7 +37,7 @@ def test_members_train_in_turn_and_start_from_each_other(tmp_path, capfd, linear
     # The same command again: what is finished is passed over, and the table is the same.
     before = (tmp_path / 'first' / 'metrics.jsonl').read_text()
     assert training_series.train(pair(), tmp_path) == rows
-    assert capfd.readouterr().out.count('finished before') == 2
+    assert capfd.readouterr().out.count('already finished') == 2
     assert (tmp_path / 'first' / 'metrics.jsonl').read_text() == before
 
     # A member of another recipe is not taken for finished.
@@ -65,7 +65,7 @@ def test_an_interrupted_member_goes_on(tmp_path, monkeypatch, linear):
 
 def test_a_member_starts_only_from_one_before_it(tmp_path, linear):
     config = series.create(first=short(init_from='second'), second=short())
-    with pytest.raises(UserError, match='first starts from second, which must stand before it'):
+    with pytest.raises(UserError, match='first starts from second, which must come before it'):
         training_series.train(config, tmp_path)
     config = pair()
     config.order = ('first', 'secnd')

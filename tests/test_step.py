@@ -216,7 +216,7 @@ def test_the_rates_follow_the_batch_and_the_log_says_so(tmp_path, capfd, linear)
     config.scale_lr = True
     last = loop.train(config, tmp_path)
     assert last['learning_rate'] == pytest.approx(0.005)
-    assert 'learning rates: times 0.25, for a batch of 8 where the recipe has 32' in capfd.readouterr().out
+    assert "learning rates: multiplied by 0.25, for a batch of 8 instead of the recipe's 32" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(

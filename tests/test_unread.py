@@ -154,8 +154,8 @@ def test_every_key_has_a_rule_or_counts_always():
 REFUSED = [  # (changes, key, words)
     ({}, 'learning_rate', "schedule='steps': learning_rates counts"),
     ({'optimizer': 'adam'}, 'momentum', "optimizer='adam': it is read with optimizer=momentum or nesterov"),
-    ({}, 'workers', "dataset='digits': it is read under another dataset"),
-    ({}, 'data_dir', "dataset='digits': it is read under another dataset"),
+    ({}, 'workers', "dataset='digits': it is read with another dataset"),
+    ({}, 'data_dir', "dataset='digits': it is read with another dataset"),
     ({}, 'auxiliary_weight', "architecture='lenet5': it has no auxiliary_heads"),
     ({}, 'recompute_batch_stats', "architecture='lenet5': it has no batch_norm"),
     ({}, 'statistics', "normalize='range': it is read with normalize=mean_image or channel_mean or channel_mean_std"),
