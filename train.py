@@ -50,10 +50,10 @@ def main():
             return train_series(config, workdir)
         loop.train(config, workdir, command_line.START)
     except OtherRun as error:
-        raise error.naming(command_line.typed(error.differences)) from None
+        raise error.naming(command_line.arguments_for(error.differences)) from None
     except loop.Interrupted as interrupted:
         return 128 + interrupted.signal
-    evaluate = ['python', 'evaluate.py', *command_line.config_flags_given(), '--checkpoint', workdir]
+    evaluate = ['python', 'evaluate.py', *command_line.config_arguments(), '--checkpoint', workdir]
     if distributed.is_first():
         print('evaluate:', shlex.join(evaluate))
     return 0

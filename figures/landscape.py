@@ -19,7 +19,7 @@ from input_pipeline import classes, datasets, loader
 from input_pipeline.progress import bar
 from runtime import mesh
 from runtime.errors import UserError
-from runtime.files import write_whole
+from runtime.files import write_atomically
 from training import losses, metrics
 from weights import passport
 
@@ -258,7 +258,7 @@ class _Kept:
         file = io.BytesIO()
         arrays = {f'losses{place}': surface for place, surface in enumerate(surfaces)}
         np.savez(file, what=np.array(json.dumps({**self.what, 'networks': networks})), **arrays)
-        write_whole(self.path, file.getvalue())
+        write_atomically(self.path, file.getvalue())
 
 
 def _what(one, data):

@@ -292,7 +292,7 @@ def test_training_streams_a_folder(script, tmp_path):
         ('train.py', (*DIGITS, '--config.crop.kind=randon'), 'did you mean random?'),
         ('train.py', (*DIGITS, '--workers=3'), 'workers'),
         ('train.py', (*DIGITS, '--config.image_size=10'), 'lenet5 cannot process images of 10x10'),
-        ('train.py', (*DIGITS, 'more'), "what is 'more'?"),
+        ('train.py', (*DIGITS, 'more'), "unknown argument 'more'"),
         ('train.py', ('--config', 'configs/lenet5.py'), 'pass --config.data_dir=FOLDER'),
         ('train.py', (*DIGITS, '--workdir', '/proc/here'), 'cannot be written'),
         ('train.py', (*DIGITS, '--workdir', '/usr'), 'is not empty and contains no run'),

@@ -326,7 +326,7 @@ def test_errors_are_counted_against_ties_and_nans():
 def test_meshes(eight_devices):
     assert mesh.create(1).size == 1  # LeNet-5's batch of one
     assert mesh.create(16).size == 8
-    with pytest.raises(UserError, match='take a multiple of 8'):
+    with pytest.raises(UserError, match='use a multiple of 8'):
         mesh.create(12)
 
 

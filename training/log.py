@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
-from runtime.files import write_whole
+from runtime.files import write_atomically
 
 NAME = 'metrics.jsonl'
 
@@ -42,7 +42,7 @@ class RunLog:
         if not writes:
             return
         if resume_step is not None:
-            write_whole(self._path, ''.join(json.dumps(row) + '\n' for row in self.rows))
+            write_atomically(self._path, ''.join(json.dumps(row) + '\n' for row in self.rows))
         self._file = self._path.open('a')
         # Without the suffix, a file would overwrite another one created in the same second.
         suffix = f'.{len(list(Path(workdir).glob("events.out.tfevents.*"))):04d}'

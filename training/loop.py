@@ -244,7 +244,7 @@ class Loop:
         """Warn once about a run that does not learn."""
         with self.clock.time('evaluate'):
             dead_layers = functools.partial(self.programs.dead_layers, self.state.variables)
-            warning = stall.look(self.log.rows, self.run.config, dead_layers)
+            warning = stall.check(self.log.rows, self.run.config, dead_layers)
         if warning:
             self.write('warning', warning=warning)
             self.display.say(f'  warning: step {self.at:,}: {warning}')

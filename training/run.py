@@ -205,12 +205,12 @@ class Run:
         if part % devices:
             raise UserError(
                 f'batch_size {self.config.batch_size} in {self.config.accumulate} parts cannot be split over {devices} '
-                f'devices; take a multiple of {devices * self.config.accumulate}'
+                f'devices; use a multiple of {devices * self.config.accumulate}'
             )
         group = getattr(self.model, 'group_size', 0)
         if group and part > group and part % group:
             raise UserError(
-                f'batch norm has groups of {group} images, and a step processes {part} at a time: take a multiple of '
+                f'batch norm has groups of {group} images, and a step processes {part} at a time: use a multiple of '
                 f'{group}, or set --config.architecture_options.group_size={math.gcd(part, group)}'
             )
         if 1 in (part, group):  # then a layer with a 1x1 map raises: a single value has no variance

@@ -8,7 +8,7 @@ import jax
 from architectures.catalogue import NETWORKS
 from runtime import distributed
 from runtime.errors import UserError, nearest
-from runtime.files import write_whole
+from runtime.files import write_atomically
 from training import loop, workdir
 from training.log import read
 
@@ -108,4 +108,4 @@ def table(rows):
 
 def _write(folder, rows):
     for name, text in ((TABLE, json.dumps(rows, indent=2) + '\n'), ('table.md', table(rows))):
-        write_whole(folder / name, text)
+        write_atomically(folder / name, text)

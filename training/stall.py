@@ -44,7 +44,8 @@ def dead_layers(active):
 _KNOWN = {
     'alexnet': (
         'its initial weights are small (0.01) and its ReLUs need a positive input: Krizhevsky et al. 2012 set the '
-        'biases of conv2, conv4, conv5 and the hidden fully connected layers to 1 (configs/NAME.py:option.hidden_bias=1)'
+        'biases of conv2, conv4, conv5 and the hidden fully connected layers to 1 '
+        '(configs/NAME.py:option.hidden_bias=1)'
     ),
     'zfnet': (
         'a large filter of the first layer can dominate: Zeiler and Fergus 2013 limit the root mean square of every '
@@ -81,7 +82,7 @@ def warning(symptom, dead, architecture):
     return f'{"; ".join(parts)}. Known cause: {_KNOWN[names[-1]] if names else _OTHER}'
 
 
-def look(rows, config, dead):
+def check(rows, config, dead):
     """Return the warning for a run after the last row of its log, or None. A run gets only one warning.
 
     Args:

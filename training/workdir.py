@@ -14,7 +14,7 @@ from input_pipeline import classes
 from input_pipeline.statistics import NAME as STATISTICS  # may exist before the run
 from runtime import distributed, system
 from runtime.errors import UserError
-from runtime.files import write_whole
+from runtime.files import write_atomically
 from training import checkpoints, log, unread
 from training.run import normalized_together
 
@@ -154,7 +154,7 @@ def claimed(workdir, config, begun=True):
 
 def write_config(workdir, config):
     """Write a run's config.json atomically."""
-    write_whole(workdir / 'config.json', _text(config))
+    write_atomically(workdir / 'config.json', _text(config))
 
 
 def is_finished(workdir):
