@@ -1,4 +1,4 @@
-"""From a config to objects: data, network, optimizer, and the jitted functions over them. None of them is mutable."""
+"""From a config to objects: data, network, optimizer, and the jitted functions over them. They do not change in training."""
 
 import contextlib
 import functools
@@ -115,7 +115,7 @@ class Programs(NamedTuple):
 
 
 class Run:
-    """The data, network and optimizer of a config, and the jitted functions over them; immutable.
+    """The data, network and optimizer of a config, and the jitted functions over them. It does not change in training.
 
     The constructor raises user errors before anything is written. `programs` and `compiled` take the statistics of the
     data set as an argument, because they are measured later.
@@ -130,9 +130,9 @@ class Run:
         self.num_examples, batch_size = len(self.source), config.batch_size
         self.mesh = mesh.create(batch_size, model=config.mesh.model)
         self.replicated, self.batch_sharding = mesh.replicated(self.mesh), mesh.batch_sharding(self.mesh)
-        self.steps_at = functools.partial(
+        self.steps_at = functools.partial(  # epochs -> the step at which they end
             schedules.steps_at, num_examples=self.num_examples, batch_size=batch_size, start=start
-        )  # the step at which an epoch ends
+        )
         # The only definition of the run's length, in steps and in epochs.
         self.last_step = config.steps or self.steps_at(config.num_epochs)
         self.num_epochs = self.position(config.steps) / self.num_examples if config.steps else config.num_epochs
@@ -142,9 +142,8 @@ class Run:
         self.average_start = round(config.average_start * self.last_step)
         if average_start is not None and average_start <= start[0]:  # an average already started
             self.average_start = average_start
-        self.scale = (
-            batch_size / config.reference_batch_size if config.scale_lr else 1.0
-        )  # factor of the learning rates
+        # The factor of all learning rates.
+        self.scale = batch_size / config.reference_batch_size if config.scale_lr else 1.0
         self.schedule = schedules.create(
             config.schedule, config.learning_rates, config.learning_rate, config.decay_factor, config.decay_every,
             config.decay_power, self.num_epochs, self.num_examples, batch_size, start, self.scale,
@@ -167,14 +166,9 @@ class Run:
         )  # fmt: skip
         if config.trained_layers:
             self.optimizer = optimizers.only(self.optimizer, config.trained_layers)
+        averaged = config.average != 'none'
         self.initial_state = functools.partial(
-            step.create_state,
-            self.model,
-            self.optimizer,
-            self.image_shape,
-            config.seed,
-            controller,
-            config.average != 'none',
+            step.create_state, self.model, self.optimizer, self.image_shape, config.seed, controller, averaged
         )
         self.state_sharding = mesh.state_sharding(self.mesh, jax.eval_shape(self.initial_state))
         self._check_parts()
@@ -247,11 +241,11 @@ class Run:
         Their `batch_stats` are plain means over batches of training images without color augmentation: algorithm 2 of
         Ioffe and Szegedy 2015, which He et al. 2015 run after training (notes of their released models).
         """
-        config, pixels = self.config, Pixels(self.config, measured, self.num_examples)
+        config, model, pixels = self.config, self.model, Pixels(self.config, measured, self.num_examples)
         jit = functools.partial(jax.jit, compiler_options=layers.compiler_options())
         train_step = functools.partial(
             step.train_step,
-            model=self.model,
+            model=model,
             loss=self.loss,
             optimizer=self.optimizer,
             preprocess=pixels.train,
@@ -264,25 +258,16 @@ class Run:
             num_devices=self.mesh.shape['data'],
         )
         if self.resident:
-            train_step = step.resident_steps(
-                train_step, config.batch_size, self.batch_sharding, single=self.per_dispatch == 1
-            )
+            single = self.per_dispatch == 1
+            train_step = step.resident_steps(train_step, config.batch_size, self.batch_sharding, single)
         refresh_curvature = functools.partial(
-            sdlm.refresh_curvature,
-            model=self.model,
-            loss=self.loss,
-            preprocess=pixels.train,
-            memory=config.sdlm_memory,
+            sdlm.refresh_curvature, model=model, loss=self.loss, preprocess=pixels.train, memory=config.sdlm_memory
         )
-        count = functools.partial(
-            metrics.count_errors, model=self.model, loss=test_loss(config), preprocess=pixels.test
-        )
-        measure = functools.partial(
-            step.measure_batch_stats, model=self.model, preprocess=pixels.test, seed=config.seed
-        )
+        count = functools.partial(metrics.count_errors, model=model, loss=test_loss(config), preprocess=pixels.test)
+        measure = functools.partial(step.measure_batch_stats, model=model, preprocess=pixels.test, seed=config.seed)
 
         def active(variables, batch):
-            activations = architectures.activations(self.model, variables, pixels.test(batch))
+            activations = architectures.activations(model, variables, pixels.test(batch))
             return {name: jnp.any(x != 0) for name, x in activations.items()}
 
         return Programs(

@@ -56,13 +56,13 @@ class OtherRun(UserError):
         if key in typed:  # the most prominent of the keys that the same argument sets
             same_argument = [other for other in differences if typed.get(other) == typed[key]]
             key = min(same_argument, key=lambda other: (other not in _PROMINENT, other != key))
-        there, here = differences[key]
+        saved, current = differences[key]
         content = 'a finished run' if only_later and finished else 'another run'
         by = f' ({typed[key]})' if key in typed else ''
         start_from = f', with --config.init_from={workdir} to start from its weights'
         advice = start_from if only_later and finished else ', or the old value to resume'
         super().__init__(
-            f'{workdir} contains {content}: {key} is {there!r} there and {here!r} here{by}; pass another --workdir'
+            f'{workdir} contains {content}: {key} is {saved!r} there and {current!r} here{by}; pass another --workdir'
             f'{advice}'
         )
 
@@ -181,17 +181,17 @@ def changes(workdir, config, begun=True):
     path = workdir / 'config.json'
     if not path.exists() or not begun:
         return {}
-    there, here = _flat(_with_defaults(path)), _flat(json.loads(_text(config)))
+    saved, current = _flat(_with_defaults(path)), _flat(json.loads(_text(config)))
     different = {
-        key: (there.get(key), here.get(key))
-        for key in sorted(there.keys() | here.keys())
-        if key not in _FREE and there.get(key) != here.get(key) and not _is_unread(key, path, config)
+        key: (saved.get(key), current.get(key))
+        for key in sorted(saved.keys() | current.keys())
+        if key not in _FREE and saved.get(key) != current.get(key) and not _is_unread(key, path, config)
     }
     groups = normalized_together(ConfigDict(_with_defaults(path))), normalized_together(config)
-    if there['accumulate'] != here['accumulate'] and groups[0] != groups[1]:
-        different['accumulate'] = there['accumulate'], here['accumulate']
+    if saved['accumulate'] != current['accumulate'] and groups[0] != groups[1]:
+        different['accumulate'] = saved['accumulate'], current['accumulate']
     finished = is_finished(workdir)
-    if different and (finished or any(key not in _LATER for key in different) or _state_differs(there, here)):
+    if different and (finished or any(key not in _LATER for key in different) or _state_differs(saved, current)):
         raise OtherRun(workdir, different, finished)
     return different
 
@@ -259,21 +259,21 @@ def _with_defaults(path):
 
 def _is_unread(key, path, config):
     """Return whether a key has no effect, either with the values of a config.json or with a config."""
-    there = ConfigDict(_with_defaults(path))
-    return key in _flat(there.to_dict()) and bool(unread.why(config, key) and unread.why(there, key))
+    saved = ConfigDict(_with_defaults(path))
+    return key in _flat(saved.to_dict()) and bool(unread.why(config, key) and unread.why(saved, key))
 
 
-def _statistics_differ(there, here):
+def _statistics_differ(saved, current):
     """Return whether two configs may have different statistics of the data."""
     keys = {'dataset', 'data_dir', 'labels', 'train_split', 'image_size', 'channels', 'fit', 'on_bad_image'}
-    keys |= {key for key in there.keys() | here.keys() if key.startswith(('crop.', 'test_crop.'))}
-    return any(there.get(key) != here.get(key) for key in keys)
+    keys |= {key for key in saved.keys() | current.keys() if key.startswith(('crop.', 'test_crop.'))}
+    return any(saved.get(key) != current.get(key) for key in keys)
 
 
-def _state_differs(there, here):
+def _state_differs(saved, current):
     """Return whether two configs have a different training state, or an average that depends on a different length."""
-    parts = [(run.get('schedule') == 'plateau', bool(run.get('warmup.learning_rate'))) for run in (there, here)]
-    lengths = [(run.get('num_epochs'), run.get('steps')) for run in (there, here) if run.get('average') == 'uniform']
+    parts = [(run.get('schedule') == 'plateau', bool(run.get('warmup.learning_rate'))) for run in (saved, current)]
+    lengths = [(run.get('num_epochs'), run.get('steps')) for run in (saved, current) if run.get('average') == 'uniform']
     return parts[0] != parts[1] or len(set(lengths)) > 1
 
 
