@@ -1,4 +1,4 @@
-"""From a config to objects: data, network, optimizer, and the jitted functions over them. They do not change in training."""
+"""From a config to objects: data, network, optimizer, and the jitted functions over them, constant during a run."""
 
 import contextlib
 import functools
