@@ -28,10 +28,10 @@ def begun(tmp_path, config, finished=False):
 def test_before_the_first_step_no_key_makes_another_run(tmp_path):
     workdir = begun(tmp_path, digits())
     (workdir / 'statistics.npz').write_bytes(b'measured')
-    with claimed(workdir, digits(seed=3, loss='penalty'), begun=False) as later:
+    with claimed(workdir, digits(seed=3, loss='penalty'), has_checkpoint=False) as later:
         assert later == {} and json.loads((workdir / 'config.json').read_text())['seed'] == 3
     assert (workdir / 'statistics.npz').exists()
-    with claimed(workdir, digits(image_size=28), begun=False):  # what was measured is of other images
+    with claimed(workdir, digits(image_size=28), has_checkpoint=False):  # what was measured is of other images
         assert not (workdir / 'statistics.npz').exists()
     with pytest.raises(OtherRun, match='seed is 0 there and 3 here; pass another --workdir, or the old value'):
         changes(workdir, digits(image_size=28, seed=3))
@@ -206,4 +206,4 @@ def test_a_broken_image_is_skipped_as_the_message_says(tmp_path):
         preflight_ok = changes(workdir, digits(on_bad_image='skip', **common))
         assert preflight_ok == {}
     jax.clear_caches()
-    assert preflight.folders.holds(tmp_path / 'first', digits(on_bad_image='stop', **common))
+    assert preflight.folders.contains_run_of(tmp_path / 'first', digits(on_bad_image='stop', **common))

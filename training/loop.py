@@ -53,7 +53,7 @@ def train(config, workdir, started=None):
         changes = {}
         with distributed.Together() as first:
             if first:
-                changes = stack.enter_context(claimed(workdir, config, begun=run.start != (0, 0)))
+                changes = stack.enter_context(claimed(workdir, config, has_checkpoint=run.start != (0, 0)))
                 run.check_length(changes)
                 statistics.of_run(config, workdir, run.source)
         measured = statistics.of_run(config, workdir)

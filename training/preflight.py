@@ -46,7 +46,7 @@ def check_run(config, workdir, say=print):
         member = series.member(config, name, Path(workdir))
         folder = Path(workdir) / name
         say(f'\n{number} of {len(config.order)}: {name}')
-        if folders.is_finished(folder) and folders.holds(folder, member):
+        if folders.is_finished(folder) and folders.contains_run_of(folder, member):
             say(f'already finished, in {folder}')
             continue
         if config.members[name].init_from in config.members:
@@ -69,7 +69,7 @@ def _check_one(config, workdir, say):
         f'{_count(jax.process_count(), "process", "es")}'
     )
     run = Run(config)
-    changes = folders.changes(workdir, config, begun=bool(folders.resume_point(workdir, run.source)))
+    changes = folders.changes(workdir, config, has_checkpoint=bool(folders.resume_point(workdir, run.source)))
     for key, (before, after) in changes.items():
         say(f'note: {key} is {before!r} in {workdir} and changes to {after!r} at its last checkpoint')
     examples = _read_samples(run, say)

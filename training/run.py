@@ -59,7 +59,7 @@ def check(config):
     if config.distortion.versions < 1:
         raise UserError(f'distortion.versions must be at least 1 (no distortions), not {config.distortion.versions}')
     if len(config.pixel_range) != 2:
-        raise UserError(f'pixel_range must be two numbers, the images of 0 and 255, not {config.pixel_range!r}')
+        raise UserError(f'pixel_range must be two numbers, the values for 0 and 255, not {config.pixel_range!r}')
     if config.batch_size % config.accumulate:
         raise UserError(f'accumulate={config.accumulate} does not divide batch_size={config.batch_size}')
     for key, allowed in (base.CHOICES | _NAMED).items():

@@ -40,7 +40,7 @@ def train(config, folder, started=None, say=print):
     for number, (name, member_config) in enumerate(members, start=1):
         member_folder = folder / name
         say(f'\n{number} of {len(members)}: {name}')
-        if workdir.is_finished(member_folder) and workdir.holds(member_folder, member_config):
+        if workdir.is_finished(member_folder) and workdir.contains_run_of(member_folder, member_config):
             say(f'already finished, in {member_folder}')
         else:
             loop.train(member_config, member_folder, started)

@@ -114,7 +114,7 @@ def copy_to_bucket(folder, place):
 
 
 @contextlib.contextmanager
-def claimed(workdir, config, begun=True):
+def claimed(workdir, config, has_checkpoint=True):
     """Claim the workdir for this process and write config.json; a context manager that yields the `changes`.
 
     It creates the folder if needed. If there are changes to the run's later steps it leaves config.json to the caller
@@ -123,7 +123,7 @@ def claimed(workdir, config, begun=True):
     Args:
       workdir: a folder on this machine.
       config: the run's config.
-      begun: whether the run has a checkpoint; before the first one, every key may change.
+      has_checkpoint: whether the run has a checkpoint; before the first one, every key may change.
 
     Raises:
       UserError: the folder cannot be written, another process trains in it, or its content is not this run.
@@ -144,8 +144,8 @@ def claimed(workdir, config, begun=True):
         path = workdir / 'config.json'
         if not path.exists() and any(entry.name not in (STATISTICS, system.LOCK) for entry in workdir.iterdir()):
             raise UserError(f'{workdir} is not empty and contains no run; pass another --workdir')
-        changed = changes(workdir, config, begun)
-        if path.exists() and not begun and _statistics_differ(_flat(_read(path)), _flat(json.loads(_text(config)))):
+        changed = changes(workdir, config, has_checkpoint)
+        if path.exists() and not has_checkpoint and _statistics_differ(path, config):
             (workdir / STATISTICS).unlink(missing_ok=True)
         if not changed:
             write_config(workdir, config)
@@ -162,7 +162,7 @@ def is_finished(workdir):
     return any(row['kind'] == 'finished' for row in log.read(workdir))
 
 
-def holds(workdir, config):
+def contains_run_of(workdir, config):
     """Return whether a workdir contains the run of this config, without changes."""
     try:
         return (workdir / 'config.json').exists() and not changes(workdir, config)
@@ -170,7 +170,7 @@ def holds(workdir, config):
         return False
 
 
-def changes(workdir, config, begun=True):
+def changes(workdir, config, has_checkpoint=True):
     """Return a config's changes to the later steps of the run in a workdir: {key: (old value, new value)}.
 
     Args: see `claimed`.
@@ -179,7 +179,7 @@ def changes(workdir, config, begun=True):
       OtherRun: it changes other keys, too.
     """
     path = workdir / 'config.json'
-    if not path.exists() or not begun:
+    if not path.exists() or not has_checkpoint:
         return {}
     saved, current = _flat(_with_defaults(path)), _flat(json.loads(_text(config)))
     different = {
@@ -263,8 +263,9 @@ def _is_unread(key, path, config):
     return key in _flat(saved.to_dict()) and bool(unread.why(config, key) and unread.why(saved, key))
 
 
-def _statistics_differ(saved, current):
-    """Return whether two configs may have different statistics of the data."""
+def _statistics_differ(path, config):
+    """Return whether a config.json and a config may have different statistics of the data."""
+    saved, current = _flat(_read(path)), _flat(json.loads(_text(config)))
     keys = {'dataset', 'data_dir', 'labels', 'train_split', 'image_size', 'channels', 'fit', 'on_bad_image'}
     keys |= {key for key in saved.keys() | current.keys() if key.startswith(('crop.', 'test_crop.'))}
     return any(saved.get(key) != current.get(key) for key in keys)
