@@ -9,7 +9,7 @@ from benchmarks import architectures, contest, evaluate, input, lenet5, peers, t
 from configs import listing
 from runtime import paths
 from runtime.errors import Parser, UserError
-from runtime.files import write_whole
+from runtime.files import write_atomically
 
 
 def main():
@@ -67,7 +67,7 @@ def main():
         )
     if flags.output:
         result = {'benchmark': flags.benchmark, **setting, **contest.machine(), 'rows': done}
-        write_whole(flags.output, json.dumps(result, indent=2) + '\n')
+        write_atomically(flags.output, json.dumps(result, indent=2) + '\n')
     return 0
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from absl import flags
 
 from runtime.errors import UserError
-from runtime.files import write_whole
+from runtime.files import write_atomically
 
 CHECKPOINT = flags.DEFINE_multi_string('checkpoint', [], 'A workdir or one checkpoint; several are an ensemble.')
 STEP = flags.DEFINE_string('step', 'best', "Of a workdir: 'best' by its test error, 'latest', or a step.")
@@ -136,7 +136,7 @@ def _partial(opened, suffix):
     """Where the rows of an evaluation are kept until it is done: in the first member's workdir."""
     from runtime import distributed
 
-    suffix += distributed.part()
+    suffix += distributed.file_suffix()
     names = '+'.join(dict.fromkeys(entry.member.protocol.name for entry in opened)) + suffix
     place = opened[0].where.parent.parent / f'evaluation_{re.sub(r"[^0-9A-Za-z,]+", "_", names)}.partial'
     if os.access(place.parent, os.W_OK):
@@ -148,7 +148,7 @@ def _partial(opened, suffix):
 
 def _write_json(value):
     if OUTPUT.value:
-        write_whole(OUTPUT.value, json.dumps(value, indent=2) + '\n')
+        write_atomically(OUTPUT.value, json.dumps(value, indent=2) + '\n')
 
 
 if __name__ == '__main__':

@@ -1,14 +1,14 @@
-"""Trains an experiment: `python train.py --config configs/lenet5_digits.py`.
+"""Train a network: `python train.py --config configs/lenet5_digits.py`.
 
---config.KEY=VALUE overrides a key of the config. The same command again resumes, or says that the run is finished.
+--config.KEY=VALUE overrides a key of the config. The same command resumes the run, or reports that it is finished.
 """
 
-from runtime import interrupts  # first: Ctrl-C is heard from here on
+from runtime import interrupts  # first, to handle Ctrl-C during the imports
 
 if __name__ == '__main__':
     interrupts.listen()
 
-from runtime import command_line  # noqa: I001  (next: the clock starts with it)
+from runtime import command_line  # noqa: I001  (second: it starts the clock)
 
 import shlex
 import sys
@@ -18,10 +18,10 @@ from absl import flags
 WORKDIR = flags.DEFINE_string('workdir', None, "The run's folder (default: runs/CONFIG).")
 command_line.define_processes()
 VERIFY_RESUME = flags.DEFINE_bool(
-    'verify_resume', False, 'Run a short training twice, once straight and once killed and resumed, and compare.'
+    'verify_resume', False, 'Run a short training twice, once uninterrupted and once killed and resumed, and compare.'
 )
 CHECK = flags.DEFINE_bool(
-    'check', False, 'Say whether the run can go, how long it will take and what will be the limit; train nothing.'
+    'check', False, 'Report whether the run can start, how long it will take and what limits its speed; train nothing.'
 )
 
 
@@ -33,7 +33,7 @@ def main():
     if VERIFY_RESUME.value:
         from training import verify
 
-        with interrupts.Raised():  # its folder is removed
+        with interrupts.Raised():  # so that the temporary folder is removed
             return 0 if verify.verify_resume(sys.argv, config) else 1
     from runtime import distributed
     from training import loop
@@ -44,23 +44,23 @@ def main():
         if CHECK.value:
             from training import preflight
 
-            preflight.look(config, workdir, print if distributed.is_first() else lambda line: None)
+            preflight.check_run(config, workdir, print if distributed.is_first() else lambda line: None)
             return 0
         if 'members' in config:
             return train_series(config, workdir)
         loop.train(config, workdir, command_line.START)
     except OtherRun as error:
-        raise error.told(command_line.typed(error.differences)) from None
+        raise error.naming(command_line.arguments_for(error.differences)) from None
     except loop.Interrupted as interrupted:
         return 128 + interrupted.signal
-    evaluate = ['python', 'evaluate.py', *command_line.config_flags_given(), '--checkpoint', workdir]
+    evaluate = ['python', 'evaluate.py', *command_line.config_arguments(), '--checkpoint', workdir]
     if distributed.is_first():
         print('evaluate:', shlex.join(evaluate))
     return 0
 
 
 def train_series(config, workdir):
-    """Trains the members of a series, and draws their errors."""
+    """Train the members of a series, and plot their errors."""
     from figures import falling
     from runtime import distributed
     from training import series

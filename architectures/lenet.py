@@ -138,7 +138,7 @@ class LeNet51998(Network):
 
     @property
     def head_has_no_parameters(self):
-        """Whether `classify` has none: then SDLM's curvature starts at `features` (`training.step`)."""
+        """Whether `classify` has none: then SDLM's curvature starts at `features` (`training.sdlm`)."""
         return self.output == 'rbf'
 
     def features(self, images):

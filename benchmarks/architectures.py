@@ -78,7 +78,7 @@ def our_step(kind, phase, name, batch, dtype):
     import architectures
     from architectures import catalogue, layers
     from input_pipeline import loader
-    from training import losses, optimizers, state, step
+    from training import losses, optimizers, step
 
     options = peers.PEERS[name][2] if name in peers.PEERS else {}
     model = architectures.create(name, dtype=dtype, **options)
@@ -86,12 +86,12 @@ def our_step(kind, phase, name, batch, dtype):
     images = jnp.asarray(np.random.default_rng(0).standard_normal((batch, *shape), np.float32))
     jit = functools.partial(jax.jit, compiler_options=layers.compiler_options())
     if phase == 'forward':
-        variables = architectures.initialise(model, 0, shape)
+        variables = architectures.initialize(model, 0, shape)
         forward = jit(model.apply)
         return lambda: jax.block_until_ready(forward(variables, images))
 
     optimizer = optimizers.create('momentum', 0.9)
-    initial = functools.partial(state.create, model, optimizer, shape, 0)
+    initial = functools.partial(step.create_state, model, optimizer, shape, 0)
     labels = jnp.arange(batch, dtype=jnp.int32) % model.num_classes
     examples = loader.gather(images, labels, jnp.arange(batch), jnp.zeros(batch, jnp.int32))
     one = functools.partial(

@@ -57,12 +57,12 @@ def our_step():
     config.update({'optimizer': 'momentum', 'batch_size': BATCH, 'num_epochs': 1000.0, 'steps_per_dispatch': STEPS})
     run = Run(config)
     advance = run.programs().advance
-    state = jax.jit(run.initial_state, out_shardings=run.whole)()
+    state = jax.jit(run.initial_state, out_shardings=run.replicated)()
     at = 0
 
     def step():
         nonlocal state, at
-        indices = jax.device_put(np.asarray(run.order(at, at + STEPS)), run.whole)
+        indices = jax.device_put(np.asarray(run.order(at, at + STEPS)), run.replicated)
         state = advance(state, *run.data, indices, STEPS)
         float(state.window['loss'])
         at += STEPS

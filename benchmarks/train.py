@@ -151,7 +151,7 @@ def our_step(arch, batch, size, dtype, data_dir):
     one = next(batches)
     if not data_dir:
         batches.close()
-    current = jax.jit(run.initial_state, out_shardings=run.whole)()
+    current = jax.jit(run.initial_state, out_shardings=run.replicated)()
     begin = time.perf_counter()
     advance = run.compiled(of_data.blank(config), current).advance
     compile_seconds = time.perf_counter() - begin

@@ -92,7 +92,9 @@ def rows(member, source, numbers=None, batch_size=1, on_bad_image='stop', progre
         return row._replace(label=example['label'])
 
     grid = mesh.of_this_process()
-    scorer = scoring.Scorer([member], grid.size, batch_size, lambda batch: jax.device_put(batch, mesh.batched(grid)))
+    scorer = scoring.Scorer(
+        [member], grid.size, batch_size, lambda batch: jax.device_put(batch, mesh.batch_sharding(grid))
+    )
     examples = loader.map_images(source, scorer.items, member.pixels.channels, on_bad_image, numbers=numbers)
     return sorted(row_of(example, logs) for example, logs in scorer.log_probabilities(examples))
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from runtime.errors import UserError
-from runtime.files import whole_file
+from runtime.files import atomic_file
 
 _Z = 1.959964  # of a 95% interval
 TOP = 5
@@ -124,7 +124,7 @@ def details(rows, names):
 def write_predictions(path, rows, names):
     """A CSV file, a row an image: file, label, and the best five classes with their names and probabilities."""
     columns = [f'{what}{k}' for k in range(1, TOP + 1) for what in ('class', 'name', 'probability')]
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         writer = csv.writer(file)
         writer.writerow(['file', 'label', *columns])
         for r in sorted(rows):
@@ -138,7 +138,7 @@ def write_predictions(path, rows, names):
 
 def write_submission(path, rows, ids):
     """ILSVRC's form: a line an image in the order of file names, five ILSVRC ids, best first."""
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         for r in sorted(rows, key=lambda r: r.name):
             file.write(' '.join(str(ids[label]) for label in r.classes) + '\n')
 

@@ -44,7 +44,11 @@ def test(config, *opened, labels='', partial='', resume=False, progress=lambda a
     grid, (part, parts) = mesh.of_this_process(), (jax.process_index(), jax.process_count())
     dense_batch = 1 if jax.default_backend() == 'cpu' else 8
     scorer = scoring.Scorer(
-        members, grid.size, config.test_batch_size, lambda batch: jax.device_put(batch, mesh.batched(grid)), dense_batch
+        members,
+        grid.size,
+        config.test_batch_size,
+        lambda batch: jax.device_put(batch, mesh.batch_sharding(grid)),
+        dense_batch,
     )
     channels = max(member.pixels.channels for member in members)
 

@@ -268,7 +268,7 @@ def _peaks(member, layer, source):
     form = member.pixels.test_form
     with progress.bar(layer, len(source)) as advance:
         for batch in loader.test_batches(source, form, size, config.on_bad_image, config.workers):
-            pixels = jax.device_put({key: batch[key] for key in ('image', 'offset')}, mesh.batched(grid))
+            pixels = jax.device_put({key: batch[key] for key in ('image', 'offset')}, mesh.batch_sharding(grid))
             values, places = map(np.asarray, run(member.variables, pixels))
             real = batch['mask']
             yield np.asarray(batch['index'])[real], values[real], places[real]

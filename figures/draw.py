@@ -17,7 +17,7 @@ from figures import markup, style
 from figures.opened import open_one
 from input_pipeline import datasets
 from runtime.errors import UserError
-from runtime.files import write_whole
+from runtime.files import write_atomically
 
 _HERE = Path(__file__).parent
 
@@ -54,7 +54,7 @@ def make(out, config, checkpoint, step='best'):
     markup.check(out, 'draw')
     check(config)
     opened = open_one(config, checkpoint, step)
-    write_whole(out, page(opened.member, opened.title).encode())
+    write_atomically(out, page(opened.member, opened.title).encode())
 
 
 def check(config):

@@ -19,9 +19,8 @@ from input_pipeline import classes, datasets, loader
 from input_pipeline.progress import bar
 from runtime import mesh
 from runtime.errors import UserError
-from runtime.files import write_whole
-from training import losses
-from training import step as training_step
+from runtime.files import write_atomically
+from training import losses, metrics
 from weights import passport
 
 _LOWEST, _HIGHEST = 1e-4, 1e4  # of what is drawn, cross-entropy in nats
@@ -152,7 +151,7 @@ def losses_of(member, first, second, data, devices):
         moved = jax.tree.map(lambda w, a, b: w + place[0] * a + place[1] * b, variables['params'], first, second)
 
         def of_batch(batch):
-            return training_step.count_errors(
+            return metrics.count_errors(
                 {**variables, 'params': moved}, batch,
                 model=member.model, loss=losses.cross_entropy, preprocess=member.pixels.test,
             )  # fmt: skip
@@ -171,7 +170,9 @@ def losses_of(member, first, second, data, devices):
     resident = jax.device_put((member.variables, first, second, data), mesh.replicated(devices))
 
     def evaluate(places):
-        return np.asarray(program(jax.device_put(np.asarray(places, np.float32), mesh.batched(devices)), *resident))
+        return np.asarray(
+            program(jax.device_put(np.asarray(places, np.float32), mesh.batch_sharding(devices)), *resident)
+        )
 
     return evaluate
 
@@ -257,7 +258,7 @@ class _Kept:
         file = io.BytesIO()
         arrays = {f'losses{place}': surface for place, surface in enumerate(surfaces)}
         np.savez(file, what=np.array(json.dumps({**self.what, 'networks': networks})), **arrays)
-        write_whole(self.path, file.getvalue())
+        write_atomically(self.path, file.getvalue())
 
 
 def _what(one, data):

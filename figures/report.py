@@ -20,7 +20,7 @@ from figures.opened import open_one
 from input_pipeline import classes, datasets, geometry
 from input_pipeline.progress import bar
 from runtime.errors import UserError
-from runtime.files import write_whole
+from runtime.files import write_atomically
 from training import checkpoints, log
 
 _TEMPLATE = Path(__file__).with_name('report.html')
@@ -46,7 +46,7 @@ def make(out, config, checkpoint, step='best'):
         ('Filters', _filters(opened.member.variables['params'])),
         ('Config', _recipe(config)),
     ]
-    write_whole(out, page(opened.title, parts).encode())
+    write_atomically(out, page(opened.title, parts).encode())
 
 
 def page(title, parts):

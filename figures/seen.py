@@ -40,7 +40,7 @@ def batch_size(config, most):
 
 def on_devices(batch):
     """A batch cut over the devices of this process."""
-    return jax.device_put(batch, mesh.batched(mesh.of_this_process()))
+    return jax.device_put(batch, mesh.batch_sharding(mesh.of_this_process()))
 
 
 def outputs(member, source, function, progress=lambda amount: None):

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from runtime.errors import UserError
-from runtime.files import write_whole
+from runtime.files import write_atomically
 
 SUFFIXES = ('.png', '.svg', '.html')
 
@@ -78,7 +78,7 @@ def save(made, path, dpi=150):
         made.savefig(file, format='png', dpi=dpi, metadata={'Software': None})
     else:
         made.savefig(file, format='svg', dpi=dpi, metadata={'Date': None, 'Creator': None})
-    write_whole(path, file.getvalue())
+    write_atomically(path, file.getvalue())
 
 
 def svg(made, dpi=150):

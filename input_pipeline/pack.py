@@ -30,7 +30,7 @@ from input_pipeline.example import checked
 from input_pipeline.progress import bar
 from runtime import system
 from runtime.errors import UserError, first_line, moved
-from runtime.files import whole_file, write_whole
+from runtime.files import atomic_file, write_atomically
 
 QUALITY = 95
 SHARD_RECORDS = 10_000
@@ -170,7 +170,7 @@ def _compare(place, held, wanted):
 
 def _save(folder, manifest):
     """Writes the manifest; at any moment there is the whole old one or the whole new one."""
-    write_whole(folder / packed.MANIFEST, json.dumps(manifest, indent=1))
+    write_atomically(folder / packed.MANIFEST, json.dumps(manifest, indent=1))
 
 
 def _pack_split(folder, manifest, split, source, record, on_bad_image, workers):
@@ -252,7 +252,7 @@ def _write_shard(path, records, on_bad_image, advance):
 def _write_places(path, places):
     Path(path).unlink(missing_ok=True)
     if places is not None:
-        with whole_file(path, 'wb') as file:
+        with atomic_file(path, 'wb') as file:
             np.save(file, places)
 
 

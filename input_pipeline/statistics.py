@@ -14,7 +14,7 @@ import numpy as np
 from input_pipeline import crops, loader
 from input_pipeline.progress import bar
 from runtime.errors import UserError, first_line, moved
-from runtime.files import whole_file
+from runtime.files import atomic_file
 
 NAME = 'statistics.npz'
 MEASURED = ('mean_image', 'channel_mean', 'channel_mean_std')  # of `normalize`: what needs statistics
@@ -84,7 +84,7 @@ def of_mean_image(mean_image):
 
 def save(path, statistics):
     """Writes statistics to a file; it is there whole or not at all."""
-    with whole_file(path, 'wb') as file:
+    with atomic_file(path, 'wb') as file:
         np.savez_compressed(file, **statistics)
 
 

@@ -20,7 +20,7 @@ from input_pipeline.labels import read_labels
 from input_pipeline.progress import bar
 from runtime import system
 from runtime.errors import UserError, first_line
-from runtime.files import whole_file
+from runtime.files import atomic_file
 
 _RELEASED = {
     'train': 'ILSVRC2012_img_train.tar',
@@ -181,7 +181,7 @@ def _load(place, expected):
 
 def _save(place, arrays):
     place.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(place, 'wb') as file:  # several processes may make the index at once
+    with atomic_file(place, 'wb') as file:  # several processes may make the index at once
         np.savez(file, **arrays)
 
 

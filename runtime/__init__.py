@@ -1,1 +1,1 @@
-"""The process: flags, errors, signals, paths, devices and peers."""
+"""Process-level code: flags, errors, signals, paths, devices and distributed processes."""

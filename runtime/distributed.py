@@ -1,6 +1,6 @@
-"""Several processes that work as one: how they find each other, agree, and end when one of them is lost.
+"""Several processes of one run: how they connect, agree, and end when one of them is lost.
 
-Nothing here imports JAX before it must: `begin` comes before any other call of it.
+JAX is imported inside the functions, because `initialize` must come before any other use of JAX.
 """
 
 import ctypes
@@ -12,22 +12,22 @@ import sys
 
 from runtime.errors import UserError
 
-LOST_CODE = 75  # of the exit: try again (sysexits' EX_TEMPFAIL), unlike 2, what a user must mend
-HEARTBEAT_SECONDS = 30  # of silence; then a process counts as lost, and the others end
+LOST_CODE = 75  # exit code for "try again" (EX_TEMPFAIL of sysexits), unlike 2 for errors that the user must fix
+HEARTBEAT_SECONDS = 30  # a process silent for this long counts as lost, and the others end
 LOST = (
-    'another process of this run was lost; its own output, or its machine, says why. The same command on all of them '
-    'goes on from the last checkpoint'
+    'another process of this run was lost; see its output, or its machine, for the reason. The same command on all '
+    'machines resumes from the last checkpoint'
 )
 
 
-def found():
-    """What starts several processes here, by its name: 'Slurm', 'Open MPI', 'Cloud TPU', or '' for one alone."""
+def launcher():
+    """Return the name of the launcher of several processes, 'Slurm', 'Open MPI' or 'Cloud TPU', '' for a single one."""
     env = os.environ
 
     def number(key):
         return int(env[key]) if env.get(key, '').isdigit() else 1
 
-    if 'SLURM_STEP_NODELIST' in env and number('SLURM_NTASKS') > 1:  # of srun, not of the batch script around it
+    if 'SLURM_STEP_NODELIST' in env and number('SLURM_NTASKS') > 1:  # set by srun, not in the batch script around it
         return 'Slurm'
     if 'OMPI_MCA_orte_hnp_uri' in env and number('OMPI_COMM_WORLD_SIZE') > 1:
         return 'Open MPI'
@@ -38,24 +38,24 @@ def found():
     return ''
 
 
-def check(coordinator, num_processes, process_id):
-    """Whether this process is one of several; UserError where the flags are not whole."""
+def is_one_of_several(coordinator, num_processes, process_id):
+    """Return whether this process is one of several; raise UserError if the flags are incomplete or invalid."""
     if not coordinator and num_processes is None and process_id is None:
-        return bool(found())
+        return bool(launcher())
     if not coordinator or num_processes is None or process_id is None:
-        raise UserError('--coordinator=HOST:PORT, --num_processes and --process_id are given together, or none of them')
+        raise UserError('--coordinator=HOST:PORT, --num_processes and --process_id must be set together')
     host, _, port = coordinator.rpartition(':')
     if not host or not port.isdigit():
-        raise UserError(f'--coordinator is HOST:PORT of process 0, not {coordinator!r}')
+        raise UserError(f'--coordinator must be HOST:PORT of process 0, not {coordinator!r}')
     if not 0 <= process_id < num_processes:
         raise UserError(
-            f'--process_id is 0 to {num_processes - 1} of --num_processes={num_processes}, not {process_id}'
+            f'--process_id must be 0 to {num_processes - 1} with --num_processes={num_processes}, not {process_id}'
         )
     return num_processes > 1
 
 
-def begin(coordinator, num_processes, process_id):
-    """Joins the other processes, as the flags or the environment say.
+def initialize(coordinator, num_processes, process_id):
+    """Connect to the other processes given by the flags or the environment.
 
     Raises:
       UserError: they cannot be reached.
@@ -68,23 +68,23 @@ def begin(coordinator, num_processes, process_id):
             coordinator or None, num_processes, process_id, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
         )
     except (RuntimeError, ValueError) as error:
-        where = coordinator or found()
+        where = coordinator or launcher()
         raise UserError(f'the other processes cannot be reached ({where}): {str(error).splitlines()[0]}') from None
 
 
-def watched(script):
-    """Splits off the process that does the work, and returns in it; this one waits, and says in a line how it ended.
+def fork_worker(script):
+    """Fork a worker and return in it; the parent waits and prints a line if the worker lost its peers.
 
-    A process whose peer dies is ended by JAX's runtime, in the midst of whatever it does: it cannot say so itself.
+    When a peer dies, JAX's runtime aborts a process, which then cannot print a message itself.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    if not hasattr(os, 'fork'):  # Windows: then JAX's own words are all there is
+    if not hasattr(os, 'fork'):  # Windows: only JAX's own message is printed
         return
     child = os.fork()
     if child == 0:
         if sys.platform == 'linux':
-            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it ends with the one that waits
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it ends with its parent
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches both
     signal.signal(signal.SIGTERM, lambda number, _: os.kill(child, number))
@@ -97,21 +97,21 @@ def watched(script):
 
 
 def is_first():
-    """Whether this is the process that writes and prints."""
+    """Return whether this is the process that writes and prints."""
     import jax
 
     return jax.process_index() == 0
 
 
-def part():
-    """'_1of4' of the second of four processes, '' of one alone."""
+def file_suffix():
+    """Return the suffix for this process's files: '_1of4' for the second of four processes, '' for a single one."""
     import jax
 
     return f'_{jax.process_index()}of{jax.process_count()}' if jax.process_count() > 1 else ''
 
 
 def largest(number):
-    """The largest of the processes' numbers, known to all: each must ask at the same place."""
+    """Return the largest of the processes' numbers; all processes must call it, so it is also a barrier."""
     import jax
 
     if jax.process_count() == 1:
@@ -123,7 +123,7 @@ def largest(number):
 
 
 def gathered(text):
-    """The processes' texts, in their order, known to all."""
+    """Return the texts of all processes, in their order; all processes must call it."""
     import jax
 
     if jax.process_count() == 1:
@@ -140,9 +140,9 @@ def gathered(text):
 
 
 class Together:
-    """A stretch that the first process may fail in: then all of them end, each with a line.
+    """A context manager for work of the first process; if it fails, all processes end with an error.
 
-    The first does the work inside the `with`; the others wait at its end until that is done.
+    The first process does the work inside the `with`; the others wait at its end.
     """
 
     def __enter__(self):
@@ -152,4 +152,4 @@ class Together:
         if not largest(int(kind is not None)):
             return
         if kind is None:
-            raise UserError('process 0 of this run could not begin; its own output says why')
+            raise UserError('process 0 of this run could not start; see its output for the reason')

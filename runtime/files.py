@@ -1,4 +1,4 @@
-"""Files that are whole at any moment: a reader, or the next start after a kill, meets the old one or the new one."""
+"""Atomic writes: a reader, or a process restarted after a kill, finds either the old file or the complete new one."""
 
 import contextlib
 import os
@@ -7,15 +7,15 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def whole_file(path, mode='w'):
-    """Opens a file to write, which takes the place of `path` when the `with` ends without an error.
+def atomic_file(path, mode='w'):
+    """Open a file for writing that replaces `path` when the `with` block ends without an error.
 
-    Until then it lies beside `path` under a name of this process and host, and is removed when something fails: a full
-    disk costs nothing that was there. The data is on the disk before the name is.
+    Until then it is a temporary file next to `path`, named after this process and host. It is removed after an error,
+    so a full disk does not destroy the old file. The data is flushed to disk before the file is renamed.
 
     Args:
-      path: of the file; its folder must exist.
-      mode: 'w' or 'wb'; text is written as it is, without translated line ends.
+      path: the file; its folder must exist.
+      mode: 'w' or 'wb'; text is written without converting line ends.
 
     Raises:
       OSError: the file cannot be written.
@@ -31,7 +31,7 @@ def whole_file(path, mode='w'):
         partial.unlink(missing_ok=True)
 
 
-def write_whole(path, data):
-    """Writes text or bytes to a file by `whole_file`."""
-    with whole_file(path, 'wb' if isinstance(data, bytes) else 'w') as file:
+def write_atomically(path, data):
+    """Write text or bytes to a file with `atomic_file`."""
+    with atomic_file(path, 'wb' if isinstance(data, bytes) else 'w') as file:
         file.write(data)

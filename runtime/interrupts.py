@@ -1,8 +1,8 @@
-"""Ctrl-C and SIGTERM, from a script's first line on. It imports next to nothing, so that it can come first.
+"""Handling of Ctrl-C and SIGTERM from a script's first line. Imports almost nothing, so that it can be imported first.
 
-Python's own answer to Ctrl-C is an exception in whatever runs: within a callback it is printed and lost, and the
-program goes on; within an import it can become another error. So until a script has something to save, a signal ends
-the process at once. Nothing is lost by it: whatever is written is whole, or nothing, even after a kill.
+Python raises an exception at Ctrl-C wherever the program is: in a callback it is printed and lost, and the program
+continues; in an import it can turn into another error. So until a script has something to save, a signal ends the
+process immediately. That is safe because all files are written atomically.
 """
 
 import contextlib
@@ -13,30 +13,30 @@ import threading
 import time
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
-_SAME_SIGNAL_SECONDS = 2  # a launcher may send a signal to a process and to the one that waits for it
+_SAME_SIGNAL_SECONDS = 2  # a launcher may signal both a process and its parent, which forwards it
 
 
 def listen():
-    """From here on Ctrl-C and SIGTERM end the process with a line and exit code 130 or 143."""
+    """Let Ctrl-C and SIGTERM end the process with a one-line message and exit code 130 or 143."""
     for number in NUMBERS:
         signal.signal(number, _end)
 
 
 def _end(number, frame):
-    # It may be in the midst of writing, or its reader gone.
+    # The stream may be in use, or its reader may be gone.
     with contextlib.suppress(RuntimeError, OSError, ValueError):
         sys.stdout.flush()
-    show_cursor = '\x1b[?25h' if os.isatty(2) else ''  # a bar of progress may have hidden it
+    show_cursor = '\x1b[?25h' if os.isatty(2) else ''  # a progress bar may have hidden it
     line = f'{show_cursor}{os.path.basename(sys.argv[0])}: interrupted\n'
-    os.write(2, line.encode())  # not print, which must not be called while it runs
+    os.write(2, line.encode())  # print is not reentrant
     os._exit(128 + number)
 
 
 class Raised:
-    """Inside the `with`, where there is something to clean up, a first Ctrl-C or SIGTERM raises KeyboardInterrupt.
+    """A context manager inside which the first Ctrl-C or SIGTERM raises KeyboardInterrupt, to allow cleaning up.
 
-    `check` raises it again where a callback had swallowed it, and so does the end of the `with` where an import had
-    made another error of it. A second signal acts as it did outside. The exception's argument is the signal's number.
+    `check` raises it again if a callback swallowed it, and so does the end of the `with` if an import turned it into
+    another error. A second signal is handled as outside. The exception's argument is the signal's number.
     """
 
     def __enter__(self):
@@ -50,7 +50,7 @@ class Raised:
         raise KeyboardInterrupt(number)
 
     def check(self):
-        """Raises KeyboardInterrupt if a signal has come."""
+        """Raise KeyboardInterrupt if a signal has been received."""
         if self._number:
             raise KeyboardInterrupt(self._number)
 
@@ -65,7 +65,7 @@ class Raised:
 
 
 class Interrupted(Exception):
-    """A signal ended a run after its state was saved; `signal` is its number."""
+    """A signal, whose number is `signal`, ended a run after its state was saved."""
 
     def __init__(self, number):
         super().__init__(f'signal {number}')
@@ -73,17 +73,17 @@ class Interrupted(Exception):
 
 
 class Caught:
-    """Catches the first SIGTERM or Ctrl-C inside the `with`, into `number`; a second one acts as ever.
+    """A context manager that records the first SIGTERM or Ctrl-C in `number`; a second one is handled as outside.
 
-    `agreed` is that of all processes together, as of the last `agree`, which all of them call at the same places.
+    `agreed` is the signal that any process had received at the last `agree`, which all processes call in step.
     """
 
     def __init__(self):
         self.number = self.agreed = 0
-        self._came = None
+        self._received = None
 
     def agree(self):
-        """The signal that any of the processes has caught, or 0."""
+        """Return the signal that any of the processes has received, or 0."""
         from runtime import distributed
 
         self.agreed = distributed.largest(self.number)
@@ -91,14 +91,14 @@ class Caught:
 
     def __enter__(self):
         self._before = {}
-        if threading.current_thread() is threading.main_thread():  # Python lets no other thread have them
+        if threading.current_thread() is threading.main_thread():  # only the main thread may set handlers
             self._before = {number: signal.signal(number, self._catch) for number in NUMBERS}
         return self
 
     def _catch(self, number, _):
         if not self.number:
-            self.number, self._came = number, time.monotonic()
-        elif time.monotonic() - self._came > _SAME_SIGNAL_SECONDS:
+            self.number, self._received = number, time.monotonic()
+        elif time.monotonic() - self._received > _SAME_SIGNAL_SECONDS:
             self._restore()
             signal.raise_signal(number)
 

@@ -1,7 +1,7 @@
-"""Pickles read as data: nothing in them is executed, and Python's pickle is never used.
+"""A safe reader of pickles: nothing in them is executed, and Python's pickle is never used.
 
-A pickle is a program for a small stack machine. Here it is read opcode by opcode. The functions that it names are not
-imported: the caller says what comes of each, and of those that it does not know comes a `Foreign`.
+A pickle is a program for a small stack machine, which is interpreted here opcode by opcode. The functions that it names
+are not imported: the caller decides what each returns, and unknown ones return a `Foreign`.
 """
 
 import pickletools
@@ -11,11 +11,11 @@ from runtime.errors import UserError
 
 
 class Broken(Exception):
-    """The program does not make sense; its message says where."""
+    """The pickle is invalid; the message says where."""
 
 
 class Global(NamedTuple):
-    """A name that the pickle refers to; nothing is imported."""
+    """A name that the pickle refers to, not imported."""
 
     module: str
     name: str
@@ -25,7 +25,7 @@ class Global(NamedTuple):
 
 
 class Foreign(NamedTuple):
-    """An object of a class or function that the caller does not know. It was not made: nothing was run."""
+    """A placeholder for the object of a class or function that the caller does not know; nothing was run."""
 
     name: str
 
@@ -34,18 +34,18 @@ class Foreign(NamedTuple):
 
 
 def load(file, path, call, persistent=None, build=None):
-    """What one pickled program leaves on its stack.
+    """Interpret one pickle and return its object.
 
     Args:
-      file: in binary, from the first opcode on.
-      path: for messages.
-      call: (Global or Foreign, arguments) -> the object, `Foreign` for functions that it does not know.
-      persistent: identifier -> the object that lies outside the pickle; None where there are none.
-      build: (object, state) of an object that is not a dict and gets attributes; None where there are none.
+      file: a binary file at the first opcode.
+      path: the path, for messages.
+      call: (Global or Foreign, arguments) -> object; a `Foreign` for unknown functions.
+      persistent: identifier -> the object stored outside the pickle; None if there are none.
+      build: (object, state) -> None, sets the attributes of an object that is not a dict; None if there are none.
 
     Raises:
-      Broken: it makes no sense.
-      UserError: it asks for what no such file does.
+      Broken: the pickle is invalid.
+      UserError: the pickle has an operation that files of data do not need.
     """
     stack, marks, memo = [], [], {}
 
@@ -118,10 +118,12 @@ def load(file, path, call, persistent=None, build=None):
             elif name == 'STOP':
                 return stack.pop()
             else:
-                raise UserError(f'{path} asks for {name}, which no file of data does; it is refused, nothing was run')
+                raise UserError(
+                    f'{path} has the pickle operation {name}, which is not allowed in data; nothing was run'
+                )
     except (IndexError, KeyError, TypeError, ValueError) as error:
-        raise Broken(f'its pickle makes no sense: {error}') from None
-    raise Broken('its pickle has no end')
+        raise Broken(f'its pickle is invalid: {error}') from None
+    raise Broken('its pickle is truncated')
 
 
 _VALUES = (
@@ -140,15 +142,17 @@ _CONSTANTS = {
 
 def _of(kind, value):
     if not isinstance(value, kind):
-        wanted = getattr(kind, '__name__', 'function')
-        raise Broken(f'its pickle has a {type(value).__name__} where a {wanted} should be')
+        expected = getattr(kind, '__name__', 'function')
+        raise Broken(f'its pickle has a {type(value).__name__} in place of a {expected}')
     return value
 
 
 def _pairs(items):
-    """A dict of keys and values in turn. Keys are hashed, which takes for ever of a tuple that holds itself twice."""
+    """Return a dict of alternating keys and values.
+
+    Nested tuples are rejected as keys: hashing one takes exponential time if each level contains the next one twice.
+    """
     keys = items[::2]
-    deep = next((key for key in keys if isinstance(key, tuple) and any(isinstance(part, tuple) for part in key)), None)
-    if deep is not None:
+    if any(isinstance(key, tuple) and any(isinstance(part, tuple) for part in key) for key in keys):
         raise Broken('it has a key that is a tuple of tuples')
     return dict(zip(keys, items[1::2], strict=True))

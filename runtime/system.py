@@ -1,6 +1,6 @@
-"""What operating systems do in different ways, or not at all: the one file that asks which of them this is.
+"""Functions that depend on the operating system; no other file checks which one this is.
 
-Linux has all of it; macOS lacks `os.sched_getaffinity`; Windows also lacks `fcntl`, `resource` and `os.pread`.
+Linux has everything; macOS lacks `os.sched_getaffinity`; Windows also lacks `fcntl`, `resource` and `os.pread`.
 """
 
 import contextlib
@@ -18,13 +18,13 @@ try:
 except ImportError:
     resource = None
 
-LOCK = '.lock'  # the file in a locked folder, where a folder itself cannot be locked
-READ = os.O_RDONLY | getattr(os, 'O_BINARY', 0)  # how a file is opened for `read_at`
-_seeking = threading.Lock()
+LOCK = '.lock'  # the locked file in a folder, on systems that cannot lock the folder itself
+READ = os.O_RDONLY | getattr(os, 'O_BINARY', 0)  # flags to open a file for `read_at`
+_seek_lock = threading.Lock()
 
 
 def cores():
-    """How many cores this process may run on; of the machine, where that is not told."""
+    """Return the number of cores available to this process, or of the machine if that is unknown."""
     if hasattr(os, 'sched_getaffinity'):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -32,12 +32,12 @@ def cores():
 
 @contextlib.contextmanager
 def locked(folder):
-    """Holds a folder for this process; the lock goes with the process, however it ends.
+    """Lock a folder; the lock is released when the process ends, however it ends.
 
-    Where a file system has no locks, nothing is held.
+    On a file system without locks, this does nothing.
 
     Raises:
-      BlockingIOError: another process holds it.
+      BlockingIOError: another process has locked the folder.
     """
     if fcntl:
         handle = os.open(folder, os.O_RDONLY)
@@ -59,7 +59,7 @@ def _lock(handle):
     if fcntl:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return
-    import msvcrt  # of Windows
+    import msvcrt  # Windows
 
     try:
         msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
@@ -68,7 +68,7 @@ def _lock(handle):
 
 
 def read_at(file, buffers, offset):
-    """Fills buffers one after another from a place in an open file; the bytes read, fewer only at its end.
+    """Fill buffers from an offset in an open file; return the number of bytes read, fewer only at the file's end.
 
     Threads may share the file.
     """
@@ -85,16 +85,16 @@ def read_at(file, buffers, offset):
 
 
 def pread(file, size, offset):
-    """At most `size` bytes from a place in an open file. Threads may share the file."""
+    """Return at most `size` bytes from an offset in an open file. Threads may share the file."""
     if hasattr(os, 'pread'):
         return os.pread(file, size, offset)
-    with _seeking:
+    with _seek_lock:
         os.lseek(file, offset, os.SEEK_SET)
         return os.read(file, size)
 
 
 def allow_open_files(count):
-    """Raises this process's limit of open files, where it may, so that so many more can stay open."""
+    """Raise this process's limit of open files by `count`, as far as permitted."""
     if not resource:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -104,7 +104,7 @@ def allow_open_files(count):
 
 
 def available_memory():
-    """Bytes of memory that the host has left, or all that it has where that is not told; None where neither is."""
+    """Return the bytes of free memory of the host, or its total memory, or None if both are unknown."""
     path = Path('/proc/meminfo')
     if path.exists():
         (kilobytes,) = (line.split()[1] for line in path.read_text().splitlines() if line.startswith('MemAvailable:'))
@@ -115,7 +115,7 @@ def available_memory():
 
 
 def peak_memory():
-    """The most bytes that this process has held so far; None where that is not told."""
+    """Return the peak memory of this process in bytes, or None if unknown."""
     if not resource:
         return None
     unit = 1 if sys.platform == 'darwin' else 1024

@@ -14,7 +14,7 @@ from configs import base, listing
 from input_pipeline import datasets, loader, pack
 from input_pipeline.example import ArraySource
 from runtime.errors import UserError
-from training import checkpoints, run, schedules, transfer
+from training import checkpoints, init_from, run, schedules
 
 
 def followed(monkeypatch, message, key, value=None):
@@ -89,7 +89,7 @@ def test_a_run_that_is_shorter_than_its_rates():
         )  # fmt: skip
 
     for changes in ({'num_epochs': 3.0}, {'steps': 60}):
-        with pytest.raises(UserError, match='drops for the last time after 27 epochs') as error:
+        with pytest.raises(UserError, match='last drop of the rate is after 27 epochs') as error:
             schedule(digits(**changes))
         (epochs,) = re.findall(r':epochs=([\d.]+),', str(error.value))
         shorter = listing.load(f'lenet5_digits:epochs={epochs}')
@@ -101,7 +101,7 @@ def test_a_run_that_is_shorter_than_its_rates():
 def test_groups_of_batch_norm():
     config = listing.load('resnet20:cifar10')
     config.update({'dataset': 'synthetic', 'batch_size': 96, 'num_epochs': 30.0})
-    with pytest.raises(UserError, match='takes groups of 64 images, and a step has 96') as error:
+    with pytest.raises(UserError, match='has groups of 64 images, and a step processes 96') as error:
         run.Run(config)
     (size,) = re.findall(r'--config\.architecture_options\.group_size=(\d+)', str(error.value))
     config.architecture_options.group_size = int(size)
@@ -111,13 +111,13 @@ def test_groups_of_batch_norm():
 def test_layers_that_are_named(digits_run, monkeypatch):
     _, workdir = digits_run
     variables = {'params': {'head': {'kernel': np.zeros((84, 10)), 'bias': np.zeros(10)}}, 'batch_stats': {}}
-    with pytest.raises(UserError, match='nothing of .* fits this network') as error:
-        transfer.load(workdir, variables)
+    with pytest.raises(UserError, match='does not fit this network: no layer') as error:
+        init_from.load(workdir, variables)
     with checkpoints.Checkpoints(workdir / checkpoints.FOLDER, read_only=True) as kept:
         params = kept.read_model(kept.latest())['params']
     (theirs,) = (name for name, layer in params.items() if layer['kernel'].shape == (84, 10))
     layers = followed(monkeypatch, str(error.value), 'init_layers', f"('head={theirs}',)")
-    assert layers == (f'head={theirs}',) and transfer.load(workdir, variables, layers).copied == ['head']
+    assert layers == (f'head={theirs}',) and init_from.load(workdir, variables, layers).copied == ['head']
 
 
 def strings(file):

@@ -8,7 +8,8 @@ from runtime.errors import UserError
 from training import log
 from training.checkpoints import Checkpoints, locate
 from training.clock import Clock
-from training.state import TrainState, zero_totals
+from training.metrics import zero_totals
+from training.step import TrainState
 
 INFO = {'architecture': 'lenet5', 'clock': {}}
 
@@ -83,7 +84,7 @@ def test_a_truncated_checkpoint_is_named(workdir, damage):
         for path in (folder / 'info').iterdir():
             path.write_text('{"architecture"')
     with Checkpoints(workdir / 'checkpoints', read_only=True) as kept:
-        with pytest.raises(UserError, match=r'checkpoints/5 cannot be read.*to go on from step 4'):
+        with pytest.raises(UserError, match=r'checkpoints/5 cannot be read.*to resume from step 4'):
             kept.info(5)
             kept.restore(state_at(0), 5)
         chex.assert_trees_all_equal(kept.restore(state_at(0), 3), state_at(3))
@@ -96,7 +97,7 @@ def test_a_checkpoint_is_found_by_any_of_its_names(workdir, tmp_path):
     with pytest.raises(UserError, match='does not exist'):
         locate(tmp_path / 'none')
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(UserError, match='holds no checkpoint'):
+    with pytest.raises(UserError, match='contains no checkpoint'):
         locate(tmp_path / 'empty')
 
 

@@ -18,7 +18,7 @@ from figures import opened, pictures, report
 from input_pipeline import classes, datasets, example, loader, pack, sources
 from input_pipeline.pixels import Pixels
 from runtime.errors import UserError
-from training import checkpoints, loop, preflight, resume, transfer
+from training import checkpoints, init_from, loop, preflight, workdir
 from training.run import build_model
 from weights import exporting, passport
 
@@ -45,7 +45,7 @@ def on_folders(root, train, test, each=3, **changes):
 
 def network(folder, config, names, seed=0):
     """A checkpoint with random weights, of classes of these names; None: as older versions wrote it."""
-    variables = architectures.initialise(build_model(config), seed, (32, 32, 1))
+    variables = architectures.initialize(build_model(config), seed, (32, 32, 1))
     variables = jax.tree.map(lambda x: 1.5 * x, variables)  # else probabilities hardly differ
     with checkpoints.Checkpoints(folder / checkpoints.FOLDER) as kept:
         kept.save_model(variables, checkpoints.describe(config, names))
@@ -126,7 +126,7 @@ def test_splits_of_other_classes_are_refused_before_anything_is_written(tmp_path
     config = on_folders(tmp_path / 'data', ('a', 'b', 'c'), test)
     for attempt in (
         lambda: loop.train(config, tmp_path / 'run'),
-        lambda: preflight.look(config, tmp_path / 'run', lambda line: None),
+        lambda: preflight.check_run(config, tmp_path / 'run', lambda line: None),
         lambda: pack.sources_of(config, 'both', tmp_path / 'store'),
     ):
         with pytest.raises(UserError, match=says):
@@ -209,7 +209,7 @@ def test_a_run_carries_its_names_and_is_resumed_on_them_alone(tmp_path):
     for split in ('train', 'test'):
         (tmp_path / 'data' / split / 'tulip').rename(tmp_path / 'data' / split / 'daisy')
     config.stop_at_step = 0
-    with pytest.raises(UserError, match="on other classes: class 0 is 'rose, red' there and 'daisy' here; pass"):
+    with pytest.raises(UserError, match="with other classes: class 0 is 'rose, red' there and 'daisy' here; pass"):
         loop.train(config, tmp_path / 'run')
 
 
@@ -218,17 +218,17 @@ def test_a_run_of_an_older_version_is_resumed(tmp_path):
     info = checkpoints.describe(config) | {'examples_seen': 16}
     with checkpoints.Checkpoints(tmp_path / 'run' / checkpoints.FOLDER) as kept:
         kept.save_model({'params': {'x': np.zeros(2)}, 'batch_stats': {}}, info)
-    assert resume.point(tmp_path / 'run', datasets.open_splits(config)[0])['start'] == (0, 16)
+    assert workdir.resume_point(tmp_path / 'run', datasets.open_splits(config)[0])['start'] == (0, 16)
 
 
 def test_weights_of_as_many_other_classes_are_told(tmp_path):
     config = digits(num_classes=2)
     folder = network(tmp_path, config, ('cat', 'dog'))
-    variables = architectures.initialise(build_model(config), 1, (32, 32, 1))
-    says = "init_from: it was trained on other classes: class 1 is 'dog' there and 'horse' here"
-    assert transfer.load(folder, variables, class_names=('cat', 'horse')).notes[-1] == says
+    variables = architectures.initialize(build_model(config), 1, (32, 32, 1))
+    says = "init_from: the checkpoint was trained on other classes: class 1 is 'dog' there and 'horse' here"
+    assert init_from.load(folder, variables, class_names=('cat', 'horse')).notes[-1] == says
     for names in (('cat', 'dog'), (None, None), ('a', 'b', 'c')):
-        assert 'other classes' not in transfer.load(folder, variables, class_names=names).notes[-1]
+        assert 'other classes' not in init_from.load(folder, variables, class_names=names).notes[-1]
 
 
 # Evaluation

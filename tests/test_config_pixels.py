@@ -168,7 +168,7 @@ def test_a_wrong_crop_names_its_key(changes, says):
         ({'colour__lighting': 'cc'}, 'colour.lighting must be one of none, measured, fb, cc2, sqrt'),
         ({'colour__padding_mode': 'black'}, 'colour.padding_mode must be one of zero, reflect'),
         ({'colour__jitter': 'inception', 'colour__jitter_strength': 0.5}, 'has no strength'),
-        ({'channels': 1}, 'is of RGB images'),
+        ({'channels': 1}, 'requires RGB images'),
         ({'normalize': 'mean'}, 'normalize must be one of range, constant'),
         ({'mean': 'vggg'}, 'mean must be one of none'),
     ],

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from configs import base
 from runtime.errors import UserError
-from training import controllers, loop
+from training import loop, schedules, workdir
 from training.log import read
 
 
@@ -22,9 +22,9 @@ def plateau(**changes):
 
 def drops_of(errors, rule, stop_and_go=None):
     """The epochs, from 1, at which the rate drops; at `stop_and_go` the controller goes through a checkpoint."""
-    controller, found = controllers.create(rule), []
+    controller, found = schedules.create_controller(rule), []
     for epoch, error in enumerate(errors, start=1):
-        controller, dropped = controllers.after_epoch(controller, error, rule)
+        controller, dropped = schedules.controller_after_epoch(controller, error, rule)
         if dropped:
             found.append(epoch)
         if epoch == stop_and_go:
@@ -56,11 +56,11 @@ def test_the_run_ends_at_the_plateau_after_the_last_drop():
     rule = plateau(drops=3, patience=2)
     errors = [50.0] * 40
     epochs, _ = drops_of(errors, rule)
-    controller = controllers.create(rule)
+    controller = schedules.create_controller(rule)
     for epoch, error in enumerate(errors, start=1):
-        controller, _ = controllers.after_epoch(controller, error, rule)
-        assert controllers.finished(controller, rule) == (epoch >= epochs[3])
-    assert not controllers.finished({}, rule)
+        controller, _ = schedules.controller_after_epoch(controller, error, rule)
+        assert schedules.plateaus_are_over(controller, rule) == (epoch >= epochs[3])
+    assert not schedules.plateaus_are_over({}, rule)
 
 
 @pytest.mark.parametrize('epoch', range(10, 22))
@@ -74,19 +74,21 @@ def test_a_resume_in_the_middle_of_patience_changes_nothing(epoch):
 
 def test_each_drop_divides_the_rate_by_ten():
     rule = plateau()
-    controller = controllers.create(rule)
+    controller = schedules.create_controller(rule)
     for drops, expected in enumerate((0.01, 0.001, 0.0001, 0.00001)):
         controller['plateau']['drops'] = np.int32(drops)
-        assert float(controllers.rate(controller, jnp.float32(0.01), rule, None)) == pytest.approx(expected, rel=1e-5)
+        assert float(schedules.controlled_rate(controller, jnp.float32(0.01), rule, None)) == pytest.approx(
+            expected, rel=1e-5
+        )
 
 
 def test_the_warm_up_ends_when_the_training_error_is_below_80_per_cent():
     # He et al. 2015, section 4.2: 0.01 until the training error is below 80%, then 0.1.
     warmup = ConfigDict({'learning_rate': 0.01, 'until_error': 80.0, 'steps': 100})
-    step_once = jax.jit(lambda c, at, wrong: controllers.after_step(c, at, wrong, 128, warmup))
-    controller, rates = controllers.create(None, warmup), []
+    step_once = jax.jit(lambda c, at, wrong: schedules.controller_after_step(c, at, wrong, 128, warmup))
+    controller, rates = schedules.create_controller(None, warmup), []
     for at in range(600):
-        rates.append(float(controllers.rate(controller, jnp.float32(0.1), None, warmup)))
+        rates.append(float(schedules.controlled_rate(controller, jnp.float32(0.1), None, warmup)))
         wrong = 115 if at < 330 else 95  # 89.8%, then 74.2%; of steps 300 to 399 it is 78.9
         controller = step_once(controller, at, wrong)
     np.testing.assert_allclose(rates[:400], 0.01, rtol=1e-6)
@@ -94,17 +96,17 @@ def test_the_warm_up_ends_when_the_training_error_is_below_80_per_cent():
 
 
 def test_without_a_controller_the_schedule_alone_counts():
-    assert controllers.create() == {}
-    assert float(controllers.rate({}, 0.3, None, None)) == 0.3
-    assert controllers.after_epoch({}, 1.0, plateau()) == ({}, False)
+    assert schedules.create_controller() == {}
+    assert float(schedules.controlled_rate({}, 0.3, None, None)) == 0.3
+    assert schedules.controller_after_epoch({}, 1.0, plateau()) == ({}, False)
 
 
 def test_wrong_values_are_told():
     for changes in ({'patience': 0}, {'factor': 1.0}, {'drops': -1}):
         with pytest.raises(UserError, match='plateau needs patience'):
-            controllers.create(plateau(**changes))
+            schedules.create_controller(plateau(**changes))
     with pytest.raises(UserError, match='warmup needs steps'):
-        controllers.create(None, ConfigDict({'learning_rate': 0.1, 'until_error': 0.0, 'steps': 1}))
+        schedules.create_controller(None, ConfigDict({'learning_rate': 0.1, 'until_error': 0.0, 'steps': 1}))
 
 
 def test_a_run_that_its_plateaus_ended_is_finished(tmp_path, capfd, linear):
@@ -117,7 +119,7 @@ def test_a_run_that_its_plateaus_ended_is_finished(tmp_path, capfd, linear):
     np.testing.assert_allclose(rates, [0.02, 0.02, 0.002, 0.002], rtol=1e-5)
     decisions = [row['decision'] for row in read(tmp_path) if row['kind'] == 'decision']
     assert [decision.partition(': ')[2] for decision in decisions] == ['drop 1 of 1', 'the run ends']
-    assert loop.is_finished(tmp_path)
+    assert workdir.is_finished(tmp_path)
 
     capfd.readouterr()
     assert loop.train(config, tmp_path) == last

@@ -230,28 +230,29 @@ def test_what_names_the_processes(monkeypatch):
     for key in ('SLURM_STEP_NODELIST', 'OMPI_MCA_orte_hnp_uri', 'SLURM_NTASKS'):
         monkeypatch.delenv(key, raising=False)
     monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
-    assert not distributed.check(None, None, None)
-    assert distributed.check('host:1', 2, 1) and not distributed.check('host:1', 1, 0)
+    assert not distributed.is_one_of_several(None, None, None)
+    assert distributed.is_one_of_several('host:1', 2, 1) and not distributed.is_one_of_several('host:1', 1, 0)
     monkeypatch.setenv('SLURM_NTASKS', '4')
-    assert distributed.found() == ''  # the batch script around srun
+    assert distributed.launcher() == ''  # the batch script around srun
     monkeypatch.setenv('SLURM_STEP_NODELIST', 'node[1-4]')
-    assert distributed.found() == 'Slurm' and distributed.check(None, None, None)
+    assert distributed.launcher() == 'Slurm' and distributed.is_one_of_several(None, None, None)
     for given, says in (
-        (('host:1', 2, None), 'are given together'),
-        (('host', 2, 0), 'is HOST:PORT of process 0'),
-        (('host:1', 2, 2), '--process_id is 0 to 1 of .*, not 2'),
+        (('host:1', 2, None), 'must be set together'),
+        (('host', 2, 0), 'must be HOST:PORT of process 0'),
+        (('host:1', 2, 2), '--process_id must be 0 to 1 with .*, not 2'),
     ):
         with pytest.raises(UserError, match=says):
-            distributed.check(*given)
+            distributed.is_one_of_several(*given)
 
 
-def test_large_parameters_are_cut_over_the_model_axis(eight_devices):
+def test_large_parameters_are_sharded_over_the_model_axis(eight_devices):
     grid = mesh.create(16, model=2)
     assert dict(grid.shape) == {'data': 4, 'model': 2}
     shapes = {'fc6': (7, 7, 512, 4096), 'fc8': (4096, 1000), 'conv': (3, 3, 512, 512), 'bias': (4096,)}
-    lies = mesh.of_state(grid, {name: jax.ShapeDtypeStruct(shape, 'float32') for name, shape in shapes.items()})
-    assert [name for name, sharding in lies.items() if not sharding.is_fully_replicated] == ['fc6', 'fc8']
-    assert lies['fc6'].shard_shape(shapes['fc6']) == (7, 7, 512, 2048)
+    state = {name: jax.ShapeDtypeStruct(shape, 'float32') for name, shape in shapes.items()}
+    shardings = mesh.state_sharding(grid, state)
+    assert [name for name, sharding in shardings.items() if not sharding.is_fully_replicated] == ['fc6', 'fc8']
+    assert shardings['fc6'].shard_shape(shapes['fc6']) == (7, 7, 512, 2048)
     with pytest.raises(UserError, match='mesh.model=3 does not divide the 8 devices'):
         mesh.create(16, model=3)
 
@@ -266,7 +267,7 @@ def test_parameters_cut_over_devices_train_as_whole_ones(script, tmp_path):
     )  # fmt: skip
     run(script, 1, 4, *arguments, '--workdir', tmp_path / 'whole')
     cut = run(script, 1, 4, *arguments, '--workdir', tmp_path / 'cut', '--config.mesh.model=2')
-    assert 'large parameters are cut over 2 devices' in cut[0]
+    assert 'are sharded over 2 devices' in cut[0]
     run(script, 2, 2, *arguments, '--workdir', tmp_path / 'two', '--config.mesh.model=2')
     for name in ('cut', 'two'):
         for a, b in zip(lines(tmp_path / 'whole', 'train'), lines(tmp_path / name, 'train'), strict=True):

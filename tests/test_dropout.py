@@ -10,7 +10,7 @@ import pytest
 
 import architectures
 from architectures import catalogue
-from training import losses, optimizers, state, step
+from training import losses, optimizers, step
 
 RATES = {  # in the order in which they are met
     'lenet5': [],
@@ -82,7 +82,7 @@ def stepping(seed, accumulate):
         step.train_step, model=model, loss=losses.cross_entropy, optimizer=optimizer, seed=seed,
         preprocess=lambda batch: batch['image'], rate=lambda step, controller: 0.0, accumulate=accumulate,
     )  # fmt: skip
-    return state.create(model, optimizer, (4, 4, 3), 0), jax.jit(one)
+    return step.create_state(model, optimizer, (4, 4, 3), 0), jax.jit(one)
 
 
 def loss_of_step(number, rows=slice(None), seed=0, accumulate=1):

@@ -6,14 +6,14 @@ import re
 import pytest
 from conftest import ROOT
 
-from runtime.files import whole_file, write_whole
+from runtime.files import atomic_file, write_atomically
 
 
 @pytest.mark.parametrize('data', ['text\r\n', b'\x00bytes'])
 def test_a_file_is_what_was_written(tmp_path, data):
     path = tmp_path / 'a'
     path.write_bytes(b'before')
-    write_whole(path, data)
+    write_atomically(path, data)
     assert path.read_bytes() == (data if isinstance(data, bytes) else data.encode())
     assert os.listdir(tmp_path) == ['a']
 
@@ -22,7 +22,7 @@ def test_a_file_is_what_was_written(tmp_path, data):
 def test_what_was_there_stays_when_writing_fails(tmp_path, error):
     path = tmp_path / 'a'
     path.write_text('before')
-    with pytest.raises(type(error)), whole_file(path) as file:
+    with pytest.raises(type(error)), atomic_file(path) as file:
         file.write('half')
         file.flush()
         assert path.read_text() == 'before'  # a reader in the middle

@@ -28,10 +28,10 @@ def begun(tmp_path, config, finished=False):
 def test_before_the_first_step_no_key_makes_another_run(tmp_path):
     workdir = begun(tmp_path, digits())
     (workdir / 'statistics.npz').write_bytes(b'measured')
-    with claimed(workdir, digits(seed=3, loss='penalty'), begun=False) as later:
+    with claimed(workdir, digits(seed=3, loss='penalty'), has_checkpoint=False) as later:
         assert later == {} and json.loads((workdir / 'config.json').read_text())['seed'] == 3
     assert (workdir / 'statistics.npz').exists()
-    with claimed(workdir, digits(image_size=28), begun=False):  # what was measured is of other images
+    with claimed(workdir, digits(image_size=28), has_checkpoint=False):  # what was measured is of other images
         assert not (workdir / 'statistics.npz').exists()
     with pytest.raises(OtherRun, match='seed is 0 there and 3 here; pass another --workdir, or the old value'):
         changes(workdir, digits(image_size=28, seed=3))
@@ -85,7 +85,7 @@ def test_what_is_still_to_come_may_change_until_the_end(tmp_path):
         'learning_rates': ([[20, 0.02], [7, 0.004], [3, 0.0008]], [[40, 0.1]]),
     }
     (workdir / 'metrics.jsonl').write_text(json.dumps({'kind': 'finished', 'step': 9}) + '\n')
-    with pytest.raises(OtherRun, match='holds a finished run: num_epochs is 30.0 there and 40.0 here; pass another'):
+    with pytest.raises(OtherRun, match='contains a finished run: num_epochs is 30.0 there and 40.0 here; pass another'):
         changes(workdir, here)
 
 
@@ -126,14 +126,14 @@ def test_the_message_names_what_was_typed(tmp_path, name):
     here = listing.load(f'{name}:epochs=60')
     with pytest.raises(OtherRun) as error:
         changes(workdir, here)
-    told = error.value.told(dict.fromkeys(error.value.differences, ':epochs=60'))
+    told = error.value.naming(dict.fromkeys(error.value.differences, ':epochs=60'))
     assert 'num_epochs is 40.0 there and 60.0 here (:epochs=60); pass another --workdir' in str(told)
     here.seed = 3  # what is no part of the later steps comes first
     with pytest.raises(OtherRun) as error:
         changes(workdir, here)
-    told = error.value.told(dict.fromkeys(error.value.differences, ':epochs=60') | {'seed': '--config.seed=3'})
+    told = error.value.naming(dict.fromkeys(error.value.differences, ':epochs=60') | {'seed': '--config.seed=3'})
     if name != 'resnet50':  # whose patience, in every checkpoint, is one more
-        assert 'holds another run: seed is 0 there and 3 here (--config.seed=3)' in str(told)
+        assert 'contains another run: seed is 0 there and 3 here (--config.seed=3)' in str(told)
 
 
 def rates(rows):
@@ -161,7 +161,7 @@ def test_the_rate_is_changed_in_the_middle_and_logged_once(tmp_path, monkeypatch
     (decision,) = (row for row in rows if row['kind'] == 'decision')
     assert (decision['step'], decision['by_hand']) == (20, 'learning_rates')
     assert decision['learning_rate'] == pytest.approx(0.005)
-    assert decision['decision'] == 'learning_rates is [[30, 0.005]] from here on, by hand; it was [[30, 0.02]]'
+    assert decision['decision'] == 'learning_rates is [[30, 0.005]] from here on, set by the user; it was [[30, 0.02]]'
     with pytest.raises(UserError, match=r'num_epochs=0\.5 ends at step 23, and the run is at step 35'):
         loop.train(digits(learning_rates=((0.5, 0.1),), **common | {'num_epochs': 0.5}), workdir)
 
@@ -206,4 +206,4 @@ def test_a_broken_image_is_skipped_as_the_message_says(tmp_path):
         preflight_ok = changes(workdir, digits(on_bad_image='skip', **common))
         assert preflight_ok == {}
     jax.clear_caches()
-    assert preflight.folders.holds(tmp_path / 'first', digits(on_bad_image='stop', **common))
+    assert preflight.folders.contains_run_of(tmp_path / 'first', digits(on_bad_image='stop', **common))

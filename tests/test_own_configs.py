@@ -27,14 +27,14 @@ LINES = {  # line 6 of the file: what is said of it
     'config.colour.jiter': 'line 6: the config has no key jiter, did you mean jitter?',
     "config.colour.update(jiter='fb')": 'line 6: the config has no key jiter, did you mean jitter?',
     'config.test_crop.short_sides = (1, 2)': 'line 6: the config has no key short_sides, did you mean short_side?',
-    "config.momentum = 'high'": "line 6: momentum is of type float, and 'high' is of type str",
-    'config.batch_size = 3.5': "line 6: batch_size is of type int, and '3.5' is of type float",
-    'config.learning_rates = 0.1': "line 6: learning_rates is of type tuple, and '0.1' is of type float",
-    'config.colour = 3': "line 6: colour is of type ConfigDict, and '3' is of type int",
-    'config.batch_size = None': 'batch_size is None; leave it out for its default',
+    "config.momentum = 'high'": "line 6: momentum must be of type float, and 'high' is str",
+    'config.batch_size = 3.5': "line 6: batch_size must be of type int, and '3.5' is float",
+    'config.learning_rates = 0.1': "line 6: learning_rates must be of type tuple, and '0.1' is float",
+    'config.colour = 3': "line 6: colour must be of type ConfigDict, and '3' is int",
+    'config.batch_size = None': 'batch_size is None; remove the line to use the default',
     '1 / 0': 'line 6: ZeroDivisionError: division by zero',
     'return 3': 'get_config must return the config, not int',
-    'return type(config)({"dataset": "mnist"})': 'its config has no key accumulate; begin it with configs',
+    'return type(config)({"dataset": "mnist"})': 'its config has no key accumulate; start from configs',
     'def (': 'line 6: the config file cannot be read: ',
     'import no_such_module': "line 6: ModuleNotFoundError: No module named 'no_such_module'",
 }
@@ -144,7 +144,7 @@ def test_words_that_set_a_key_are_found_in_the_variant(monkeypatch):
     file = f'{ROOT}/configs/alexnet.py:epochs=60,option.lrn=none'
     monkeypatch.setattr(command_line.config_flags, 'get_config_filename', lambda _: file)
     keys = ('num_epochs', 'learning_rates', 'architecture_options.lrn', 'seed', 'momentum', 'batch_size')
-    assert command_line.typed(keys) == {
+    assert command_line.arguments_for(keys) == {
         'num_epochs': ':epochs=60', 'learning_rates': ':epochs=60', 'architecture_options.lrn': ':option.lrn=none',
         'seed': '--config.members.two.seed=3', 'batch_size': '--config.batch_size=64',
     }  # fmt: skip

@@ -37,7 +37,7 @@ def folder_of_images(root):
 
 def lines(config, workdir):
     said = []
-    preflight.look(config, workdir, said.append)
+    preflight.check_run(config, workdir, said.append)
     return '\n'.join(said)
 
 
@@ -50,9 +50,9 @@ def test_check_says_what_a_run_will_take_and_writes_nothing(script, tmp_path):
     out = done.stdout
     assert re.search(r'^devices: 1 .*, 1 process$', out, re.MULTILINE)
     assert 'data: digits, train: 1,437 images, 8 read' in out and 'data: digits, test: 360 images, 8 read' in out
-    assert re.search(r'memory, each device: [\d.]+ MB in training .*; there are [\d.,]+ [MG]B', out)
+    assert re.search(r'memory, each device: [\d.]+ MB in training .*; available: [\d.,]+ [MG]B', out)
     assert re.search(r'network: [\d,]+ images/s in training, [\d,]+ images/s in a test', out)
-    assert 'input: the data lies on the device' in out
+    assert 'input: the data is stored on the device' in out
     assert re.search(r'time: an epoch \d+:\d\d .*, the run of 1,348 steps \d+:\d\d', out)  # 30 epochs of 1,437, by 32
     assert out.strip().endswith('limit: the network')
 
@@ -74,7 +74,7 @@ def test_what_does_not_fit_is_refused_before_it_runs(quick, monkeypatch, tmp_pat
     ):
         monkeypatch.setattr(memory, 'available', lambda there=there: there)
         with pytest.raises(UserError, match=f'does not fit in memory: {what}'):
-            preflight.look(digits(), tmp_path / 'run')
+            preflight.check_run(digits(), tmp_path / 'run')
     assert list(tmp_path.iterdir()) == []
 
 
@@ -90,9 +90,9 @@ def test_what_is_reckoned_grows_as_the_batch():
 def test_streamed_images_are_timed_and_statistics_foretold(quick, tmp_path):
     config, workdir = folder_of_images(tmp_path / 'data'), tmp_path / 'run'
     out = lines(config, workdir)
-    assert 'data: folder, train: 60 images, 8 read\n' in out and 'batches made ahead' in out
+    assert 'data: folder, train: 60 images, 8 read\n' in out and 'prefetched batches' in out
     assert re.search(r'input: [\d,]+ images/s from this host', out)
-    assert 'first the run measures its images once' in out and re.search(r'limit: the (input|network), [\d.]+ ti', out)
+    assert 'before training: measuring the images' in out and re.search(r'limit: the (input|network), [\d.]+ ti', out)
     assert not workdir.exists()
 
 
@@ -102,13 +102,13 @@ def test_images_that_cannot_be_read(quick, tmp_path):
     for path in broken:
         path.write_bytes(b'no image')
     with pytest.raises(UserError, match='class0/0.png cannot be decoded'):
-        preflight.look(config, tmp_path / 'run')
+        preflight.check_run(config, tmp_path / 'run')
     config.on_bad_image = 'skip'  # of 8 among 60, 0 8 16 25 33 42 50 59, three are in the first class
     assert 'test: 60 images, 8 read, 3 of them broken' in lines(config, tmp_path / 'run')
     for path in (tmp_path / 'data' / 'test').glob('*/*'):
         path.write_bytes(b'no image')
     with pytest.raises(UserError, match="none of 8 images of the split 'test' can be read"):
-        preflight.look(config, tmp_path / 'run')
+        preflight.check_run(config, tmp_path / 'run')
 
 
 def test_a_workdir_of_another_run_is_refused_and_left(quick, digits_run):
@@ -117,8 +117,8 @@ def test_a_workdir_of_another_run_is_refused_and_left(quick, digits_run):
     assert 'limit: the network' in lines(config, workdir)
     other = config.copy_and_resolve_references()
     other.seed = 1
-    with pytest.raises(UserError, match='holds another run'):
-        preflight.look(other, workdir)
+    with pytest.raises(UserError, match='contains another run'):
+        preflight.check_run(other, workdir)
     assert {path: path.stat().st_mtime_ns for path in sorted(workdir.rglob('*'))} == before
 
 
@@ -130,12 +130,12 @@ def test_a_series_member_by_member(quick, tmp_path):
     assert re.search(r'\nall 2: \d+:\d\d$', out) and not (tmp_path / 'series').exists()
     pair.members.first.batch_size = 0
     with pytest.raises(UserError, match='first: batch_size must be above 0'):
-        preflight.look(pair, tmp_path / 'series')
+        preflight.check_run(pair, tmp_path / 'series')
 
 
 def test_a_program_s_memory_is_of_each_device_and_counts_donated_arguments_once(eight_devices):
     grid = mesh.create(8)
-    vector = jax.ShapeDtypeStruct((8000,), jnp.float32, sharding=mesh.batched(grid))
+    vector = jax.ShapeDtypeStruct((8000,), jnp.float32, sharding=mesh.batch_sharding(grid))
     kept = jax.jit(lambda x: x + 1).lower(vector).compile()
     donated = jax.jit(lambda x: x + 1, donate_argnums=0).lower(vector).compile()
     assert memory.of_program(kept) == 2 * 4000 and memory.of_program(donated) == 4000

@@ -19,7 +19,7 @@ import evaluation
 from configs import resnet20
 from input_pipeline.example import ArraySource
 from runtime.errors import UserError
-from training import checkpoints, log, loop, losses, optimizers, state, step
+from training import checkpoints, log, loop, losses, optimizers, step
 from training.run import Run
 
 EXAMPLES = 1437  # of the digits
@@ -173,7 +173,7 @@ def test_averages_and_accumulators_are_float32_beside_parameters_in_bfloat16(acc
         'image': rng.normal(size=(16, 32, 32, 1)).astype(np.float32), 'label': np.arange(16, dtype=np.int32) % 10,
         'mask': np.ones(16, bool), 'bad': np.zeros(16, bool), 'index': np.arange(16, dtype=np.int32),
     }  # fmt: skip
-    current = jax.jit(lambda: state.create(model, optimizer, (32, 32, 1), 0, averaged=True))()
+    current = jax.jit(lambda: step.create_state(model, optimizer, (32, 32, 1), 0, averaged=True))()
     decay, iterates = 0.9, []
 
     @jax.jit
@@ -181,7 +181,7 @@ def test_averages_and_accumulators_are_float32_beside_parameters_in_bfloat16(acc
         return step.train_step(
             current, batch, model=model, loss=losses.cross_entropy, optimizer=optimizer, seed=0, accumulate=accumulate,
             preprocess=lambda batch: batch['image'], rate=lambda step, controller: 0.001,
-            average_weight=state.ema_weight(decay),
+            average_weight=step.ema_weight(decay),
         )  # fmt: skip
 
     for _ in range(8):
@@ -222,9 +222,9 @@ def test_batch_norm_over_a_single_value_names_its_layer(changes):
     assert re.search('map is 1x1 and 1 image is normalized', str(error.value))
 
 
-def test_a_run_stopped_as_told_says_how_to_go_on(linear, tmp_path, capfd):
+def test_a_run_stopped_by_stop_at_step_says_how_to_resume(linear, tmp_path, capfd):
     config = digits(architecture='linear', stop_at_step=2)
-    for said in ('stopped as told at step 2', 'nothing to do: stop_at_step=2 is reached; raise it to resume'):
+    for said in ('stopped by stop_at_step at step 2', 'nothing to do: stop_at_step=2 is reached; raise it to resume'):
         loop.train(config, tmp_path)
         assert said in capfd.readouterr().out
     loop.train(digits(architecture='linear', stop_at_step=3), tmp_path)

@@ -26,8 +26,8 @@ def pair():
 def test_members_train_in_turn_and_start_from_each_other(tmp_path, capfd, linear):
     rows = training_series.train(pair(), tmp_path)
     assert [row['name'] for row in rows] == ['first', 'second']
-    (inherited,) = (row for row in read(tmp_path / 'second') if row['kind'] == 'inherited')
-    assert inherited['from'] == str(tmp_path / 'first') and inherited['left'] == []
+    (copied,) = (row for row in read(tmp_path / 'second') if row['kind'] == 'init_from')
+    assert copied['from'] == str(tmp_path / 'first') and copied['left'] == []
     assert rows[1]['test_top1_error'] < rows[0]['test_top1_error']  # it goes on where the first ended
     assert json.loads((tmp_path / 'table.json').read_text()) == rows
     lines = (tmp_path / 'table.md').read_text().splitlines()
@@ -37,12 +37,12 @@ def test_members_train_in_turn_and_start_from_each_other(tmp_path, capfd, linear
     # The same command again: what is finished is passed over, and the table is the same.
     before = (tmp_path / 'first' / 'metrics.jsonl').read_text()
     assert training_series.train(pair(), tmp_path) == rows
-    assert capfd.readouterr().out.count('finished before') == 2
+    assert capfd.readouterr().out.count('already finished') == 2
     assert (tmp_path / 'first' / 'metrics.jsonl').read_text() == before
 
     # A member of another recipe is not taken for finished.
     other = series.create(first=short(seed=5), second=short(seed=1))
-    with pytest.raises(UserError, match='first holds another run: seed is 0 there and 5 here'):
+    with pytest.raises(UserError, match='first contains another run: seed is 0 there and 5 here'):
         training_series.train(other, tmp_path)
 
 
@@ -65,7 +65,7 @@ def test_an_interrupted_member_goes_on(tmp_path, monkeypatch, linear):
 
 def test_a_member_starts_only_from_one_before_it(tmp_path, linear):
     config = series.create(first=short(init_from='second'), second=short())
-    with pytest.raises(UserError, match='first starts from second, which must stand before it'):
+    with pytest.raises(UserError, match='first starts from second, which must come before it'):
         training_series.train(config, tmp_path)
     config = pair()
     config.order = ('first', 'secnd')

@@ -15,13 +15,13 @@ def rows_of(losses, every=100):
 def test_a_loss_at_chance():
     at_chance = rows_of([2.31, 2.3026, 2.30, 2.301, 2.303])
     assert stall.symptom(at_chance, 500, 10) == (
-        'the loss has stayed at ln(10) = 2.303, that of a guess, for 500 steps'
+        'the loss has stayed at ln(10) = 2.303, the loss of a guess, for 500 steps'
     )
     assert stall.symptom(at_chance[:4], 500, 10) is None  # too early
     assert stall.symptom(rows_of([2.31, 2.30, 2.30, 2.30, 2.2]), 500, 10) is None
     assert stall.symptom(at_chance, 500, 1000) is not None  # it does not fall, either
     later = rows_of([2.0, 1.5, 2.303, 2.303, 2.302, 2.303])  # a network that died
-    assert 'that of a guess' in stall.symptom(later, 400, 10)
+    assert 'the loss of a guess' in stall.symptom(later, 400, 10)
 
 
 def test_a_plateau_at_the_start():
@@ -38,10 +38,10 @@ def test_the_first_look_is_taken_once():
 @pytest.mark.parametrize(
     'architecture, says',
     [
-        ('alexnet', 'biases of conv2, conv4, conv5 and the hidden fully connected layers at 1'),
+        ('alexnet', 'biases of conv2, conv4, conv5 and the hidden fully connected layers to 1'),
         ('vgg_d', 'train A first'),
-        ('resnet110', 'begin with 0.01 until the training error is below 80%'),
-        ('plain56', 'the finding of He et al. 2015'),
+        ('resnet110', 'start with 0.01 until the training error is below 80%'),
+        ('plain56', 'as He et al. 2015 found'),
         ('densenet121', 'option.initializer=he_fan_out'),
     ],
 )
@@ -70,7 +70,7 @@ def test_dead_layers_are_named(tmp_path):
     config.architecture_options.initializer = 'gaussian_1e-30'  # biases start at 0
     loop.train(config, tmp_path / 'run')
     (warning,) = (row for row in read(tmp_path / 'run') if row['kind'] == 'warning')
-    assert 'that of a guess' in warning['warning']
+    assert 'the loss of a guess' in warning['warning']
     assert 'every activation of' in warning['warning']
 
 

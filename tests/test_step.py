@@ -16,7 +16,7 @@ from input_pipeline import loader
 from input_pipeline.colour import scale_range
 from runtime import mesh
 from runtime.errors import UserError
-from training import checkpoints, loop, losses, optimizers, state, step
+from training import checkpoints, loop, losses, optimizers, step
 from training.log import read
 from training.run import Run, check
 
@@ -43,7 +43,7 @@ def stepping(model, **options):
         **{'rate': lambda step, controller: 0.01, **options},
     }
     averaged = options.get('average_weight') is not None
-    made = functools.partial(state.create, model, values['optimizer'], (32, 32, 1), 0, averaged=averaged)
+    made = functools.partial(step.create_state, model, values['optimizer'], (32, 32, 1), 0, averaged=averaged)
     return jax.jit(made)(), jax.jit(functools.partial(step.train_step, **values))
 
 
@@ -80,7 +80,7 @@ def test_parts_stay_on_their_devices(eight_devices):
     assert grid.size == 8
     _, many = stepping(model, accumulate=2, num_devices=8)
     expected = one(start, batch)
-    found = many(jax.device_put(start, mesh.replicated(grid)), jax.device_put(batch, mesh.batched(grid)))
+    found = many(jax.device_put(start, mesh.replicated(grid)), jax.device_put(batch, mesh.batch_sharding(grid)))
     chex.assert_trees_all_close(found.params, expected.params, rtol=1e-4, atol=1e-6)
 
 
@@ -94,7 +94,7 @@ def test_groups_of_batch_norm_do_not_depend_on_the_devices(devices, eight_device
     start, one = stepping(model)
     expected = one(start, batch)
     grid = mesh.create(64, jax.devices()[:devices])
-    found = one(jax.device_put(start, mesh.replicated(grid)), jax.device_put(batch, mesh.batched(grid)))
+    found = one(jax.device_put(start, mesh.replicated(grid)), jax.device_put(batch, mesh.batch_sharding(grid)))
     chex.assert_trees_all_close(found.params, expected.params, rtol=1e-4, atol=1e-6)
     chex.assert_trees_all_close(found.batch_stats, expected.batch_stats, rtol=1e-4, atol=1e-6)
     whole = stepping(architectures.create('lenet5', batch_norm=True))[1](start, batch)
@@ -126,18 +126,18 @@ def kept(current):
 
 def test_an_exponential_average_is_corrected_for_its_start():
     decay = 0.9
-    seen, current = follow(state.ema_weight(decay))
+    seen, current = follow(step.ema_weight(decay))
     weights = decay ** np.arange(len(seen))[::-1]
     expected = np.tensordot(weights / weights.sum(), seen, 1)
     np.testing.assert_allclose(kept(current), expected, rtol=1e-4, atol=1e-6)
     chex.assert_trees_all_equal(current.deployed, current.average)
-    first, one = stepping(architectures.create('lenet5'), average_weight=state.ema_weight(0.9999))
+    first, one = stepping(architectures.create('lenet5'), average_weight=step.ema_weight(0.9999))
     first = one(first, batch_of())
     chex.assert_trees_all_close(first.average['params'], first.params, rtol=1e-6, atol=1e-8)
 
 
 def test_polyaks_average_is_the_mean_from_its_start_on():
-    seen, current = follow(state.uniform_weight(8))
+    seen, current = follow(step.uniform_weight(8))
     np.testing.assert_allclose(kept(current), seen[8:].mean(0), rtol=1e-4, atol=1e-6)
 
 
@@ -206,7 +206,7 @@ def test_smoothed_labels():
     target[3] += 1 - part
     expected = -(target * np.log(np.exp(logits) / np.exp(logits).sum())).sum()
     assert float(losses.create('cross_entropy', smoothing=part)(logits, 3)) == pytest.approx(expected, rel=1e-5)
-    with pytest.raises(UserError, match='label_smoothing is of cross_entropy'):
+    with pytest.raises(UserError, match='label_smoothing requires cross_entropy'):
         losses.create('penalty', smoothing=0.1)
 
 
@@ -216,17 +216,17 @@ def test_the_rates_follow_the_batch_and_the_log_says_so(tmp_path, capfd, linear)
     config.scale_lr = True
     last = loop.train(config, tmp_path)
     assert last['learning_rate'] == pytest.approx(0.005)
-    assert 'learning rates: times 0.25, for a batch of 8 where the recipe has 32' in capfd.readouterr().out
+    assert "learning rates: multiplied by 0.25, for a batch of 8 instead of the recipe's 32" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(
     'changes, says',
     [
-        ({'num_epochs': 10.0}, 'drops for the last time after 27 epochs, and the run has 10'),
+        ({'num_epochs': 10.0}, 'last drop of the rate is after 27 epochs, and the run has 10'),
         ({'steps': 100}, 'and the run has 2.2'),
         ({'accumulate': 5}, 'accumulate=5 does not divide batch_size=32'),
-        ({'accumulate': 8}, 'take a multiple of 64'),
-        ({'batch_size': 12}, 'cannot be cut over 8 devices; take a multiple of 8'),
+        ({'accumulate': 8}, 'use a multiple of 64'),
+        ({'batch_size': 12}, 'cannot be split over 8 devices; use a multiple of 8'),
         ({'average': 'polyak'}, 'average must be one of none, ema, uniform'),
         ({'dtype': 'float16'}, 'dtype must be one of float32, bfloat16'),
         ({'label_smoothing': 1.0}, 'label_smoothing must be at least 0 and below 1'),
@@ -287,7 +287,7 @@ def test_batches_end_where_the_loop_stops(streamed):
 def test_a_batch_of_broken_groups_is_told(eight_devices):
     config = lenet5_digits.get_config()
     config.architecture_options.update({'batch_norm': True, 'group_size': 24})
-    with pytest.raises(UserError, match='batch norm takes groups of 24 images, and a step has 32'):
+    with pytest.raises(UserError, match='batch norm has groups of 24 images, and a step processes 32'):
         Run(config)
 
 

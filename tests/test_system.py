@@ -121,7 +121,7 @@ def test_no_fork_and_no_signal_masks(monkeypatch):
     import signal
 
     monkeypatch.delattr(os, 'fork')
-    assert distributed.watched('train.py') is None
+    assert distributed.fork_worker('train.py') is None
     monkeypatch.delattr(signal, 'pthread_sigmask')
     assert loader._with_signals_blocked(max, 3, 4) == 4
 

@@ -17,7 +17,7 @@ from input_pipeline import loader
 from input_pipeline.colour import scale_range
 from runtime import mesh
 from runtime.errors import UserError
-from training import losses, optimizers, schedules, state, step
+from training import losses, metrics, optimizers, schedules, sdlm, step
 
 
 def test_a_step_schedule_drops_at_the_epochs_of_the_table():
@@ -233,7 +233,7 @@ STEP = functools.partial(
 
 @pytest.fixture(scope='module')
 def initial():
-    return jax.jit(functools.partial(state.create, MODEL, OPTIMIZER, (32, 32, 1), 0))()
+    return jax.jit(functools.partial(step.create_state, MODEL, OPTIMIZER, (32, 32, 1), 0))()
 
 
 def batch_of(indices, mask=None):
@@ -249,7 +249,7 @@ def test_many_steps_in_a_dispatch_are_the_steps_one_by_one(initial):
     for start in range(0, 40, 8):
         expected = one(expected, batch_of(order[start : start + 8]))
     grid = mesh.create(8, jax.devices()[:1])
-    many = jax.jit(step.resident_steps(STEP, 8, mesh.batched(grid)))
+    many = jax.jit(step.resident_steps(STEP, 8, mesh.batch_sharding(grid)))
     padded = np.stack([np.concatenate([order, np.zeros(40, np.int32)]), np.zeros(80, np.int32)])  # numbers, epochs
     result = many(initial, IMAGES, LABELS, padded, 5)
     assert int(result.order_digest) == int(expected.order_digest) and int(result.step) == 5
@@ -266,7 +266,7 @@ def test_one_device_and_eight_agree(initial, eight_devices):
     for devices in (jax.devices()[:1], jax.devices()):
         grid = mesh.create(8, devices)
         placed = jax.device_put((initial, IMAGES, LABELS, order), mesh.replicated(grid))
-        results.append(jax.jit(step.resident_steps(STEP, 8, mesh.batched(grid)))(*placed, 5))
+        results.append(jax.jit(step.resident_steps(STEP, 8, mesh.batch_sharding(grid)))(*placed, 5))
     assert results[1].params['conv1']['kernel'].sharding.num_devices == 8
     one, eight = jax.device_get(results)
     assert one.order_digest == eight.order_digest
@@ -298,9 +298,9 @@ def test_order_digest_does_not_depend_on_the_batch_size():
 def test_the_first_step_that_is_not_finite_is_told(initial):
     broken = initial.replace(step=jnp.int32(7), params=jax.tree.map(lambda x: x * jnp.nan, initial.params))
     after = jax.jit(STEP)(initial, batch_of(np.arange(8)))
-    assert state.nonfinite_step(after.window) is None
+    assert metrics.nonfinite_step(after.window) is None
     one = jax.jit(STEP)
-    assert state.nonfinite_step(one(one(broken, batch_of(np.arange(8))), batch_of(np.arange(8))).window) == 7
+    assert metrics.nonfinite_step(one(one(broken, batch_of(np.arange(8))), batch_of(np.arange(8))).window) == 7
 
 
 def test_errors_are_counted_against_ties_and_nans():
@@ -317,7 +317,7 @@ def test_errors_are_counted_against_ties_and_nans():
 
     mask = np.arange(5) < 4
     batch = {'image': 0, 'index': 0, 'label': np.full(5, 3, np.int32), 'mask': mask, 'bad': ~mask}
-    counts = step.count_errors({}, batch, model=Fixed(), loss=losses.cross_entropy, preprocess=lambda _: None)
+    counts = metrics.count_errors({}, batch, model=Fixed(), loss=losses.cross_entropy, preprocess=lambda _: None)
     assert {k: int(v) for k, v in counts.items() if k != 'loss'} == {
         'count': 4, 'wrong_top1': 3, 'wrong_top5': 2, 'bad': 1,
     }  # fmt: skip
@@ -326,7 +326,7 @@ def test_errors_are_counted_against_ties_and_nans():
 def test_meshes(eight_devices):
     assert mesh.create(1).size == 1  # LeNet-5's batch of one
     assert mesh.create(16).size == 8
-    with pytest.raises(UserError, match='take a multiple of 8'):
+    with pytest.raises(UserError, match='use a multiple of 8'):
         mesh.create(12)
 
 
@@ -335,9 +335,9 @@ def test_sdlm_refresh_fills_the_curvature(initial):
     optimizer = optimizers.create('sdlm')
     for name, options in (('lenet5', {}), ('lenet5_1998', {}), ('lenet5_1998', {'output': 'dense'})):
         model = architectures.create(name, **options)
-        fresh = jax.jit(functools.partial(state.create, model, optimizer, (32, 32, 1), 0))()
+        fresh = jax.jit(functools.partial(step.create_state, model, optimizer, (32, 32, 1), 0))()
         refresh = functools.partial(
-            step.refresh_curvature,
+            sdlm.refresh_curvature,
             model=model,
             loss=losses.create('discriminative_penalty'),
             preprocess=lambda batch: scale_range(batch['image'], -0.1, 1.175),
@@ -365,7 +365,7 @@ class _WithHead(Network):
 def test_the_loss_weighs_auxiliary_heads_and_the_metrics_leave_them_out():
     model, loss = _WithHead(), losses.create('cross_entropy')
     rate = 0.5
-    start = state.create(model, optimizers.create('sgd'), (1, 1, 6), 0)
+    start = step.create_state(model, optimizers.create('sgd'), (1, 1, 6), 0)
     assert set(start.params) == {'main', 'head'}
     images = jax.random.normal(jax.random.key(1), (8, 1, 1, 6))
     labels = jnp.arange(8, dtype=jnp.int32) % 4

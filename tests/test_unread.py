@@ -14,7 +14,7 @@ from input_pipeline import crops
 from input_pipeline.example import ArraySource
 from input_pipeline.pixels import Pixels
 from runtime.errors import UserError
-from training import controllers, unread
+from training import schedules, unread
 from training.run import Run
 
 ALWAYS = {  # keys that have an effect whatever the others are
@@ -117,7 +117,7 @@ def controller_after(config, run):
     controller, over = jax.device_get(jax.eval_shape(run.initial_state).controller), []
     controller = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), controller)
     for step in range(6):
-        controller = controllers.after_step(controller, step, 0, 4, run.warmup)
+        controller = schedules.controller_after_step(controller, step, 0, 4, run.warmup)
         over += [bool(controller['warmup']['over'])] if 'warmup' in controller else []
     return over
 
@@ -154,8 +154,8 @@ def test_every_key_has_a_rule_or_counts_always():
 REFUSED = [  # (changes, key, words)
     ({}, 'learning_rate', "schedule='steps': learning_rates counts"),
     ({'optimizer': 'adam'}, 'momentum', "optimizer='adam': it is read with optimizer=momentum or nesterov"),
-    ({}, 'workers', "dataset='digits': it is read under another dataset"),
-    ({}, 'data_dir', "dataset='digits': it is read under another dataset"),
+    ({}, 'workers', "dataset='digits': it is read with another dataset"),
+    ({}, 'data_dir', "dataset='digits': it is read with another dataset"),
     ({}, 'auxiliary_weight', "architecture='lenet5': it has no auxiliary_heads"),
     ({}, 'recompute_batch_stats', "architecture='lenet5': it has no batch_norm"),
     ({}, 'statistics', "normalize='range': it is read with normalize=mean_image or channel_mean or channel_mean_std"),

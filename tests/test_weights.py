@@ -17,7 +17,7 @@ from architectures import catalogue
 from configs import checkpoint as checkpoint_config
 from input_pipeline.pixels import Pixels
 from runtime.errors import UserError
-from training import checkpoints, transfer
+from training import checkpoints, init_from
 from weights import convert, exporting, layout, passport
 from weights.releases import RELEASES
 
@@ -273,9 +273,9 @@ def test_a_failure_leaves_nothing(tmp_path, file):
 
 def test_fine_tuning_starts_from_it_with_a_new_classifier(converted):
     fresh, _ = filled('resnet20', RELEASES['resnet20'][0], num_classes=7)
-    inherited = transfer.load(converted, fresh, pixels={'mean': 'cifar10'})
-    assert inherited.left == ['fc'] and inherited.notes[1] == 'init_from: 1 layers start at random: fc'
-    assert inherited.notes[2] == "init_from: it was trained on other pixels: mean='fb', here 'cifar10'"
+    copied = init_from.load(converted, fresh, pixels={'mean': 'cifar10'})
+    assert copied.left == ['fc'] and copied.notes[1] == 'init_from: 1 layers start at random: fc'
+    assert copied.notes[2] == "init_from: the checkpoint was trained on other pixels: mean='fb', here 'cifar10'"
 
 
 @pytest.mark.slow
@@ -366,7 +366,7 @@ def test_onnx_runtime_answers_as_the_network(name, tmp_path):
 
     shape = catalogue.NETWORKS[name].input_shape
     model = architectures.create(name, **ONE_OF_A_KIND.get(name, {}))
-    variables = jax.device_get(architectures.initialise(model, 0, shape))
+    variables = jax.device_get(architectures.initialize(model, 0, shape))
     with layers.plain_forms():
         onnx_file.write(tmp_path / 'm.onnx', lambda images: model.apply(variables, images), shape, name)
     session = onnxruntime.InferenceSession(tmp_path / 'm.onnx')

@@ -1,1 +1,1 @@
-"""Batches to parameters. `loop.train(config, workdir)` is the room's door."""
+"""Training: from batches to parameters. The entry point is `loop.train(config, workdir)`."""

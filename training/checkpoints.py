@@ -1,8 +1,8 @@
-"""Checkpoints on disk: Orbax, written asynchronously, the latest two and the best kept. The one file that knows Orbax.
+"""Checkpoints on disk, written asynchronously; the latest two and the best are kept. The only file that uses Orbax.
 
-A checkpoint is three items: `model` (parameters and batch statistics, all that evaluation reads), `training` (the
-rest of the state) and `info` (JSON: what the model is, and the clock). It appears under its step's name only
-when it is whole; a killed save leaves nothing that counts.
+A checkpoint has three items: `model` (parameters and batch statistics, which evaluation reads), `training` (the rest of
+the state) and `info` (JSON that describes the model, and the clock). It appears under its step's name only when it is
+complete, so a killed save leaves no broken checkpoint.
 """
 
 import errno
@@ -19,23 +19,17 @@ import orbax.checkpoint as ocp
 from runtime.errors import UserError, first_line
 
 FOLDER = 'checkpoints'
-INPUT = (
-    'channels',
-    'channel_order',
-    'normalize',
-    'mean',
-    'std',
-    'pixel_range',
-)  # keys of a config that change what the pixels mean
+# The config keys that change the values of the network's input.
+INPUT = ('channels', 'channel_order', 'normalize', 'mean', 'std', 'pixel_range')
 _METRIC = 'top1_error'
 
 
 def describe(config, class_names=None):
-    """What a checkpoint's `info` says of its network: JSON values.
+    """Return the description of a network for a checkpoint's `info`: JSON values.
 
     Args:
-      config: of the network.
-      class_names: see `input_pipeline.classes.told`; None where nobody tells.
+      config: the network's config.
+      class_names: see `input_pipeline.classes.told`; None if unknown.
     """
     return {
         'architecture': config.architecture,
@@ -47,12 +41,12 @@ def describe(config, class_names=None):
 
 
 class Checkpoints:
-    """The checkpoints of one run; use it in a `with`, which waits for the last one to be on the disk."""
+    """The checkpoints of one run; a context manager, which waits for the last one to be on the disk."""
 
     def __init__(self, folder, read_only=False, after_save=lambda: None):
-        """`after_save` is called whenever a save has begun."""
-        keep = ocp.checkpoint_managers
-        best = keep.BestN(get_metric_fn=_error, reverse=True, n=1, keep_checkpoints_without_metrics=False)
+        """Open a folder of checkpoints; `after_save` is called after each save has started."""
+        policies = ocp.checkpoint_managers
+        best = policies.BestN(get_metric_fn=_error, reverse=True, n=1, keep_checkpoints_without_metrics=False)
         self.folder = folder if '://' in str(folder) else Path(folder).absolute()
         self._after_save = after_save
         self._manager = ocp.CheckpointManager(
@@ -63,7 +57,7 @@ class Checkpoints:
                 'info': ocp.JsonCheckpointHandler(),
             },
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=None if read_only else keep.AnyPreservationPolicy([keep.LatestN(2), best]),
+                preservation_policy=None if read_only else policies.AnyPreservationPolicy([policies.LatestN(2), best]),
                 best_fn=_error,
                 best_mode='min',
                 enable_async_checkpointing=not read_only,
@@ -73,58 +67,60 @@ class Checkpoints:
         )
 
     def __enter__(self):
-        self._hook, sys.unraisablehook = sys.unraisablehook, self._quietly
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._ignore_closed_loop
         return self
 
     def __exit__(self, kind, error, trace):
         if kind is None:
             self.wait()
         self._manager.close()
-        if kind is None:  # after a failure late callbacks may still come
+        if kind is None:  # after a failure, callbacks may still arrive
             sys.unraisablehook = self._hook
 
-    def _quietly(self, unraisable):
-        """When a write fails Orbax closes its event loop before TensorStore calls back, which then prints a traceback
-        from C++; the failure itself is raised by the next `save` or `wait`."""
+    def _ignore_closed_loop(self, unraisable):
+        """Suppress a traceback that TensorStore prints from C++ after a failed write.
+
+        Orbax closes its event loop before TensorStore's callback. The next `save` or `wait` raises the failure itself.
+        """
         if str(unraisable.exc_value) != 'Event loop is closed':
             self._hook(unraisable)
 
     def steps(self):
-        """The steps of all whole checkpoints, in order."""
+        """Return the steps of all complete checkpoints, in order."""
         return sorted(self._manager.all_steps())
 
     def latest(self):
-        """The last whole checkpoint's step, or None."""
+        """Return the latest checkpoint's step, or None."""
         return self._manager.latest_step()
 
     def best(self):
-        """The step of the smallest test error, the later of equals; the latest where no checkpoint has one."""
+        """Return the step with the smallest test error, the latest one in a tie or without test errors."""
         return self._manager.best_step() or self.latest()
 
     def choose(self, which):
-        """The step that a user means by 'best', 'latest' or a number; UserError where there is none."""
+        """Return the step for 'best', 'latest' or a number; raise UserError if there is none."""
         if which in ('best', 'latest'):
             step = self.best() if which == 'best' else self.latest()
         elif which.isdigit():
             step = int(which)
         else:
-            raise UserError(f"--step is 'best', 'latest' or a number, not {which!r}")
+            raise UserError(f"--step must be 'best', 'latest' or a number, not {which!r}")
         if step not in self.steps():
-            there = ', '.join(map(str, self.steps())) or 'none'
-            raise UserError(f'{self.folder} has no step {step}; it has {there}')
+            available = ', '.join(map(str, self.steps())) or 'none'
+            raise UserError(f'{self.folder} has no step {step}; it has {available}')
         return step
 
     def save(self, state, info, top1_error=None):
-        """Begins to write the state; raises UserError when an earlier write failed.
+        """Start writing the state; raise UserError if an earlier write failed.
 
         Args:
           state: `TrainState`.
           info: JSON values.
-          top1_error: of the test set, per cent, where it was just measured.
+          top1_error: the test error in percent, if it was just measured.
         """
         step = int(state.step)
-        with self._failure_is_ours():
-            if step in self._manager.all_steps():  # saved when interrupted, before the evaluation that is now done
+        with self._write_errors():
+            if step in self._manager.all_steps():  # saved at an interrupt, before the test
                 self._manager.delete(step)
             self._manager.save(
                 step,
@@ -139,83 +135,80 @@ class Checkpoints:
         self._after_save()
 
     def save_model(self, model, info):
-        """Writes a trained network alone, as step 0: to be tested, or to start from.
+        """Write a trained network without training state, as step 0, to test it or to start from it.
 
         Args:
           model: {'params', 'batch_stats'}.
           info: JSON values.
         """
-        with self._failure_is_ours():
+        with self._write_errors():
             args = ocp.args.Composite(model=ocp.args.StandardSave(model), info=ocp.args.JsonSave(info))
             self._manager.save(0, args=args, force=True)
 
     def wait(self):
-        """Returns when every checkpoint begun is on the disk; raises UserError when that failed."""
-        with self._failure_is_ours():
+        """Wait until all checkpoints are on the disk; raise UserError if a write failed."""
+        with self._write_errors():
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
 
     def restore(self, state, step):
-        """The whole state at a step, shaped and placed like `state`."""
+        """Return the complete state at a step, with the shapes and sharding of `state`."""
         model = self.restore_model(state.deployed, step)
         rest = self._restore('training', _rest(state), step)
         return state.replace(average=model, **rest) if state.average else state.replace(**model, **rest)
 
     def restore_model(self, model, step):
-        """{'params', 'batch_stats'} at a step, shaped and placed like `model`."""
+        """Return {'params', 'batch_stats'} at a step, with the shapes and sharding of `model`."""
         return self._restore('model', model, step)
 
     def read_model(self, step):
-        """{'params', 'batch_stats'} at a step as it is there, of whatever network."""
-        with self._broken_is_ours(step):
-            there = self._manager.item_metadata(step)['model']
+        """Return {'params', 'batch_stats'} at a step with the shapes that were saved."""
+        with self._read_errors(step):
+            metadata = self._manager.item_metadata(step)['model']
             abstract = jax.tree.map(
-                lambda leaf: np.empty(leaf.shape, leaf.dtype), getattr(there, 'tree', there), is_leaf=_is_leaf
+                lambda leaf: np.empty(leaf.shape, leaf.dtype), getattr(metadata, 'tree', metadata), is_leaf=_is_leaf
             )
             args = ocp.args.Composite(model=ocp.args.StandardRestore(abstract))
             return self._manager.restore(step, args=args)['model']
 
     def deployed_model(self, model, step):
-        """{'params', 'batch_stats'} at a step, shaped like `model`, which may lack what only training needs: heads."""
-        there = self.read_model(step)
-        picked = _only(there, model)
-        _check_shapes(self.folder / str(step), picked, model)
-        return picked
+        """Return {'params', 'batch_stats'} at a step with the shapes of `model`, which may lack auxiliary heads."""
+        restored = _select(self.read_model(step), model)
+        _check_shapes(self.folder / str(step), restored, model)
+        return restored
 
     def info(self, step):
-        """The JSON that was saved with the state."""
-        with self._broken_is_ours(step):
+        """Return the JSON that was saved with the state."""
+        with self._read_errors(step):
             info = self._manager.restore(step, args=ocp.args.Composite(info=ocp.args.JsonRestore()))['info']
         if not isinstance(info, dict) or 'architecture' not in info:
-            raise UserError(f'{self.folder / str(step)} is no checkpoint of this project')
+            raise UserError(f'{self.folder / str(step)} is not a checkpoint of this project')
         return info
 
     def _restore(self, item, target, step):
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
-        with self._broken_is_ours(step):
-            there = self._manager.item_metadata(step)[item]
-        _check_shapes(self.folder / str(step), there, abstract)
-        with self._broken_is_ours(step):
-            return self._manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.StandardRestore(abstract)}))[
-                item
-            ]
+        with self._read_errors(step):
+            metadata = self._manager.item_metadata(step)[item]
+        _check_shapes(self.folder / str(step), metadata, abstract)
+        args = ocp.args.Composite(**{item: ocp.args.StandardRestore(abstract)})
+        with self._read_errors(step):
+            return self._manager.restore(step, args=args)[item]
 
-    def _failure_is_ours(self):
+    def _write_errors(self):
         return _Rephrased(
             lambda error: (
                 f'a checkpoint could not be written ({_cause(error)}); the last good one is step {self.latest()} in '
-                f'{self.folder}. Make room, then run '
-                'the same command again to go on from there'
+                f'{self.folder}. Make room, then resume from it with the same command'
             )
         )
 
-    def _broken_is_ours(self, step):
-        others = [s for s in self._manager.all_steps() if s != step]
+    def _read_errors(self, step):
+        other_steps = [s for s in self._manager.all_steps() if s != step]
         return _Rephrased(
             lambda error: (
-                f'{self.folder / str(step)} cannot be read, it is truncated or no checkpoint of this project '
-                f'({_cause(error)}). Remove that folder'
-                + (f' to go on from step {max(others)}' if others else ' and start afresh')
+                f'{self.folder / str(step)} cannot be read: it is truncated or not a checkpoint of this project '
+                f'({_cause(error)}). Remove that folder '
+                + (f'to resume from step {max(other_steps)}' if other_steps else 'and start again')
             )
         )
 
@@ -225,15 +218,15 @@ def _error(metrics):
 
 
 def _rest(state):
-    """The state but for what `model` holds."""
+    """Return the fields of the state that are not in `model`."""
     fields = ('step', 'opt_state', 'order_digest', 'window', 'epoch', 'controller')
-    if state.average:  # `model` holds the average
+    if state.average:  # `model` is the average
         fields += ('params', 'batch_stats')
     return {name: getattr(state, name) for name in fields}
 
 
 class _Rephrased:
-    """Turns whatever Orbax and TensorStore raise inside the `with` into one UserError."""
+    """A context manager that turns any exception of Orbax and TensorStore into a UserError."""
 
     def __init__(self, message):
         self._message = message
@@ -247,7 +240,7 @@ class _Rephrased:
 
 
 def _cause(error):
-    """The message at the root of an exception: 'No space left on device' says more than Orbax's wrapping."""
+    """Return the message of an exception's root cause, such as 'No space left on device'."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES):
@@ -257,22 +250,22 @@ def _cause(error):
 
 
 def _check_shapes(where, metadata, abstract):
-    """Raises UserError where a checkpoint's tree is not the one wanted, naming the first difference."""
-    there = {_name(path): tuple(leaf.shape) for path, leaf in _leaves(getattr(metadata, 'tree', metadata))}
+    """Raise UserError, naming the first difference, if a checkpoint's tree has other shapes than `abstract`."""
+    saved = {_name(path): tuple(leaf.shape) for path, leaf in _leaves(getattr(metadata, 'tree', metadata))}
     wanted = {_name(path): tuple(leaf.shape) for path, leaf in _leaves(abstract)}
-    for name in sorted(there.keys() | wanted.keys()):
-        if there.get(name) != wanted.get(name):
+    for name in sorted(saved.keys() | wanted.keys()):
+        if saved.get(name) != wanted.get(name):
             raise UserError(
-                f'{where} does not fit this config: {name} is {there.get(name, "missing")} in the checkpoint and '
-                f"{wanted.get(name, 'missing')} in the config's network; pass the config that made it"
+                f'{where} does not fit this config: {name} is {saved.get(name, "missing")} in the checkpoint and '
+                f"{wanted.get(name, 'missing')} in the config's network; pass the config that it was trained with"
             )
 
 
-def _only(tree, wanted):
-    """The branches of a tree that another has, too; all of it below a leaf that the other lacks is left out."""
+def _select(tree, wanted):
+    """Return the branches of a tree that are also in `wanted`."""
     if not isinstance(tree, dict):
         return tree
-    return {key: _only(value, wanted[key]) for key, value in tree.items() if key in wanted}
+    return {key: _select(value, wanted[key]) for key, value in tree.items() if key in wanted}
 
 
 def _is_leaf(x):
@@ -288,13 +281,13 @@ def _name(path):
 
 
 def locate(path):
-    """What a user calls a checkpoint: a run's workdir, its checkpoints folder, or one checkpoint.
+    """Find the checkpoints at a path: a run's workdir, its checkpoints folder, or one checkpoint.
 
     Returns:
       (checkpoints folder, step or None).
 
     Raises:
-      UserError: there is none at `path`.
+      UserError: there is no checkpoint at `path`.
     """
     path = Path(path)
     if path.name.isdigit() and (path / 'info').is_dir():
@@ -302,19 +295,21 @@ def locate(path):
     for folder in (path / FOLDER, path):
         if folder.is_dir() and any(entry.name.isdigit() for entry in folder.iterdir()):
             return folder, None
-    what = 'holds no checkpoint' if path.exists() else 'does not exist'
-    raise UserError(f"{path} {what}: pass a run's workdir (runs/NAME) or one checkpoint (runs/NAME/checkpoints/STEP)")
+    problem = 'contains no checkpoint' if path.exists() else 'does not exist'
+    raise UserError(
+        f"{path} {problem}: pass a run's workdir (runs/NAME) or one checkpoint (runs/NAME/checkpoints/STEP)"
+    )
 
 
 class Deployed(NamedTuple):
-    """The weights of a checkpoint that its network is tested with.
+    """The weights of a checkpoint that are tested.
 
     Fields:
-      variables: {'params', 'batch_stats'}, the average's where training kept one.
+      variables: {'params', 'batch_stats'}, the averages if the run kept any.
       where: the checkpoint's folder.
-      step: its number.
-      chosen: how it was chosen from a workdir, 'best', 'latest' or its step; '' where it was named itself.
-      info: what its training wrote beside it.
+      step: its step.
+      chosen: how it was chosen in a workdir, 'best', 'latest' or its step; '' if the user passed this checkpoint.
+      info: its `info`.
     """
 
     variables: dict
@@ -325,23 +320,23 @@ class Deployed(NamedTuple):
 
 
 def read_deployed(model, image_shape, checkpoint, which='best', check=lambda where, info: None):
-    """The `Deployed` of a checkpoint.
+    """Read the `Deployed` weights of a checkpoint.
 
     Args:
       model: the network.
       image_shape: (H, W, C) of its images.
       checkpoint: a run's workdir, a converted checkpoint, or one checkpoint.
-      which: of a workdir's, 'best' (the smallest test error in training), 'latest' or a step.
-      check: called before the weights are read; raises where the checkpoint is not of that network.
+      which: for a workdir, 'best' (the smallest test error in training), 'latest' or a step.
+      check: called before the weights are read, to raise if the checkpoint is of another network.
 
     Raises:
-      UserError: no such checkpoint, or one whose weights are not this network's.
+      UserError: no such checkpoint, or its weights do not fit the network.
     """
-    folder, given = locate(checkpoint)
+    folder, named_step = locate(checkpoint)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *image_shape), 'float32'))
     with Checkpoints(folder, read_only=True) as manager:
-        step = manager.choose(which) if given is None else given
+        step = manager.choose(which) if named_step is None else named_step
         info, where = manager.info(step), Path(folder) / str(step)
         check(where, info)
         wanted = {'params': shapes['params'], 'batch_stats': shapes.get('batch_stats', {})}
-        return Deployed(manager.deployed_model(wanted, step), where, step, which if given is None else '', info)
+        return Deployed(manager.deployed_model(wanted, step), where, step, which if named_step is None else '', info)

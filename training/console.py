@@ -1,4 +1,4 @@
-"""What a person sees of a run: a live line on a terminal, plain lines in a file, a table of epochs, a summary."""
+"""The output of a run: a live line on a terminal or plain lines in a file, a table of epochs, a summary."""
 
 import time
 
@@ -17,11 +17,11 @@ _COLUMNS = (
     ('test loss', '{test_loss:>9.4f}'),
     ('test err %', '{test_top1_error:>10.2f}'),
 )
-_PLAIN_SECONDS = 10  # between plain lines of progress
+_PLAIN_SECONDS = 10  # minimum time between plain lines of progress
 
 
 class Display:
-    """Progress of a run of `total_steps`; use it in a `with`. Of several processes all but one are `quiet`."""
+    """The progress of a run of `total_steps`, a context manager. Of several processes, all but one are `quiet`."""
 
     def __init__(self, total_steps, quiet=False):
         self.console = Console(highlight=False, soft_wrap=True, quiet=quiet)
@@ -36,7 +36,7 @@ class Display:
             disable=not self._live,
         )
         self._task = self._progress.add_task('', total=total_steps, status='')
-        self._total, self._printed, self._begun = total_steps, time.monotonic(), None
+        self._total, self._printed, self._start = total_steps, time.monotonic(), None
 
     def __enter__(self):
         self._progress.start()
@@ -46,27 +46,27 @@ class Display:
         self._progress.stop()
 
     def say(self, text):
-        """Prints a line above the live one."""
+        """Print a line above the live one."""
         self.console.print(text, markup=False)
 
     def advance(self, step, images_per_second, loss):
-        """Shows where the run is."""
+        """Show the progress."""
         now = time.monotonic()
-        self._begun = self._begun or (now, step)
+        self._start = self._start or (now, step)
         status = f'{images_per_second:,.0f} images/s  loss {loss:.4f}'
         self._progress.update(self._task, completed=step, status=status)
         if not self._live and now - self._printed >= _PLAIN_SECONDS:
             self._printed = now
-            taken, done = now - self._begun[0], step - self._begun[1]
-            left = f'  about {duration(taken / done * (self._total - step))} left' if done else ''
+            seconds, steps = now - self._start[0], step - self._start[1]
+            left = f'  about {duration(seconds / steps * (self._total - step))} left' if steps else ''
             self.say(f'  step {step:,}/{self._total:,}  {status}{left}')
 
     def header(self):
-        """The head of the table of epochs."""
+        """Print the header of the table of epochs."""
         self.say('  '.join(title.rjust(len(form.format_map(_Zero()))) for title, form in _COLUMNS))
 
     def epoch(self, row):
-        """A line of the table of epochs, from a line of the log."""
+        """Print a row of the log as a row of the table of epochs."""
         self.say('  '.join(form.format(**row) for _, form in _COLUMNS))
 
 
@@ -76,20 +76,20 @@ class _Zero(dict):
 
 
 def duration(seconds):
-    """'1:02:03', or '2:03' below an hour."""
+    """Format seconds as '1:02:03', or '2:03' below an hour."""
     seconds = round(seconds)
     hours, minutes = seconds // 3600, seconds // 60 % 60
     return f'{hours}:{minutes:02}:{seconds % 60:02}' if hours else f'{minutes}:{seconds % 60:02}'
 
 
 def seconds_table(seconds):
-    """Where every second went, one line, the largest first; what took none is left out."""
+    """Format {purpose: seconds} in one line, in descending order, without purposes that took no time."""
     parts = sorted(((v, k) for k, v in seconds.items() if v >= 0.05), reverse=True)
     return ', '.join(f'{purpose} {value:.1f}' for value, purpose in parts)
 
 
 def describe(loop):
-    """Prints what is about to run: a `training.loop.Loop`."""
+    """Print a description of the run that is about to start, a `training.loop.Loop`."""
     run, say, at = loop.run, loop.display.say, loop.at
     config = run.config
     parameters = sum(x.size for x in jax.tree.leaves(jax.eval_shape(run.initial_state).params))
@@ -105,16 +105,16 @@ def describe(loop):
         f'{run.mesh.size} {device.device_kind} device{"s" * (run.mesh.size > 1)}{several}, in {loop.workdir}'
     )
     if config.mesh.model > 1:
-        cut = sum(not lies.is_fully_replicated for lies in jax.tree.leaves(run.lies.params))
-        say(f'{cut} large parameters are cut over {config.mesh.model} devices, with their momentum')
+        sharded = sum(not sharding.is_fully_replicated for sharding in jax.tree.leaves(run.state_sharding.params))
+        say(f'{sharded} large parameters and their momentum are sharded over {config.mesh.model} devices')
     if config.scale_lr:
         say(
-            f'learning rates: times {run.scale:g}, for a batch of {config.batch_size} where the recipe has '
-            f'{config.reference_batch_size}'
+            f'learning rates: multiplied by {run.scale:g}, for a batch of {config.batch_size} instead of the '
+            f"recipe's {config.reference_batch_size}"
         )
     if config.accumulate > 1:
-        say(f'a batch goes through the network in {config.accumulate} parts, one after another')
-    for note in run.inherited.notes if run.inherited else ():
+        say(f'each batch goes through the network in {config.accumulate} parts')
+    for note in run.initial_weights.notes if run.initial_weights else ():
         say(note)
     if run.finished(at, loop.controller):
         say('nothing to do: this run is finished')
@@ -128,10 +128,10 @@ def describe(loop):
 
 
 def summarize(loop):
-    """Prints how a run ended, and where its time went."""
+    """Print how a run ended and what its time was spent on."""
     run, say, at, clock = loop.run, loop.display.say, loop.at, loop.clock
     last, best = loop.log.last_epoch(), loop.log.best_epoch()
-    say(f'{"finished" if run.finished(at, loop.controller) else "stopped as told"} at step {at:,}')
+    say(f'{"finished" if run.finished(at, loop.controller) else "stopped by stop_at_step"} at step {at:,}')
     if last:
         say(
             f'test error: {last["test_top1_error"]:.2f}% at step {last["step"]:,} ({last["test_wrong_top1"]} of '
@@ -140,17 +140,17 @@ def summarize(loop):
         )
         if 'moving_test_top1_error' in last:
             say(
-                f'with batch norm measured anew over {run.config.recompute_batch_stats} batches; with its moving '
-                f'averages the test error is {last["moving_test_top1_error"]:.2f}%'
+                f"batch norm's statistics were recomputed over {run.config.recompute_batch_stats} batches; with its "
+                f'moving averages the test error is {last["moving_test_top1_error"]:.2f}%'
             )
-        for split, what in (('train', 'replaced in'), ('test', 'left out of')):
+        for split, effect in (('train', 'replaced in'), ('test', 'left out of')):
             if f'{split}_bad_images' in last:
-                say(f'{what} {split} in the last epoch: {last[f"{split}_bad_images"]} images that cannot be read')
+                say(f'{effect} {split} in the last epoch: {last[f"{split}_bad_images"]} images that cannot be read')
     seconds = clock.seconds()
     if seconds['step'] > 0:
         images = run.position(at)
         say(f'throughput: {images / seconds["step"]:,.0f} images/s in the training step')
     say(f'seconds, restarts included: {clock.total():.1f} = {seconds_table(seconds)}')
-    held, whose = memory.peak()
-    say(f'peak memory: {memory.text(held)} of the {whose}')
+    peak, owner = memory.peak()
+    say(f'peak memory: {memory.text(peak)} of the {owner}')
     say(f'results: {loop.workdir}')

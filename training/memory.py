@@ -1,4 +1,4 @@
-"""How much memory there is, and how much was taken: of the device where its backend tells, else of the host."""
+"""Available and used memory: the device's where its backend reports it, otherwise the host's."""
 
 import math
 
@@ -8,9 +8,9 @@ from runtime import system
 
 
 def available():
-    """Bytes that a run may take on each of this process's devices; those on the CPU share what the host has left.
+    """Return the bytes that a run may use on each of this process's devices; CPU devices share the host's free memory.
 
-    Infinity where nothing tells.
+    Infinity if unknown.
     """
     limits = [(device.memory_stats() or {}).get('bytes_limit') for device in jax.local_devices()]
     if all(limits):
@@ -20,31 +20,31 @@ def available():
 
 
 def peak():
-    """(bytes, whose they are): the most that a device held so far; or else this process, all of its memory.
+    """Return (bytes, 'device' or 'process'): the peak memory of a device, otherwise of this process.
 
-    Infinity where nothing tells.
+    Infinity if unknown.
     """
     peaks = [(device.memory_stats() or {}).get('peak_bytes_in_use') for device in jax.local_devices()]
     if all(peaks):
         return max(peaks), 'device'
-    held = system.peak_memory()
-    return math.inf if held is None else held, 'process'
+    of_process = system.peak_memory()
+    return math.inf if of_process is None else of_process, 'process'
 
 
 def of_program(compiled):
-    """Bytes that a compiled program needs on each device: arguments, outputs that are no donated argument, the rest."""
-    held = compiled.memory_analysis()
+    """Return the bytes that a compiled program needs on each device; a donated argument and its output count once."""
+    analysis = compiled.memory_analysis()
     return (
-        held.argument_size_in_bytes
-        + held.output_size_in_bytes
-        - held.alias_size_in_bytes
-        + held.temp_size_in_bytes
-        + held.generated_code_size_in_bytes
+        analysis.argument_size_in_bytes
+        + analysis.output_size_in_bytes
+        - analysis.alias_size_in_bytes
+        + analysis.temp_size_in_bytes
+        + analysis.generated_code_size_in_bytes
     )
 
 
 def text(number):
-    """1234567 as '1.2 MB', infinity as 'an unknown size'."""
+    """Format a number of bytes: 1234567 as '1.2 MB', infinity as 'an unknown size'."""
     if number == math.inf:
         return 'an unknown size'
     return f'{number / 1e9:,.2f} GB' if number >= 1e9 else f'{number / 1e6:,.1f} MB'

@@ -1,6 +1,6 @@
-"""`train.py --check`: can the run go, how long will it take, and what will it wait for? Nothing is written.
+"""`train.py --check`: can the run start, how long will it take, and what limits its speed? Nothing is written.
 
-The very programs of the run are compiled, and run for a few seconds: what it says is measured, not reckoned.
+The run's own programs are compiled and run for a few seconds: the report is measured, not estimated.
 """
 
 import contextlib
@@ -14,45 +14,45 @@ import numpy as np
 from input_pipeline import loader, statistics
 from runtime import mesh
 from runtime.errors import UserError
-from training import loop, memory, resume, series
+from training import memory, series
 from training import workdir as folders
 from training.console import duration
 from training.run import Run, check, test_batch_size
 
-SECONDS = 3  # of each measurement
-_HANDFUL = 8  # images of each split that are looked at
-_ROWS = 16  # a batch, where the loader is timed: small ones come evenly
-_AHEAD = 3  # batches that wait on the device while another is trained on: `loader.stream`
+SECONDS = 3  # duration of each measurement
+_SAMPLES = 8  # images of each split to read
+_ROWS = 16  # batch size for timing the loader: small batches arrive evenly
+_AHEAD = 3  # batches waiting on the device during a training step, see `loader.stream`
 
 
-def look(config, workdir, say=print):
-    """Checks a run, or each of a series.
+def check_run(config, workdir, say=print):
+    """Check a run, or each run of a series.
 
     Args:
-      config: of the run, or of a series (`configs/series.py`).
-      workdir: its folder; neither made nor changed.
+      config: the config of a run, or of a series (`configs/series.py`).
+      workdir: the run's folder, which is neither created nor changed.
       say: prints a line.
 
     Returns:
-      The expected seconds.
+      The expected duration in seconds.
 
     Raises:
-      UserError: it cannot run: its data is missing or broken, it does not fit in memory, the folder is another run's.
+      UserError: the data is missing or broken, the run does not fit in memory, or the folder contains another run.
     """
     if 'members' not in config:
-        return _look_at_run(config, Path(workdir), say)
+        return _check_one(config, Path(workdir), say)
     total = 0.0
     for number, name in enumerate(config.order, start=1):
         member = series.member(config, name, Path(workdir))
-        here = Path(workdir) / name
+        folder = Path(workdir) / name
         say(f'\n{number} of {len(config.order)}: {name}')
-        if loop.is_finished(here) and folders.holds(here, member):
-            say(f'finished before, in {here}')
+        if folders.is_finished(folder) and folders.contains_run_of(folder, member):
+            say(f'already finished, in {folder}')
             continue
         if config.members[name].init_from in config.members:
-            member.init_from = ''  # the weights of a member before it, which need not be there yet
+            member.init_from = ''  # the weights of an earlier member, which may not exist yet
         try:
-            total += _look_at_run(member, here, say)
+            total += _check_one(member, folder, say)
         except UserError as error:
             raise UserError(f'{name}: {error}') from None
         jax.clear_caches()
@@ -60,39 +60,39 @@ def look(config, workdir, say=print):
     return total
 
 
-def _look_at_run(config, workdir, say):
+def _check_one(config, workdir, say):
     check(config)
-    there = memory.available()  # before the data takes its part
+    available = memory.available()  # before the data set is loaded
     devices = jax.devices()
     say(
         f'devices: {len(devices)} {devices[0].device_kind} ({jax.default_backend()}), '
         f'{_count(jax.process_count(), "process", "es")}'
     )
     run = Run(config)
-    changes = folders.changes(workdir, config, begun=bool(resume.point(workdir, run.source)))
+    changes = folders.changes(workdir, config, has_checkpoint=bool(folders.resume_point(workdir, run.source)))
     for key, (before, after) in changes.items():
-        say(f'note: {key} is {before!r} in {workdir}, and will be {after!r} from its last checkpoint on')
-    examples = _look_at_data(run, say)
-    with _memory_is_the_users():
+        say(f'note: {key} is {before!r} in {workdir} and changes to {after!r} at its last checkpoint')
+    examples = _read_samples(run, say)
+    with _memory_errors():
         train, test, compiling = _compile(run, workdir)
-        _look_at_memory(run, train, test, there, say)
+        _check_memory(run, train, test, available, say)
         rates = _network_rates(run, train, test, examples)
     say(
         f'network: {_rate(rates["train"])} in training, {_rate(rates["test"])} in a test '
         f'(compiled in {compiling:.0f} s)'
     )
-    rates['input'] = _look_at_input(run, say)
-    return _look_at_time(run, rates, workdir, say)
+    rates['input'] = _input_rate(run, say)
+    return _report_time(run, rates, workdir, say)
 
 
-def _look_at_data(run, say):
-    """Reads a few images of each split by the loader; returns a batch of them."""
+def _read_samples(run, say):
+    """Read a few images of each split with the loader; return those of the training split as a batch."""
     config, examples = run.config, None
     for split, source, form in (
         (config.test_split, run.test_source, run.test_form),
         (config.train_split, run.source, run.form),
     ):
-        numbers = np.unique(np.linspace(0, len(source) - 1, _HANDFUL, dtype=np.int32))
+        numbers = np.unique(np.linspace(0, len(source) - 1, _SAMPLES, dtype=np.int32))
 
         def order(start, stop, numbers=numbers):
             return numbers[start:stop], np.zeros(stop - start, np.int32)
@@ -112,7 +112,7 @@ def _look_at_data(run, say):
 
 
 def _statistics(run, workdir):
-    """Those of the run; zeros of their shapes where it has yet to measure them."""
+    """Return the run's statistics of the data, or zeros if it has not measured them yet."""
     config = run.config
     if not _must_measure(run, workdir):
         return statistics.of_run(config, workdir)
@@ -125,15 +125,15 @@ def _must_measure(run, workdir):
 
 
 def _compile(run, workdir):
-    """(the training step, the test step, seconds): the programs of the run."""
+    """Compile the run's programs; return (training step, test step, seconds)."""
     state, begin = run.abstract_state(), time.perf_counter()
     programs = run.compiled(_statistics(run, workdir), state)
     batch = run.abstract_batch(test_batch_size(run.config, run.mesh.size))
     return programs.advance, programs.count.lower(state.deployed, batch).compile(), time.perf_counter() - begin
 
 
-def _look_at_memory(run, train, test, there, say):
-    """Compares what the run needs on a device with what there is.
+def _check_memory(run, train, test, available, say):
+    """Compare the memory that the run needs on each device with the available memory.
 
     Raises:
       UserError: it does not fit.
@@ -146,45 +146,45 @@ def _look_at_memory(run, train, test, there, say):
         else _AHEAD * run.config.batch_size * run.form.size**2 * run.form.channels // run.mesh.shape['data']
     )
     in_training = memory.of_program(train) + ahead
-    in_test = memory.of_program(test) + state - deployed + data + ahead  # all that training holds stays there
+    in_test = memory.of_program(test) + state - deployed + data + ahead  # the training state stays in memory
     parts = [f'the state {memory.text(state)}']
     parts += [f'the data set {memory.text(data)}'] if data else []
-    parts += [f'batches made ahead {memory.text(ahead)}'] if ahead else []
+    parts += [f'prefetched batches {memory.text(ahead)}'] if ahead else []
     say(
         f'memory, each device: {memory.text(in_training)} in training ({", ".join(parts)}), {memory.text(in_test)} in '
-        f'a test; there are {memory.text(there)}'
+        f'a test; available: {memory.text(available)}'
     )
-    for what, needed, key in (('training step', in_training, 'batch_size'), ('test', in_test, 'test_batch_size')):
-        if needed > there:
-            parts = ', or --config.accumulate=PARTS' if key == 'batch_size' else ''
+    for phase, needed, key in (('training step', in_training, 'batch_size'), ('test', in_test, 'test_batch_size')):
+        if needed > available:
+            alternative = ', or --config.accumulate=PARTS' if key == 'batch_size' else ''
             raise UserError(
-                f'does not fit in memory: a {what} needs {memory.text(needed)} on each device, and there are '
-                f'{memory.text(there)}; take a --config.{key} below {run.config[key]}{parts}'
+                f'does not fit in memory: a {phase} needs {memory.text(needed)} on each device, and '
+                f'{memory.text(available)} are available; set --config.{key} below {run.config[key]}{alternative}'
             )
 
 
 def _bytes(tree):
-    """Of arrays, on each device."""
+    """Return the bytes of a tree of arrays on each device."""
     return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 @contextlib.contextmanager
-def _memory_is_the_users():
-    """An accelerator may find only as it compiles or runs that its memory is too small."""
+def _memory_errors():
+    """Turn an accelerator's error that its memory is too small into a UserError."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
         if 'RESOURCE_EXHAUSTED' not in str(error):
             raise
         raise UserError(
-            'does not fit in memory: the device has none left for this step; take a smaller --config.batch_size, or '
-            '--config.accumulate=PARTS'
+            'does not fit in memory: the device has no memory left for this step; set a smaller --config.batch_size, '
+            'or --config.accumulate=PARTS'
         ) from None
 
 
 def _network_rates(run, train, test, examples):
-    """Images a second of the compiled steps, on batches that lie on the devices."""
-    state, first = run.first_state(), 0 if run.resident else run.total_steps - 1  # of a stream its last, which is one
+    """Return the images per second of the compiled steps, for batches on the devices."""
+    state, first = run.first_state(), 0 if run.resident else run.total_steps - 1  # a stream of one batch is enough
     with contextlib.closing(run.batches(first, lambda at: run.total_steps)) as batches:
         end, batch = next(batches)
 
@@ -196,13 +196,13 @@ def _network_rates(run, train, test, examples):
     seconds = {'train': _seconds(advance)}
     size = test_batch_size(run.config, run.mesh.size)
     images = {key: np.resize(x, (size, *x.shape[1:])) for key, x in examples.items()}
-    images = mesh.put(images, run.cut)
+    images = mesh.put(images, run.batch_sharding)
     seconds['test'] = _seconds(lambda: jax.device_get(test(state.deployed, images)))
     return {'train': (end - first) * run.config.batch_size / seconds['train'], 'test': size / seconds['test']}
 
 
 def _seconds(call):
-    """Of a call, the mean over `SECONDS`. The first warms up, and counts where it alone takes as long."""
+    """Return the mean duration of a call over `SECONDS`, without the first call unless it alone takes as long."""
     begin = time.perf_counter()
     call()
     first, calls, begin = time.perf_counter() - begin, 0, time.perf_counter()
@@ -214,10 +214,10 @@ def _seconds(call):
     return (time.perf_counter() - begin) / calls
 
 
-def _look_at_input(run, say):
-    """Images a second that all hosts make, or infinity where the device holds them."""
+def _input_rate(run, say):
+    """Return the images per second that all hosts load, infinity if the data is stored on the device."""
     if run.resident:
-        say('input: the data lies on the device')
+        say('input: the data is stored on the device')
         return math.inf
     config, hosts = run.config, jax.process_count()
     batches = loader.stream(
@@ -228,16 +228,16 @@ def _look_at_input(run, say):
     with contextlib.closing(batches):
         next(batches)
         seconds = _seconds(lambda: next(batches))
-    say(f'input: {_rate(_ROWS / seconds)} from this host' + (f', of {hosts}' if hosts > 1 else ''))
+    say(f'input: {_rate(_ROWS / seconds)} from this host' + (f', one of {hosts}' if hosts > 1 else ''))
     return hosts * _ROWS / seconds
 
 
-def _look_at_time(run, rates, workdir, say):
-    """Says how long an epoch and the run take and what they wait for; returns the run's seconds."""
+def _report_time(run, rates, workdir, say):
+    """Report how long an epoch and the run take and what limits them; return the run's seconds."""
     config = run.config
-    # The input works while an accelerator does; on the CPU both want the same cores, one after the other.
-    together = _in_turn if jax.default_backend() == 'cpu' else min
-    training, testing = (together(rates['input'], rates[phase]) for phase in ('train', 'test'))
+    # Input and network overlap on an accelerator; on the CPU they compete for the same cores.
+    combined = _in_turn if jax.default_backend() == 'cpu' else min
+    training, testing = (combined(rates['input'], rates[phase]) for phase in ('train', 'test'))
     epoch, test = run.num_examples / training, len(run.test_source) / testing
     seconds = run.total_steps * config.batch_size / training
     epochs = math.ceil(run.total_steps * config.batch_size / run.num_examples)
@@ -245,7 +245,7 @@ def _look_at_time(run, rates, workdir, say):
     if _must_measure(run, workdir):
         measuring = run.num_examples / rates['input']
         seconds += measuring
-        say(f'first the run measures its images once, {duration(measuring)}')
+        say(f'before training: measuring the images, {duration(measuring)}')
     at_most = 'at most ' if config.schedule == 'plateau' else ''
     say(
         f'time: an epoch {duration(epoch + test)} (its test {duration(test)}), the run of {run.total_steps:,} steps '
@@ -260,6 +260,7 @@ def _look_at_time(run, rates, workdir, say):
 
 
 def _in_turn(a, b):
+    """Return the rate of two processes that take turns."""
     return 1 / (1 / a + 1 / b)
 
 

@@ -1,4 +1,4 @@
-"""A trace of some steps, for TensorBoard or XProf: `--config.profile_steps=10:15`."""
+"""Profiler traces of a range of steps, for TensorBoard or XProf: `--config.profile_steps=10:15`."""
 
 from pathlib import Path
 
@@ -10,21 +10,21 @@ FOLDER = 'profile'
 
 
 def steps(text):
-    """(first, last) of 'FIRST:LAST': the steps first <= s < last; None of ''.
+    """Parse 'FIRST:LAST', the steps first <= s < last, to (first, last); '' to None.
 
     Raises:
-      UserError: it is written in another way.
+      UserError: the text has another form.
     """
     if not text:
         return None
     first, colon, last = str(text).partition(':')
     if not (colon and first.isdecimal() and last.isdecimal() and int(first) < int(last)):
-        raise UserError(f'profile_steps must be FIRST:LAST, a smaller and a larger step, as 10:15, not {text!r}')
+        raise UserError(f'profile_steps must be FIRST:LAST with FIRST below LAST, such as 10:15, not {text!r}')
     return int(first), int(last)
 
 
 class Trace:
-    """Traces a run from one step to another, into `workdir`/profile; use it in a `with`, which ends it."""
+    """A trace of a range of steps, written to `workdir`/profile; a context manager, which stops the trace."""
 
     def __init__(self, text, workdir, say=print):
         self._range, self._folder, self._say = steps(text), Path(workdir) / FOLDER, say
@@ -37,11 +37,11 @@ class Trace:
         self._stop()  # the run ended, or was interrupted, before the last step
 
     def bounds(self, at):
-        """The steps after `at` at which a dispatch must end, so that the trace begins and ends there."""
+        """Return the steps after `at` at which the trace starts or stops; a dispatch must end there."""
         return [bound for bound in self._range or () if bound > at]
 
     def reached(self, at):
-        """Begins or ends the trace, where step `at` comes next."""
+        """Start or stop the trace if it is due before step `at`."""
         inside = self._range is not None and self._range[0] <= at < self._range[1]
         if inside and not self._running:
             jax.profiler.start_trace(self._folder)
@@ -53,4 +53,4 @@ class Trace:
         if self._running:
             self._running = False
             jax.profiler.stop_trace()
-            self._say(f'traced: tensorboard --logdir {self._folder} (with its profile plugin) shows it')
+            self._say(f'trace: to view it, run tensorboard --logdir {self._folder} (needs its profile plugin)')

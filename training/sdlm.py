@@ -1,9 +1,10 @@
-"""Stochastic diagonal Levenberg-Marquardt, the optimiser of LeNet-5 (LeCun et al. 1998, section III and appendix C).
+"""Stochastic diagonal Levenberg-Marquardt, the optimizer of LeNet-5 (LeCun et al. 1998, section III and appendix C).
 
-Every parameter has a rate of its own, eta / (mu + h_kk). h_kk is a running estimate of the diagonal of the Hessian in
-the Gauss-Newton approximation, taken on a few hundred samples before each pass and then held.
+Every parameter has its own learning rate, eta / (mu + h_kk). h_kk is a running estimate of the diagonal of the Hessian
+in the Gauss-Newton approximation, computed on a few hundred samples before each pass and constant during the pass.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -11,13 +12,14 @@ import jax.numpy as jnp
 import optax
 
 from architectures import graph
+from input_pipeline import loader
 
 
 class _Path(NamedTuple):
     """A value of the backward pass that depends on the seed: the second derivative `h` times `factor` squared.
 
-    The factor is kept apart through elementwise equations, for one unit's f' may be written as a sum: JAX's tanh has
-    (g + g t)(1 - t) for g (1 - t^2), and (1 + t)^2 is not 1 + t^2. `unit` is the same for values of the same units.
+    Elementwise equations keep the factor separate, because one unit's f' may be computed as a sum: JAX's tanh has
+    (g + g t)(1 - t) for g (1 - t^2), and (1 + t)^2 is not 1 + t^2. Values of the same units share one `unit`.
     """
 
     h: jax.Array
@@ -29,13 +31,13 @@ class _Path(NamedTuple):
 
 
 def diagonal_hessian(loss, x):
-    """The exact diagonal of the Hessian of `loss` ([n] -> scalar) at x [n]."""
+    """Return the exact diagonal of the Hessian of `loss` ([n] -> scalar) at x [n]."""
     basis = jnp.eye(len(x), dtype=x.dtype)
     return jax.vmap(lambda e: jax.jvp(jax.grad(loss), (x,), (e,))[1] @ e)(basis)
 
 
 def squared_backward(function, params, seed):
-    """The backward pass of `function` with every factor squared: second derivatives in place of first.
+    """Run the backward pass of `function` with every factor squared: second derivatives in place of first.
 
     The paper's recursions, for a unit a_i = sum_j u_ij x_j with x_i = f(a_i):
 
@@ -43,9 +45,9 @@ def squared_backward(function, params, seed):
         d2E/da_i^2  = f'(a_i)^2 * sum_k u_ki^2 * d2E/da_k^2
 
     are the backward pass with x, u and f' squared; a shared weight sums over its positions, as its gradient does. So
-    the pass is taken from JAX, as a list of equations linear in the incoming derivative, and run with the
-    coefficients squared. It holds for networks in which each unit reaches the next layer by one path a connection;
-    where paths meet again (a residual addition) their contributions are added, as the recursion does.
+    this function takes the pass from JAX, as a list of equations linear in the incoming derivative, and runs it with
+    squared coefficients. It is valid for networks in which each connection is a single path to the next layer; where
+    paths meet again (a residual addition) their contributions are added, as in the recursion.
 
     Args:
       function: params -> outputs.
@@ -66,7 +68,7 @@ def squared_backward(function, params, seed):
 
 
 def _path(h):
-    """A value of units of its own."""
+    """Return a value of new units."""
     return _Path(h, 1.0, object())
 
 
@@ -75,7 +77,7 @@ def _settle(value):
 
 
 def _elementwise(operation, *values):
-    """Factors of the same units go through it as they are; the values of different units are added up."""
+    """Apply the operation to the factors of the same units; add up the values of different units."""
     paths = [value for value in values if isinstance(value, _Path)]
     if all(path.unit is paths[0].unit for path in paths):
         h = jnp.broadcast_to(paths[0].h, operation.outputs[0].shape)
@@ -87,13 +89,13 @@ def _elementwise(operation, *values):
 
 
 def _moved(operation, *values):
-    """Elements are moved, repeated or added up."""
+    """Move, repeat or add up elements."""
     results = operation.compute(*map(_settle, values))
     return [_path(x) for x in results] if isinstance(results, list) else _path(results)
 
 
 def _product(operation, x, y):
-    """Sums of products with coefficients, which are squared."""
+    """Sum products with the squared coefficients."""
     squares = [v.squared() if isinstance(v, _Path) else v * v for v in (x, y)]
     return NotImplemented if isinstance(x, _Path) and isinstance(y, _Path) else _path(operation.compute(*squares))
 
@@ -102,7 +104,7 @@ _ELEMENTWISE = ('mul', 'div', 'neg', 'add', 'add_any', 'sub', 'select_n', 'conve
 _MOVES = (
     'broadcast_in_dim', 'concatenate', 'dynamic_slice', 'dynamic_update_slice', 'expand_dims', 'gather', 'pad',
     'reduce_sum', 'reshape', 'rev', 'scatter-add', 'slice', 'split', 'squeeze', 'stack', 'transpose', 'unstack',
-    'select_and_scatter_add',  # to where a max pool took its values
+    'select_and_scatter_add',  # to the positions of a max pool's maxima
 )  # fmt: skip
 _RULES = graph.Rules(
     'curvature (training/sdlm.py)',
@@ -117,16 +119,16 @@ _RULES = graph.Rules(
 
 
 class SdlmState(NamedTuple):
-    """The curvature h_kk of each parameter, held during a pass, and how often it was estimated."""
+    """The curvature h_kk of each parameter, constant during a pass, and the number of estimates so far."""
 
     curvature: optax.Params
     estimates: jax.Array
 
 
 def scale_by_sdlm(mu=0.02):
-    """The optax transformation g_k -> g_k / (mu + h_kk); chain it with `optax.scale_by_learning_rate(eta)`.
+    """Return the optax transformation g_k -> g_k / (mu + h_kk); chain it with `optax.scale_by_learning_rate(eta)`.
 
-    The curvature in its state starts at 1; `update_curvature` puts each new estimate there.
+    The curvature in its state starts at 1; `update_curvature` adds each new estimate.
     """
 
     def init(params):
@@ -140,33 +142,52 @@ def scale_by_sdlm(mu=0.02):
 
 
 def update_curvature(opt_state, h, memory=0.0):
-    """An optimiser state with SDLM in it, with the new estimate h weighed in.
+    """Return an optimizer state with the new estimate h averaged into its curvature.
 
     Args:
-      opt_state: of a chain with `scale_by_sdlm`.
-      h: of `curvature`.
-      memory: the weight of what was held; 0 forgets it. The first estimate is taken as it is.
+      opt_state: state of a chain with `scale_by_sdlm`.
+      h: from `curvature`.
+      memory: the weight of the old curvature; 0 forgets it. The first estimate replaces the initial 1.
     """
     first = optax.tree.get(opt_state, 'estimates') == 0
     memory = jnp.where(first, 0.0, memory)
-    held = optax.tree.get(opt_state, 'curvature')
-    mixed = jax.tree.map(lambda old, new: memory * old + (1 - memory) * new, held, h)
-    return optax.tree.set(opt_state, curvature=mixed, estimates=optax.tree.get(opt_state, 'estimates') + 1)
+    old_h = optax.tree.get(opt_state, 'curvature')
+    mean_h = jax.tree.map(lambda old, new: memory * old + (1 - memory) * new, old_h, h)
+    return optax.tree.set(opt_state, curvature=mean_h, estimates=optax.tree.get(opt_state, 'estimates') + 1)
 
 
 def curvature(features, loss, params, images, labels):
-    """h_kk: the Gauss-Newton diagonal of the mean loss over some samples, section III and appendix C.
+    """Return h_kk, the Gauss-Newton diagonal of the mean loss over some samples (section III and appendix C).
 
     Args:
       features: (params, images) -> [B, n], the network up to its last trainable layer.
-      loss: (features [n], label) -> scalar, the rest; its Hessian's diagonal is taken exactly. For the RBF units of
-        LeNet-5 and the plain criterion it is 2, the paper's value.
+      loss: (features [n], label) -> scalar, the rest of the network and the loss; its Hessian's diagonal is exact. For
+        LeNet-5's RBF units and the plain criterion it is 2, as in the paper.
       params: a tree.
       images, labels: the samples, [B, ...] and [B].
 
     Returns:
-      h, a tree like `params`, every entry at least 0.
+      h, a tree like `params`, without negative entries.
     """
     outputs = features(params, images)
     seed = jax.vmap(lambda x, label: diagonal_hessian(lambda x: loss(x, label), x))(outputs, labels)
     return squared_backward(lambda params: features(params, images), params, seed / len(labels))
+
+
+def refresh_curvature(state, images, labels, indices, *, model, loss, preprocess, memory):
+    """Return the state with the curvature estimated again on the examples `indices` of images uint8 [N, H, W, C].
+
+    In a network with `head_has_no_parameters` (LeNet-5's RBF units, which are not linear either) the backward pass
+    starts at `features`, with the exact second derivative of the rest; in the others it starts at the logits.
+    """
+    batch = loader.gather(images, labels, indices, jnp.zeros_like(indices))
+    samples = preprocess(batch)
+    if getattr(model, 'head_has_no_parameters', False):
+        features = functools.partial(model.apply, method='features')
+
+        def rest(x, label):
+            return loss(model.apply({'params': state.params}, x[None], method='classify')[0], label)
+    else:
+        features, rest = model.apply, loss
+    h = curvature(lambda p, x: features({'params': p}, x), rest, state.params, samples, batch['label'])
+    return state.replace(opt_state=update_curvature(state.opt_state, h, memory))

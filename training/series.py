@@ -1,4 +1,4 @@
-"""Several runs by one command: an ensemble's members, VGG's stages, the decade. Each has its folder, and resumes."""
+"""Several runs with one command: an ensemble, VGG's stages, the decade. Each has its own folder, and resumes."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import jax
 from architectures.catalogue import NETWORKS
 from runtime import distributed
 from runtime.errors import UserError, nearest
-from runtime.files import write_whole
+from runtime.files import write_atomically
 from training import loop, workdir
 from training.log import read
 
@@ -16,20 +16,20 @@ TABLE = 'table.json'
 
 
 def train(config, folder, started=None, say=print):
-    """Trains the members of a series in their order, each in a folder of its own below `folder`.
+    """Train the members of a series in their order, each in its own folder below `folder`.
 
-    A member that is finished is passed over; the one that was interrupted goes on where it was. After each the table
-    of all so far is written anew, to table.json and table.md.
+    Finished members are skipped, and an interrupted one resumes. After each member, the table of all members so far is
+    written to table.json and table.md.
 
     Args:
-      config: of `configs/series.py`: `members`, by name a config each, and their `order`. A member's `init_from` may be
-        the name of one before it.
-      folder: of the series.
+      config: from `configs/series.py`: `members`, {name: config}, and their `order`. A member's `init_from` may name an
+        earlier member.
+      folder: the folder of the series.
       started: see `loop.train`.
       say: prints a line.
 
     Returns:
-      The table's rows, a dict a member.
+      The table's rows, one dict per member.
 
     Raises:
       UserError, loop.Interrupted: see `loop.train`.
@@ -37,43 +37,42 @@ def train(config, folder, started=None, say=print):
     folder, rows, first = Path(folder), [], distributed.is_first()
     say = say if first else lambda line: None
     members = [(name, member(config, name, folder)) for name in config.order]
-    for number, (name, one) in enumerate(members, start=1):
-        here = folder / name
+    for number, (name, member_config) in enumerate(members, start=1):
+        member_folder = folder / name
         say(f'\n{number} of {len(members)}: {name}')
-        if loop.is_finished(here) and workdir.holds(here, one):
-            say(f'finished before, in {here}')
+        if workdir.is_finished(member_folder) and workdir.contains_run_of(member_folder, member_config):
+            say(f'already finished, in {member_folder}')
         else:
-            loop.train(one, here, started)
+            loop.train(member_config, member_folder, started)
             jax.clear_caches()
         started = None
-        distributed.largest(0)  # the first process has written the log's last line
-        rows.append(_row(name, one, here))
+        distributed.largest(0)  # wait until the first process has written the log's last row
+        rows.append(_row(name, member_config, member_folder))
         if first:
             _write(folder, rows)
     return rows
 
 
 def member(config, name, folder):
-    """The config of a member of a series that lies in `folder`.
+    """Return the config of a member of the series in `folder`.
 
     Raises:
-      UserError: there is none of that name, or it starts from one that does not come before it.
+      UserError: no member has that name, or the member starts from one that does not come before it.
     """
     if name not in config.members:
         raise UserError(f'order: the series has no member {name!r}{nearest(name, list(config.members))}')
-    one = config.members[name].copy_and_resolve_references()
-    if one.init_from in config.members:
-        before = list(config.order).index(name)
-        if one.init_from not in config.order[:before]:
-            raise UserError(f'{name} starts from {one.init_from}, which must stand before it in order')
-        one.init_from = str(folder / one.init_from)
-    return one
+    member_config = config.members[name].copy_and_resolve_references()
+    source = member_config.init_from
+    if source in config.members:
+        if source not in config.order[: list(config.order).index(name)]:
+            raise UserError(f'{name} starts from {source}, which must come before it in order')
+        member_config.init_from = str(folder / source)
+    return member_config
 
 
 def _row(name, config, folder):
-    """What the table says of a member: from its log."""
-    lines = read(folder)
-    last = next(row for row in reversed(lines) if row['kind'] == 'epoch')
+    """Return a member's row of the table, from its log."""
+    last = next(row for row in reversed(read(folder)) if row['kind'] == 'epoch')
     return {
         'name': name,
         'architecture': config.architecture,
@@ -101,7 +100,7 @@ _COLUMNS = {
 
 
 def table(rows):
-    """The rows as a Markdown table, errors of the last epoch."""
+    """Format the rows as a Markdown table, with the errors of the last epoch."""
     lines = [_COLUMNS, ['---', '---', *['---:'] * (len(_COLUMNS) - 2)]]
     lines += [[form.format(minutes=row['seconds'] / 60, **row) for form in _COLUMNS.values()] for row in rows]
     return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
@@ -109,4 +108,4 @@ def table(rows):
 
 def _write(folder, rows):
     for name, text in ((TABLE, json.dumps(rows, indent=2) + '\n'), ('table.md', table(rows))):
-        write_whole(folder / name, text)
+        write_atomically(folder / name, text)

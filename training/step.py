@@ -1,45 +1,110 @@
-"""The jitted functions of a run: a training step, many of them in one dispatch, a count of errors.
+"""The training state and the training step, alone or many in one dispatch.
 
-Each is a pure function of the state and the data. Randomness is `fold_in(seed, step)`, so a step depends on nothing
-but (state, batch).
+All functions are pure. Randomness is `fold_in(seed, step)`, so a step depends on nothing but (state, batch).
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 from jax import lax
 
 from architectures import layers
 from input_pipeline import loader
-from training import sdlm
-from training.state import add_totals, moved, wide
+from training.metrics import add_totals, zero_totals
 
 _DIGEST_BASE = 1_000_003
+
+
+class TrainState(struct.PyTreeNode):
+    """Everything that is not a pure function of (config, step).
+
+    `order_digest` is a rolling hash of the example numbers trained on so far (`digest_order`): two runs with equal
+    digests saw the same examples in the same order, whatever the batch size and the device count. `window` and `epoch`
+    are sums of the training metrics (`metrics.zero_totals`) since the last row of the log and since the epoch began: a
+    run that resumes between two rows logs what an uninterrupted run logs. `controller` is from
+    `schedules.create_controller`, {} if the learning rate depends on the step alone. `average` holds the average of the
+    variables over the steps, {} if the run has none. Averages and the optimizer's accumulators are float32 even for
+    bfloat16 parameters, which would round small updates of large numbers away.
+    """
+
+    step: jax.Array
+    params: dict
+    batch_stats: dict
+    opt_state: tuple
+    order_digest: jax.Array
+    window: dict
+    epoch: dict
+    controller: dict
+    average: dict
+
+    @property
+    def variables(self):
+        """The variables that training updates, for `model.apply`."""
+        return {'params': self.params, 'batch_stats': self.batch_stats}
+
+    @property
+    def deployed(self):
+        """The variables to test and to save: the average if there is one, else those that training updates."""
+        return self.average or self.variables
+
+    def with_batch_stats(self, batch_stats):
+        """Return the state with the given batch statistics in `deployed`."""
+        if self.average:
+            return self.replace(average={**self.average, 'batch_stats': batch_stats})
+        return self.replace(batch_stats=batch_stats)
+
+
+def create_state(model, optimizer, image_shape, seed, controller=None, averaged=False):
+    """Return the state before the first step.
+
+    Args:
+      model: a Flax module.
+      optimizer: an optax transformation.
+      image_shape: (H, W, C).
+      seed: seed of the initial weights.
+      controller: from `schedules.create_controller`.
+      averaged: whether to keep an average of the variables.
+    """
+    variables = model.init(jax.random.key(seed), jnp.zeros((1, *image_shape)), train=True)  # with auxiliary heads
+    params, batch_stats = variables['params'], variables.get('batch_stats', {})
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=optimizer.init(wide(params)),
+        order_digest=jnp.zeros((), jnp.uint32),
+        window=zero_totals(),
+        epoch=zero_totals(),
+        controller=jax.tree.map(jnp.asarray, controller or {}),
+        average=wide({'params': params, 'batch_stats': batch_stats}) if averaged else {},
+    )
 
 
 def train_step(
     state, batch, *, model, loss, optimizer, preprocess, seed, auxiliary_weight=0.3, rate, controller_after=None,
     average_weight=None, accumulate=1, num_devices=1,
 ):  # fmt: skip
-    """One update: preprocess, forward, loss, gradient, optimiser.
+    """Make one update: preprocess, forward, loss, gradient, optimizer.
 
     Args:
       state: `TrainState`.
-      batch: of `input_pipeline.loader.stream`; where its mask is False an example counts for nothing.
+      batch: from `input_pipeline.loader.stream`; examples whose mask is False are ignored.
       model: a Flax module.
       loss: (logits, label) -> scalar, of one example.
-      optimizer: of `optimizers.create`.
+      optimizer: from `optimizers.create`.
       preprocess: batch -> float images.
-      seed: of dropout.
-      auxiliary_weight: of the loss of each auxiliary head, if the network has any.
+      seed: seed of dropout.
+      auxiliary_weight: weight of the loss of each auxiliary head, if the network has any.
       rate: (step, controller) -> learning rate.
-      controller_after: (controller, step, wrong, count) -> controller, or None: it stays.
-      average_weight: step -> the weight of this iterate in the average of all, or None: there is none.
-      accumulate: parts of the batch that go through the network one after another; the gradient is that of the whole.
-        Batch norm sees each part by itself, and moves its averages once a part.
-      num_devices: that the batch is cut over; each holds a piece of every part.
+      controller_after: (controller, step, wrong, count) -> controller; None leaves it unchanged.
+      average_weight: step -> the weight of this iterate in the average of all; None for no average.
+      accumulate: number of parts of the batch that go through the network one after another; their gradients are added
+        up. Batch norm normalizes each part by itself and updates its moving averages once per part.
+      num_devices: number of devices that the batch is sharded over; each holds a piece of every part.
 
     Returns:
       The new state, its `window` with this step's metrics added.
@@ -49,7 +114,7 @@ def train_step(
     dropout = jax.random.fold_in(jax.random.key(seed), state.step)
 
     def loss_of(params, batch_stats, images, label, mask, key):
-        """The sum over a part's examples, divided by the whole batch's count."""
+        """Return the sum over a part's examples, divided by the number of examples in the batch."""
         logits, updated = model.apply(
             {'params': params, 'batch_stats': batch_stats},
             images,
@@ -88,7 +153,7 @@ def train_step(
     }
     average = state.average
     if average_weight:
-        average = moved(average, {'params': params, 'batch_stats': batch_stats}, average_weight(state.step))
+        average = update_average(average, {'params': params, 'batch_stats': batch_stats}, average_weight(state.step))
     controller = state.controller
     if controller_after:
         controller = controller_after(controller, state.step, wrong, metrics['count'])
@@ -105,39 +170,94 @@ def train_step(
 
 
 def _accumulated(gradients_of, state, parts, key, accumulate, num_devices):
-    """(loss, wrong, batch statistics, gradients) of a batch whose parts follow one another."""
+    """Return (loss, wrong, batch statistics, gradients) of a batch, computed part by part."""
 
-    def cut(x):
-        """[B, ...] -> [parts, B / parts, ...], no example leaving its device, neighbours staying together."""
+    def split(x):
+        """[B, ...] -> [parts, B / parts, ...]; examples stay on their devices and next to their neighbors."""
         x = x.reshape(num_devices, accumulate, -1, *x.shape[1:])
         return jnp.swapaxes(x, 0, 1).reshape(accumulate, -1, *x.shape[3:])
 
-    def add(so_far, part):
+    def add(sums, part):
         number, *part = part
-        value, wrong, batch_stats, gradients = so_far
+        value, wrong, batch_stats, gradients = sums
         (_, (more, more_wrong, batch_stats)), more_gradients = gradients_of(
             state.params, batch_stats, *part, jax.random.fold_in(key, number)
         )
         gradients = jax.tree.map(jnp.add, gradients, wide(more_gradients))
         return (value + more, wrong + more_wrong, batch_stats, gradients), None
 
-    nothing = (
+    zeros = (
         jnp.zeros(()), jnp.zeros((), jnp.int32), state.batch_stats, jax.tree.map(jnp.zeros_like, wide(state.params)),
     )  # fmt: skip
-    # XLA's CPU backend runs a convolution's gradients many times more slowly inside of a loop.
+    # XLA's CPU backend runs a convolution's gradients many times more slowly inside a loop.
     unroll = jax.default_backend() == 'cpu'
-    return lax.scan(add, nothing, (jnp.arange(accumulate), *map(cut, parts)), unroll=unroll)[0]
+    return lax.scan(add, zeros, (jnp.arange(accumulate), *map(split, parts)), unroll=unroll)[0]
+
+
+def ema_weight(decay):
+    """Return step -> the weight of the iterate after it in an exponential average, whose weights always sum to 1."""
+    return lambda step: jnp.minimum(1, (1 - decay) / -jnp.expm1((step + 1) * math.log(decay)))
+
+
+def uniform_weight(start):
+    """Return step -> the weight of the iterate after it in the mean of all iterates from step `start` on; 1 before."""
+    return lambda step: 1 / jnp.maximum(1, step + 1 - start)
+
+
+def update_average(average, variables, weight):
+    """Return the average with one more iterate."""
+    return jax.tree.map(lambda old, new: old + weight * (new - old), average, wide(variables))
+
+
+def wide(tree):
+    """Return the tree with arrays narrower than float32 converted to float32."""
+    return jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), tree)
+
+
+def digest_order(digest, indices):
+    """Add example numbers to a rolling hash, the polynomial sum_p (index_p + 1) b^(last - p) modulo 2^32."""
+    powers = [pow(_DIGEST_BASE, k, 2**32) for k in range(len(indices), -1, -1)]
+    powers = jnp.array(powers, jnp.uint32)
+    return digest * powers[0] + jnp.sum((indices.astype(jnp.uint32) + 1) * powers[1:], dtype=jnp.uint32)
+
+
+def resident_steps(step, batch_size, batch_sharding, single=False):
+    """Return a function that takes many steps in one dispatch, over a data set stored on the device.
+
+    Args:
+      step: (state, batch) -> state.
+      batch_size: examples per step.
+      batch_sharding: sharding of a batch.
+      single: take one step per dispatch, without a loop, inside which XLA's CPU backend runs a convolution's gradients
+        many times more slowly.
+
+    Returns:
+      (state, images [N, H, W, C], labels [N], order int32 [2, at least count * batch_size], count) -> state after
+      `count` steps, each gathering its examples. `order` holds their numbers and epochs; a number of N or more is
+      another version of example number % N. `count` is not compiled in, so every dispatch runs the same program.
+    """
+
+    def steps(state, images, labels, order, count):
+        def body(i, state):
+            index, epoch = lax.dynamic_slice(order, (0, i * batch_size), (2, batch_size))
+            batch = loader.gather(images, labels, index, epoch)
+            batch = jax.tree.map(lambda x: lax.with_sharding_constraint(x, batch_sharding), batch)
+            return step(state, batch)
+
+        return body(0, state) if single else lax.fori_loop(0, count, body, state)
+
+    return steps
 
 
 def measure_batch_stats(variables, batch, *, model, preprocess, seed):
-    """The statistics that batch norm takes of one batch: means, and unbiased variances.
+    """Return batch norm's statistics of one batch: means and unbiased variances.
 
     Args:
-      variables: of the network.
-      batch: of `input_pipeline.loader.stream`.
+      variables: the network's variables.
+      batch: from `input_pipeline.loader.stream`.
       model: a Flax module.
       preprocess: batch -> float images.
-      seed: of dropout.
+      seed: seed of dropout.
     """
     blank = jax.tree.map(jnp.zeros_like, variables['batch_stats'])
     _, updated = model.apply(
@@ -147,79 +267,16 @@ def measure_batch_stats(variables, batch, *, model, preprocess, seed):
         mutable=['batch_stats', 'auxiliary'],
         rngs={'dropout': jax.random.key(seed)},
     )
-    return jax.tree.map(lambda moved: moved / (1 - layers.BatchNorm.momentum), updated['batch_stats'])
+    return jax.tree.map(lambda average: average / (1 - layers.BatchNorm.momentum), updated['batch_stats'])
 
 
-def digest_order(digest, indices):
-    """Adds example numbers to a rolling hash: the polynomial sum_p (index_p + 1) b^(last - p) modulo 2^32."""
-    powers = [pow(_DIGEST_BASE, k, 2**32) for k in range(len(indices), -1, -1)]
-    powers = jnp.array(powers, jnp.uint32)
-    return digest * powers[0] + jnp.sum((indices.astype(jnp.uint32) + 1) * powers[1:], dtype=jnp.uint32)
+@functools.partial(jax.jit, donate_argnums=0)
+def close_window(state):
+    """Add the window's sums to the epoch's and start a new window."""
+    return state.replace(epoch=add_totals(state.epoch, state.window), window=zero_totals())
 
 
-def resident_steps(step, batch_size, data_sharding, single=False):
-    """Many steps in one dispatch, over a data set that lies on the device.
-
-    Args:
-      step: (state, batch) -> state.
-      batch_size: examples a step.
-      data_sharding: of a batch.
-      single: a dispatch is one step, and no loop: inside of one, XLA's CPU backend runs a convolution's gradients many
-        times more slowly.
-
-    Returns:
-      (state, images [N, H, W, C], labels [N], order int32 [2, at least count * batch_size], count) -> state after
-      `count` steps, each gathering its examples. The order is their numbers and epochs; a number beyond N is a further
-      version of example number % N. How many steps is not part of the program, so every dispatch runs the same one.
-    """
-
-    def steps(state, images, labels, order, count):
-        def body(i, state):
-            index, epoch = lax.dynamic_slice(order, (0, i * batch_size), (2, batch_size))
-            batch = loader.gather(images, labels, index, epoch)
-            batch = jax.tree.map(lambda x: lax.with_sharding_constraint(x, data_sharding), batch)
-            return step(state, batch)
-
-        return body(0, state) if single else lax.fori_loop(0, count, body, state)
-
-    return steps
-
-
-def count_errors(variables, batch, *, model, loss, preprocess):
-    """Errors of one test batch: {'loss' (sum), 'wrong_top1', 'wrong_top5', 'count', 'bad'}; masked examples count
-    nothing.
-
-    An example is wrong in the top 5 when five or more other classes score at least as high as its own: a tie counts
-    against the network, and so does a score that is not a number.
-    """
-    images = preprocess(batch)
-    logits = model.apply(variables, images, train=False).astype(jnp.float32)
-    own = jnp.take_along_axis(logits, batch['label'][:, None], axis=-1)
-    rivals = logits.shape[-1] - 1 - jnp.sum(logits < own, axis=-1)
-    rank = {'wrong_top1': rivals >= 1, 'wrong_top5': rivals >= 5}
-    losses = jax.vmap(loss)(logits, batch['label'])
-    return {
-        'loss': jnp.sum(jnp.where(batch['mask'], losses, 0)),
-        'count': jnp.sum(batch['mask']),
-        'bad': jnp.sum(batch['bad']),
-        **{name: jnp.sum(wrong & batch['mask']) for name, wrong in rank.items()},
-    }
-
-
-def refresh_curvature(state, images, labels, indices, *, model, loss, preprocess, memory):
-    """Re-estimates SDLM's curvature on the examples `indices` of images uint8 [N, H, W, C], and puts it in the state.
-
-    In a network with `head_has_no_parameters` (LeNet-5's RBF units, which are no linear layer either) the curvature
-    starts at its `features`, with the exact second derivative of the rest; in the others at the logits.
-    """
-    batch = loader.gather(images, labels, indices, jnp.zeros_like(indices))
-    samples = preprocess(batch)
-    if getattr(model, 'head_has_no_parameters', False):
-        features = functools.partial(model.apply, method='features')
-
-        def rest(x, label):
-            return loss(model.apply({'params': state.params}, x[None], method='classify')[0], label)
-    else:
-        features, rest = model.apply, loss
-    h = sdlm.curvature(lambda p, x: features({'params': p}, x), rest, state.params, samples, batch['label'])
-    return state.replace(opt_state=sdlm.update_curvature(state.opt_state, h, memory))
+@jax.jit
+def all_finite(tree):
+    """Return whether all numbers of a tree are finite."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))

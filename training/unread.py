@@ -1,4 +1,4 @@
-"""Which keys of a config have no effect under the values of the others, and which key counts instead."""
+"""Config keys without effect: which keys the values of others disable, and which key counts instead."""
 
 from typing import NamedTuple
 
@@ -6,17 +6,17 @@ from input_pipeline import crops, datasets, statistics
 from runtime.errors import UserError
 from training.run import build_model
 
-_IN_MEMORY = datasets.named(lambda data: data.in_memory)  # which the device holds, unless they are cropped
+_IN_MEMORY = datasets.named(lambda data: data.in_memory)  # stored on the device, unless it is cropped
 
 
 class _Rule(NamedTuple):
-    """Keys that are read only under some values of another.
+    """Keys that are read only for some values of another key.
 
     Fields:
-      keys: of the config; 'crop.' is all that lies in it.
-      by: the key that decides.
-      wanted: its values under which they are read, or a function of the value.
-      instead: the key that counts under the others, where there is one.
+      keys: keys of the config; 'crop.' stands for all keys in it.
+      by: the other key.
+      wanted: its values for which they are read, or a predicate on the value.
+      instead: the key that counts for other values, if there is one.
     """
 
     keys: tuple
@@ -76,31 +76,30 @@ _OF_NETWORK = {  # key: the option of the network without which it has no effect
 
 
 def why(config, key):
-    """Why a key has no effect in a config, as in "schedule='steps': learning_rates counts"; '' where it has one.
+    """Return why a key has no effect, such as "schedule='steps': learning_rates counts", or '' if it has one.
 
     Args:
-      config: of one run.
-      key: as in 'colour.flip'.
+      config: the config of a run.
+      key: a key such as 'colour.flip'.
     """
     for by, wanted, instead in _rules_of(config, key):
         value = _value(config, by)
         if not (wanted(value) if callable(wanted) else value in wanted):
-            way = f'{instead} counts' if instead else _way(by, wanted)
-            return f'{by}={value!r}: {way}'
+            return f'{by}={value!r}: ' + (f'{instead} counts' if instead else _when_read(by, wanted))
     if key in _OF_NETWORK and not getattr(build_model(config), _OF_NETWORK[key], False):
         return f'architecture={config.architecture!r}: it has no {_OF_NETWORK[key]}'
     return ''
 
 
-def _way(by, wanted):
-    """Under which values of the key that decides others are read."""
+def _when_read(by, wanted):
+    """Describe the values of `by` for which a key is read."""
     if callable(wanted):
-        return f'it is read under another {by}'
+        return f'it is read with another {by}'
     return f'it is read with {by}={" or ".join(map(str, wanted))}'
 
 
 def _rules_of(config, key):
-    """(key that decides, its values, key that counts instead) for a key."""
+    """Yield (deciding key, its values, key that counts instead) for each rule of a key."""
     for rule in RULES:
         if key in rule.keys or (key != rule.by and any(k.endswith('.') and key.startswith(k) for k in rule.keys)):
             yield rule[1:]
@@ -130,24 +129,24 @@ def _value(config, key):
     return (config[folder] if folder else config).get(name, False)
 
 
-def refuse(config, typed, own=None, lines=None):
-    """Raises UserError where a key that the user set has no effect.
+def refuse(config, typed, file_config=None, lines=None):
+    """Raise UserError if a key that the user set has no effect.
 
     Args:
-      config: of a run, or of a series: there a key counts if it does in any member.
-      typed: {key: the words that set it}.
-      own: the config that the user's own file makes by itself.
-      lines: {key: the words that set it} of that file; they count, too, if they have an effect there.
+      config: the config of a run, or of a series, where a key must have an effect in at least one member.
+      typed: {key: the argument that sets it}.
+      file_config: the config returned by the user's own file, without command line arguments.
+      lines: {key: the line that sets it} of that file; keys with an effect in `file_config` are accepted.
     """
-    lines = {key: words for key, words in (lines or {}).items() if 'members' in own or why(own, key)}
-    for key, words in {**lines, **typed}.items():
+    lines = {key: line for key, line in (lines or {}).items() if 'members' in file_config or why(file_config, key)}
+    for key, setting in {**lines, **typed}.items():
         reasons = [why(member, inner) for member, inner in _members(config, key)]
         if reasons and all(reasons):
-            raise UserError(f'{words} has no effect with {reasons[0]}')
+            raise UserError(f'{setting} has no effect with {reasons[0]}')
 
 
 def _members(config, key):
-    """(config of a run, its key) for each run that a key of a config reaches."""
+    """Return [(config of a run, its key)] for the runs of a config that have the key."""
     if 'members' not in config:
         return [(config, key)]
     parts = key.split('.', 2)

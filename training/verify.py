@@ -1,7 +1,7 @@
-"""`train.py --verify_resume`: is a run that was killed and resumed the run that was not?
+"""`train.py --verify_resume`: does a run that was killed and resumed end like one that was not?
 
-A short training is run twice in processes of their own, once straight and once killed with SIGKILL at random moments,
-one of them while a checkpoint is being written, and resumed each time. Then everything that a run leaves is compared.
+A short training runs twice in separate processes: once without interruption, and once killed with SIGKILL at random
+moments (one of them while a checkpoint is being written) and resumed each time. Then the results are compared.
 """
 
 import random
@@ -21,25 +21,25 @@ from training.log import read
 from training.run import Run, check
 
 KILLS = 4
-_CHECKPOINTS = 12  # in the short run
+_CHECKPOINTS = 12  # number of checkpoints of the short run
 
 
 def verify_resume(argv, config, say=print):
-    """Runs the check; prints what agrees and what does not.
+    """Run the check and print what agrees.
 
     Args:
-      argv: the command line of train.py, its flags repeated in the runs.
+      argv: the command line of train.py, whose flags the runs get.
       config: the resolved config.
       say: prints a line.
 
     Returns:
-      Whether parameters, optimiser, statistics, data order and log agree to the bit.
+      Whether parameters, optimizer, statistics, data order and log agree bit for bit.
 
     Raises:
-      UserError: a run failed by itself.
+      UserError: a run failed.
     """
     check(config)
-    # Nothing here may touch a device before the runs are over: they need it, and an accelerator is not shared.
+    # Nothing here may use a device before the runs are over: they need it, and accelerators cannot be shared.
     num_examples = len(datasets.open_split(config, config.train_split))
     epoch, total = (schedules.steps_at(n, num_examples, config.batch_size) for n in (1, config.num_epochs))
     every = max(1, min(epoch, total // _CHECKPOINTS))
@@ -48,10 +48,10 @@ def verify_resume(argv, config, say=print):
     flags += [f'--config.checkpoint_every_steps={every}', f'--config.stop_at_step={steps}']
     with tempfile.TemporaryDirectory() as folder:
         straight, killed = Path(folder, 'straight'), Path(folder, 'killed')
-        say(f'running {steps:,} steps straight, a checkpoint every {every:,}')
-        began = time.monotonic()
+        say(f'running {steps:,} steps without interruption, with a checkpoint every {every:,}')
+        start = time.monotonic()
         _finish(_start(argv[0], flags, straight), straight)
-        say(f'  {time.monotonic() - began:.0f} s. Now killed {KILLS} times and resumed:')
+        say(f'  {time.monotonic() - start:.0f} s. Now killed {KILLS} times and resumed:')
         rng = random.Random()
         for kill in range(KILLS):
             before = _progress(killed)
@@ -78,7 +78,7 @@ def _finish(process, workdir):
 
 
 def _kill_in_checkpoint(process, workdir, say):
-    """Kills a run as soon as it is seen writing a checkpoint."""
+    """Kill a run as soon as it is writing a checkpoint."""
     folder = workdir / checkpoints.FOLDER
     while process.poll() is None and not (folder.is_dir() and any('tmp' in entry.name for entry in folder.iterdir())):
         time.sleep(0.001)
@@ -86,7 +86,7 @@ def _kill_in_checkpoint(process, workdir, say):
 
 
 def _kill_after(process, workdir, target, rng, say):
-    """Kills a run some moment after it logged the step `target`."""
+    """Kill a run a random moment after it logged step `target`."""
     while process.poll() is None and _progress(workdir) < target:
         time.sleep(0.001)
     time.sleep(rng.uniform(0, 0.1))
@@ -98,9 +98,9 @@ def _kill(process, workdir, where, say):
     process.kill()
     process.wait()
     if process.returncode > 0:
-        _finish(process, workdir)  # says what went wrong
-    what = 'ended by itself' if ended else 'killed'
-    say(f'  {what} after step {_progress(workdir):,} was logged{where}')
+        _finish(process, workdir)  # raises its error
+    event = 'finished' if ended else 'killed'
+    say(f'  {event} after step {_progress(workdir):,} was logged{where}')
 
 
 def _progress(workdir):
@@ -108,26 +108,26 @@ def _progress(workdir):
 
 
 def compare(run, one, other, say=print):
-    """Whether two runs' last checkpoints and logs agree to the bit; says so part by part."""
+    """Return whether two runs' last checkpoints and logs agree bit for bit; print the result for each part."""
     first, second = _last_state(run, one), _last_state(run, other)
     parts = {
         'parameters': (first.params, second.params),
-        'optimiser': (first.opt_state, second.opt_state),
+        'optimizer': (first.opt_state, second.opt_state),
         'statistics': ((first.batch_stats, first.epoch), (second.batch_stats, second.epoch)),
         'data order': ((first.step, first.order_digest), (second.step, second.order_digest)),
-        'log': (_timeless(one), _timeless(other)),
+        'log': (_without_times(one), _without_times(other)),
     }
     agrees = True
     for name, (a, b) in parts.items():
         same = a == b if name == 'log' else _equal(a, b)
-        say(f'{name}: {"equal to the bit" if same else "DIFFERENT"}')
+        say(f'{name}: {"identical" if same else "DIFFERENT"}')
         agrees &= same
     return agrees
 
 
 def _last_state(run, workdir):
-    with checkpoints.Checkpoints(workdir / checkpoints.FOLDER, read_only=True) as kept:
-        return kept.restore(run.abstract_state(), kept.latest())
+    with checkpoints.Checkpoints(workdir / checkpoints.FOLDER, read_only=True) as manager:
+        return manager.restore(run.abstract_state(), manager.latest())
 
 
 def _equal(a, b):
@@ -137,5 +137,5 @@ def _equal(a, b):
     )
 
 
-def _timeless(workdir):
+def _without_times(workdir):
     return [{k: v for k, v in row.items() if k != 'time'} for row in read(workdir) if row['kind'] != 'resume']

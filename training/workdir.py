@@ -1,4 +1,4 @@
-"""A run's folder: one process at a time, one config; on this machine or in a bucket."""
+"""A run's folder, on this machine or in a bucket: who may use it, with which config, and where its run resumes."""
 
 import contextlib
 import importlib.util
@@ -10,78 +10,81 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from configs import base
-from input_pipeline.statistics import NAME as STATISTICS  # may lie there before the run
-from runtime import system
+from input_pipeline import classes
+from input_pipeline.statistics import NAME as STATISTICS  # may exist before the run
+from runtime import distributed, system
 from runtime.errors import UserError
-from runtime.files import write_whole
-from training import log, unread
+from runtime.files import write_atomically
+from training import checkpoints, log, unread
 from training.run import normalized_together
 
 _MIRRORED = ('config.json', log.NAME, STATISTICS)
 
-# What may differ when a run is resumed: where the data lies, how often a run speaks, saves and looks up, how many
-# examples a step takes (the next step goes on at the next example), and what changes nothing that is learned.
+# Keys that may change at any time: the location of the data, how often a run logs and saves, the batch size (a resumed
+# run continues at the next example), and settings without influence on the result.
 _FREE = (
     'accumulate', 'batch_size', 'data_dir', 'labels', 'statistics', 'log_every_steps', 'checkpoint_every_steps',
     'profile_steps', 'steps_per_dispatch', 'stall_steps', 'stop_at_step', 'workers', 'mesh.model', 'test_batch_size',
     'on_bad_image', 'architecture_options.remat',
 )  # fmt: skip
 
-# What concerns only the steps that are still to come: it may be changed in the middle of a run, which logs it as a
-# decision. Once the run is finished nothing is to come.
+# Keys that concern only future steps: they may change until the run is finished, and the log records each change as a
+# decision.
 _LATER = (
     'learning_rate', 'learning_rates', 'schedule', 'decay_every', 'decay_factor', 'decay_power', 'plateau.threshold',
     'plateau.factor', 'plateau.drops', 'warmup.learning_rate', 'warmup.until_error', 'warmup.steps', 'num_epochs',
     'steps', 'recompute_batch_stats',
 )  # fmt: skip
 
-_TELLING = ('architecture', 'dataset', 'optimizer', 'num_epochs')  # of several differences, those that say the most
+_PROMINENT = ('architecture', 'dataset', 'optimizer', 'num_epochs')  # differences to report first
 
 
 class OtherRun(UserError):
-    """A workdir is of another run.
+    """A workdir contains another run.
 
     Args:
       workdir: the folder.
-      differences: {key: (its value there, here)}, not empty.
-      finished: whether that run came to its end.
-      typed: {key: the words of the command line that set it}.
+      differences: {key: (the workdir's value, this config's value)}, not empty.
+      finished: whether the run in the workdir is finished.
+      typed: {key: the argument on the command line that sets it}.
     """
 
     def __init__(self, workdir, differences, finished, typed=None):
         self.workdir, self.differences, self.finished = workdir, differences, finished
         typed, only_later = typed or {}, differences.keys() <= set(_LATER)
-        key = min(differences, key=lambda key: (key in _LATER, key not in typed, key not in _TELLING))
-        if key in typed:  # of what the same words set, the most telling
-            alike = [other for other in differences if typed.get(other) == typed[key]]
-            key = min(alike, key=lambda other: (other not in _TELLING, other != key))
-        there, here = differences[key]
-        what = 'a finished run' if only_later and finished else 'another run'
+        key = min(differences, key=lambda key: (key in _LATER, key not in typed, key not in _PROMINENT))
+        if key in typed:  # the most prominent of the keys that the same argument sets
+            same_argument = [other for other in differences if typed.get(other) == typed[key]]
+            key = min(same_argument, key=lambda other: (other not in _PROMINENT, other != key))
+        saved, current = differences[key]
+        content = 'a finished run' if only_later and finished else 'another run'
         by = f' ({typed[key]})' if key in typed else ''
-        onwards = f', with --config.init_from={workdir} to train its weights on'
-        way = onwards if only_later and finished else ', or the old value to resume'
+        start_from = f', with --config.init_from={workdir} to start from its weights'
+        advice = start_from if only_later and finished else ', or the old value to resume'
         super().__init__(
-            f'{workdir} holds {what}: {key} is {there!r} there and {here!r} here{by}; pass another --workdir{way}'
+            f'{workdir} contains {content}: {key} is {saved!r} there and {current!r} here{by}; pass another --workdir'
+            f'{advice}'
         )
 
-    def told(self, typed):
-        """The same error, which names what the user typed; `typed` is {key: the words that set it}."""
+    def naming(self, typed):
+        """Return the same error with the user's arguments; `typed` is {key: the argument that sets it}."""
         return OtherRun(self.workdir, self.differences, self.finished, typed)
 
 
 def is_bucket(workdir):
-    """Whether a workdir is no folder but a place in a bucket, gs://BUCKET/RUN."""
+    """Return whether a workdir is in a bucket, gs://BUCKET/RUN."""
     return '://' in str(workdir)
 
 
 def open_place(workdir):
-    """Where the parts of a run lie: (folder of its log and config, place of its checkpoints).
+    """Return (folder of a run's log and config, location of its checkpoints).
 
-    A workdir in a bucket holds the checkpoints; what a run writes line by line is kept in a folder of this machine, and
-    copied into the bucket with every checkpoint (`send`). A machine that is new to the run fetches it here.
+    They are the same unless the workdir is in a bucket, which stores the checkpoints. Then log and config are in a
+    folder on this machine, and `copy_to_bucket` copies them with every checkpoint. On a new machine, this function
+    downloads them.
 
     Raises:
-      UserError: a bucket that cannot be read.
+      UserError: the bucket cannot be read.
     """
     if not is_bucket(workdir):
         return Path(workdir), Path(workdir)
@@ -90,7 +93,7 @@ def open_place(workdir):
     try:
         place = epath.Path(workdir)
     except KeyError:
-        raise UserError(f'{workdir} is no place in a bucket that is known: pass gs://BUCKET/RUN, or a folder') from None
+        raise UserError(f'{workdir} is not a known kind of bucket: pass gs://BUCKET/RUN, or a folder') from None
     folder = Path('runs', *str(workdir).split('://', 1)[1].split('/'))
     try:
         for name in _MIRRORED:
@@ -102,8 +105,8 @@ def open_place(workdir):
     return folder, place
 
 
-def send(folder, place):
-    """Copies what a run writes line by line into its bucket."""
+def copy_to_bucket(folder, place):
+    """Copy a run's log and config into its bucket, if it has one."""
     for name in _MIRRORED if place != folder else ():
         if (folder / name).exists():
             place.mkdir(parents=True, exist_ok=True)
@@ -111,18 +114,19 @@ def send(folder, place):
 
 
 @contextlib.contextmanager
-def claimed(workdir, config, begun=True):
-    """The workdir, made if need be, for this process alone, with config.json in it; gives `changes`.
+def claimed(workdir, config, has_checkpoint=True):
+    """Claim the workdir for this process and write config.json; a context manager that yields the `changes`.
 
-    Where there are changes to a run's later steps config.json stays as it is: see `write_config`.
+    It creates the folder if needed. If there are changes to the run's later steps it leaves config.json to the caller
+    (`write_config`).
 
     Args:
-      workdir: a folder of this machine.
-      config: of the run.
-      begun: whether there is a checkpoint to go on from; before the first, no key makes another run.
+      workdir: a folder on this machine.
+      config: the run's config.
+      has_checkpoint: whether the run has a checkpoint; before the first one, every key may change.
 
     Raises:
-      UserError: it cannot be written, another process trains in it, or it holds something else.
+      UserError: the folder cannot be written, another process trains in it, or its content is not this run.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -139,84 +143,138 @@ def claimed(workdir, config, begun=True):
             ) from None
         path = workdir / 'config.json'
         if not path.exists() and any(entry.name not in (STATISTICS, system.LOCK) for entry in workdir.iterdir()):
-            raise UserError(f'{workdir} is no run of ours and not empty; pass another --workdir')
-        later = changes(workdir, config, begun)
-        if path.exists() and not begun and _is_measured_anew(_flat(_read(path)), _flat(json.loads(_text(config)))):
+            raise UserError(f'{workdir} is not empty and contains no run; pass another --workdir')
+        changed = changes(workdir, config, has_checkpoint)
+        if path.exists() and not has_checkpoint and _statistics_differ(path, config):
             (workdir / STATISTICS).unlink(missing_ok=True)
-        if not later:
+        if not changed:
             write_config(workdir, config)
-        yield later
+        yield changed
 
 
 def write_config(workdir, config):
-    """Writes a run's config.json; at any moment it is whole."""
-    write_whole(workdir / 'config.json', _text(config))
+    """Write a run's config.json atomically."""
+    write_atomically(workdir / 'config.json', _text(config))
 
 
 def is_finished(workdir):
-    """Whether the run in a workdir came to its end."""
+    """Return whether the run in a workdir is finished."""
     return any(row['kind'] == 'finished' for row in log.read(workdir))
 
 
-def holds(workdir, config):
-    """Whether a workdir is of a run of this config."""
+def contains_run_of(workdir, config):
+    """Return whether a workdir contains the run of this config, without changes."""
     try:
         return (workdir / 'config.json').exists() and not changes(workdir, config)
     except OtherRun:
         return False
 
 
-def changes(workdir, config, begun=True):
-    """What a config changes of the later steps of the run in a workdir: {key: (its value there, here)}.
+def changes(workdir, config, has_checkpoint=True):
+    """Return a config's changes to the later steps of the run in a workdir: {key: (old value, new value)}.
 
     Args: see `claimed`.
 
     Raises:
-      OtherRun: it changes more.
+      OtherRun: it changes other keys, too.
     """
     path = workdir / 'config.json'
-    if not path.exists() or not begun:
+    if not path.exists() or not has_checkpoint:
         return {}
-    there, here = _flat(_held(path)), _flat(json.loads(_text(config)))
+    saved, current = _flat(_with_defaults(path)), _flat(json.loads(_text(config)))
     different = {
-        key: (there.get(key), here.get(key))
-        for key in sorted(there.keys() | here.keys())
-        if key not in _FREE and there.get(key) != here.get(key) and not _is_unread(key, path, config)
+        key: (saved.get(key), current.get(key))
+        for key in sorted(saved.keys() | current.keys())
+        if key not in _FREE and saved.get(key) != current.get(key) and not _is_unread(key, path, config)
     }
-    groups = normalized_together(ConfigDict(_held(path))), normalized_together(config)
-    if there['accumulate'] != here['accumulate'] and groups[0] != groups[1]:
-        different['accumulate'] = there['accumulate'], here['accumulate']
+    groups = normalized_together(ConfigDict(_with_defaults(path))), normalized_together(config)
+    if saved['accumulate'] != current['accumulate'] and groups[0] != groups[1]:
+        different['accumulate'] = saved['accumulate'], current['accumulate']
     finished = is_finished(workdir)
-    if different and (finished or any(key not in _LATER for key in different) or _reshapes(there, here)):
+    if different and (finished or any(key not in _LATER for key in different) or _state_differs(saved, current)):
         raise OtherRun(workdir, different, finished)
     return different
 
 
-def _held(path):
-    """The values of a config.json; a key that an older version did not write has the base's."""
-    values, usual = _read(path), json.loads(_text(base.get_config()))
-    return usual | {
-        key: usual[key] | value if isinstance(value, dict) and key in usual else value for key, value in values.items()
+def resume_point(place, source):
+    """Return the last checkpoint's `start` and `average_start` for `Run`, or {} if there is no checkpoint.
+
+    Args:
+      place: the location of the checkpoints' folder.
+      source: the training images. With a different number of images, the order of examples would be different.
+
+    Raises:
+      UserError: the run has a different number of training images, or classes of different names.
+    """
+    if not (place / checkpoints.FOLDER).is_dir():
+        return {}
+    with checkpoints.Checkpoints(place / checkpoints.FOLDER, read_only=True) as manager:
+        latest = manager.latest()
+        if latest is None:
+            return {}
+        info, images = manager.info(latest), len(source)
+        if info.get('training_images', images) != images:
+            raise UserError(
+                f'{place} contains a run with {info["training_images"]:,} training images, and here are {images:,}; '
+                'pass its data to resume, or another --workdir'
+            )
+        names = classes.told(source)
+        saved_names = info.get('class_names', names)
+        if not classes.are_same(names, saved_names):
+            raise UserError(
+                f'{place} contains a run with other classes: {classes.first_difference(saved_names, names)} here; pass '
+                'its data to resume, or another --workdir'
+            )
+        return {'start': (latest, info['examples_seen']), 'average_start': info.get('average_start')}
+
+
+def restore(run, workdir, manager, clock):
+    """Return a run's state and log, from its last checkpoint if there is one."""
+    latest, rows = manager.latest(), log.read(workdir)
+    distributed.largest(0)  # wait until all processes have read the log
+    if latest is None:
+        with clock.time('compile'):
+            state, info = run.first_state(), {'clock': {}, 'epoch_is_closed': False}
+    else:
+        with clock.time('checkpoint'):
+            state, info = manager.restore(run.abstract_state(), latest), manager.info(latest)
+    if rows:
+        clock.resume(info['clock'], max(row['time']['total'] for row in rows))
+    resume_step, times = (latest or 0) if rows else None, {'total': clock.total()}
+    run_log = log.RunLog(workdir, rows, resume_step, times, info['epoch_is_closed'], distributed.is_first())
+    if latest is None and run.initial_weights:
+        notes = {'from': run.config.init_from, 'copied': run.initial_weights.copied, 'left': run.initial_weights.left}
+        run_log.write('init_from', 0, {'total': clock.total()}, **notes)
+    return state, run_log
+
+
+def _with_defaults(path):
+    """Return the values of a config.json, with defaults for keys that did not exist when it was written."""
+    values, defaults = _read(path), json.loads(_text(base.get_config()))
+    return defaults | {
+        key: defaults[key] | value if isinstance(value, dict) and key in defaults else value
+        for key, value in values.items()
     }
 
 
 def _is_unread(key, path, config):
-    """Whether a key has no effect, neither in the run of a config.json nor under a config."""
-    there = ConfigDict(_held(path))
-    return key in _flat(there.to_dict()) and bool(unread.why(config, key) and unread.why(there, key))
+    """Return whether a key has no effect, either with the values of a config.json or with a config."""
+    saved = ConfigDict(_with_defaults(path))
+    return key in _flat(saved.to_dict()) and bool(unread.why(config, key) and unread.why(saved, key))
 
 
-def _is_measured_anew(there, here):
-    """Whether the statistics of the data that were measured for one config are not those of another."""
+def _statistics_differ(path, config):
+    """Return whether a config.json and a config may have different statistics of the data."""
+    saved, current = _flat(_read(path)), _flat(json.loads(_text(config)))
     keys = {'dataset', 'data_dir', 'labels', 'train_split', 'image_size', 'channels', 'fit', 'on_bad_image'}
-    keys |= {key for key in there.keys() | here.keys() if key.startswith(('crop.', 'test_crop.'))}
-    return any(there.get(key) != here.get(key) for key in keys)
+    keys |= {key for key in saved.keys() | current.keys() if key.startswith(('crop.', 'test_crop.'))}
+    return any(saved.get(key) != current.get(key) for key in keys)
 
 
-def _reshapes(there, here):
-    """Whether the state of training has other parts under another config, or counted on its length."""
-    parts = [(run.get('schedule') == 'plateau', bool(run.get('warmup.learning_rate'))) for run in (there, here)]
-    lengths = [(run.get('num_epochs'), run.get('steps')) for run in (there, here) if run.get('average') == 'uniform']
+def _state_differs(saved, current):
+    """Return whether two configs have a different training state, or an average that depends on a different length."""
+    parts = [(run.get('schedule') == 'plateau', bool(run.get('warmup.learning_rate'))) for run in (saved, current)]
+    lengths = [(run.get('num_epochs'), run.get('steps')) for run in (saved, current) if run.get('average') == 'uniform']
     return parts[0] != parts[1] or len(set(lengths)) > 1
 
 
@@ -228,7 +286,7 @@ def _read(path):
     try:
         return json.loads(path.read_text())
     except ValueError:
-        raise UserError(f'{path} is no JSON; restore it, or pass another --workdir') from None
+        raise UserError(f'{path} is not JSON; restore it, or pass another --workdir') from None
 
 
 def _flat(tree, prefix=''):

@@ -13,7 +13,7 @@ from configs import base, imagenet
 from input_pipeline import datasets, statistics
 from input_pipeline.pixels import Pixels
 from runtime.errors import UserError, nearest
-from runtime.files import write_whole
+from runtime.files import write_atomically
 from training import checkpoints
 from training.run import build_model, check
 from weights import caffe_file, convert, exporting, files, passport
@@ -58,7 +58,7 @@ def convert_file(source, arch, out, by='', keep_bgr=False, mean='', licence=''):
         card = passport.make(config, build_model(config), converted.variables, pixels, told, licence, notes, names)
         with checkpoints.Checkpoints(folder / checkpoints.FOLDER) as kept:
             kept.save_model(converted.variables, checkpoints.describe(config, names))
-        write_whole(folder / 'config.json', json.dumps(json.loads(config.to_json_best_effort()), indent=2) + '\n')
+        write_atomically(folder / 'config.json', json.dumps(json.loads(config.to_json_best_effort()), indent=2) + '\n')
         passport.save(folder, card)
     return card
 

@@ -15,7 +15,7 @@ from architectures import layers
 from architectures.catalogue import NETWORKS
 from input_pipeline import colour
 from runtime.errors import UserError, first_line
-from runtime.files import write_whole
+from runtime.files import write_atomically
 from weights import convert, files, layout, onnx_file, passport
 from weights.releases import RELEASES
 
@@ -80,7 +80,7 @@ def safetensors(out, config, model, variables, card, by):
     save_file(tensors, out / 'model.safetensors', metadata={'format': 'pt' if release else 'flax'})
     name = release.theirs if release else config.architecture
     _write_json(out / 'config.json', hub_config(config, name, release, card.get('class_names')))
-    write_whole(out / 'README.md', model_card(config, name, release, card))
+    write_atomically(out / 'README.md', model_card(config, name, release, card))
     whose = f'{release.theirs} of {release.by}' if release else 'our own names and layouts'
     return [f'{len(tensors)} tensors, named and laid out as {whose}']
 
@@ -141,7 +141,7 @@ def stablehlo(out, config, model, variables, card, by):
     exported = jax_export.export(jax.jit(forward(model, variables)), platforms=('cpu', 'cuda', 'rocm', 'tpu'))
     with layers.plain_forms():
         made = exported(_any_batch(config))
-    write_whole(out / 'model.stablehlo', bytes(made.serialize()))
+    write_atomically(out / 'model.stablehlo', bytes(made.serialize()))
     return ['model.stablehlo: float32 [batch, H, W, C], normalised as passport.json says, to logits; any batch']
 
 
@@ -244,4 +244,4 @@ def write(to, out, config, model, variables, card, by=''):
 
 
 def _write_json(path, value):
-    write_whole(path, json.dumps(value, indent=2) + '\n')
+    write_atomically(path, json.dumps(value, indent=2) + '\n')

@@ -10,7 +10,7 @@ import numpy as np
 from architectures import layers
 from input_pipeline import colour, datasets
 from runtime.errors import UserError
-from runtime.files import write_whole
+from runtime.files import write_atomically
 
 NAME = 'passport.json'
 TOLERANCE = 1e-3  # of the root mean square of a layer; float32 on another machine makes 1e-5
@@ -61,7 +61,7 @@ def make(config, model, variables, pixels, source, licence=None, notes=(), class
 
 def save(path, card):
     """Writes passport.json to a folder."""
-    write_whole(Path(path) / NAME, json.dumps(card, indent=2) + '\n')
+    write_atomically(Path(path) / NAME, json.dumps(card, indent=2) + '\n')
 
 
 def probe_image(size, channels):

@@ -18,7 +18,7 @@ import numpy as np
 import architectures
 import golden
 from architectures import layers
-from training import losses, optimizers, schedules, state, step
+from training import losses, metrics, optimizers, schedules, step
 
 FOLDER = Path(__file__).parent
 IMAGE_SHAPE = (224, 224, 3)
@@ -169,19 +169,19 @@ def train(setting, initial):
     )
     advance = jax.jit(one, donate_argnums=0, compiler_options=layers.compiler_options())
     initial = jax.tree.map(jnp.array, initial)  # its own copy: each step eats the state it is given
-    now = state.TrainState(
+    now = step.TrainState(
         step=jnp.zeros((), jnp.int32),
         params=initial['params'],
         batch_stats=initial.get('batch_stats', {}),
         opt_state=optimizer.init(initial['params']),
         order_digest=jnp.zeros((), jnp.uint32),
-        window=state.zero_totals(),
-        epoch=state.zero_totals(),
+        window=metrics.zero_totals(),
+        epoch=metrics.zero_totals(),
         controller={},
         average={},
     )
     values = []
     for number in range(STEPS):
-        now = advance(now.replace(window=state.zero_totals()), batch(number))
+        now = advance(now.replace(window=metrics.zero_totals()), batch(number))
         values.append(now.window['loss'] / now.window['count'])
     return np.array(values), jax.tree.map(np.asarray, {kind: now.variables[kind] for kind in initial})
