@@ -86,7 +86,7 @@ def statistics(out=''):
     measured = statistics.measured(config, source)
     statistics.save(path, measured)
     size = len(measured['mean_image'])
-    print(f'{source.name}: {int(measured["num_examples"]):,} images of {size}x{size}, in grey levels')
+    print(f'{source.name}: {int(measured["num_examples"]):,} images of {size}x{size}, in gray levels')
     for key in ('mean', 'std', 'deviations'):
         print(f'{key}: {", ".join(f"{value:.3f}" for value in measured[key])}')
     print(f'saved: {path}, which --config.statistics={path} uses')

@@ -33,7 +33,7 @@ class Member(NamedTuple):
       protocol: how it looks at images.
       pixels: how images become what it takes.
       weight: of its probabilities in the ensemble's.
-      class_names: those of its outputs (`input_pipeline.classes.told`), None where an older checkpoint does not tell.
+      class_names: of its outputs (see `classes.known_names`); None if an older checkpoint does not store them.
     """
 
     model: object

@@ -1,6 +1,6 @@
 """Device side, inside the jitted step: pixel values, in float32 before any cast.
 
-Images are float32 [B, H, W, C] in grey levels, 0..255, R, G, B; grey images (C = 1) work where the operation has a
+Images are float32 [B, H, W, C] in gray levels, 0..255, R, G, B; gray images (C = 1) work where the operation has a
 meaning for them. Randomness comes as typed keys, one per image, so that what happens to an image depends on its own
 key and not on the batch around it.
 """
@@ -16,7 +16,7 @@ from input_pipeline.datasets import DATASETS
 from input_pipeline.distortion import warp
 from runtime.errors import UserError, nearest
 
-# What the networks subtract, and what they divide by: R, G, B or one number for all, in grey levels.
+# What the networks subtract, and what they divide by: R, G, B or one number for all, in gray levels.
 MEANS = {
     'none': 0.0,
     'caffe': (122.6789143406786, 116.66876761696767, 104.0069879317889),  # BVLC/caffe's ilsvrc_2012_mean, averaged
@@ -47,7 +47,7 @@ _CC2_VECTORS = (
 )
 _CC2_DEVIATIONS = (19.72083, 37.09389, 121.78006)
 
-# The readings of AlexNet's lighting: eigenvectors [3, 3] and what multiplies them, in grey levels [3] (see `lighting`).
+# The readings of AlexNet's lighting: eigenvectors [3, 3] and what multiplies them, in gray levels [3] (see `lighting`).
 LIGHTING = {
     'fb': (np.array(_FB_VECTORS, np.float32), np.array(255 * _FB_EIGENVALUES, np.float32)),
     'cc2': (np.array(_CC2_VECTORS, np.float32), np.array(_CC2_DEVIATIONS, np.float32)),
@@ -105,8 +105,8 @@ def flip(images, keys):
 # Photometric jitter
 
 
-def grey(images):
-    """Luma 0.299 R + 0.587 G + 0.114 B, [..., 3] to [..., 1]; grey images are their own."""
+def gray(images):
+    """Luma 0.299 R + 0.587 G + 0.114 B, [..., 3] to [..., 1]; gray images are their own."""
     if images.shape[-1] == 1:
         return images
     # Not a matrix product: accelerators round the operands of those.
@@ -128,7 +128,7 @@ def enhance(images, operations, factors):
       factors: a, float [B].
     """
     # The three differ in the target of the blend alone, and all targets cost less than three branches would.
-    luma = grey(images)
+    luma = gray(images)
     mean = jnp.mean(luma, axis=(1, 2, 3), keepdims=True)
     targets = jnp.where(_per_image(operations == 1), mean, luma)
     targets = jnp.where(_per_image(operations == 0), 0, targets)
@@ -174,7 +174,7 @@ def jitter_howard(images, keys, low=0.5, high=1.5):
     """Howard 2013's contrast, brightness and colour, by factors U(low, high), in a uniformly random order.
 
     The operations are those of Pillow's ImageEnhance, the blends of `enhance`, each
-    clipped to 0..255; ours do not round to whole grey levels in between. GoogLeNet took them over (Szegedy et al. 2015,
+    clipped to 0..255; ours do not round to whole gray levels in between. GoogLeNet took them over (Szegedy et al. 2015,
     section 6). BN-Inception distorts less (Ioffe & Szegedy 2015, section 4.2.1) without saying how much: our reading is
     low=0.75, high=1.25.
     """
@@ -215,7 +215,7 @@ def hsv_to_rgb(images):
 def adjust_hsv(images, hues, saturations):
     """Turns the hue by `hues` [B] (of a whole turn), multiplies HSV saturation by `saturations` [B], at most to 1.
 
-    One way to HSV and back: saturation leaves the hue alone, and hue the saturation. Grey images stay as they are.
+    One way to HSV and back: saturation leaves the hue alone, and hue the saturation. Gray images stay as they are.
     """
     if images.shape[-1] == 1:
         return images
@@ -239,7 +239,7 @@ def inception_draws(keys):
 def jitter_inception(images, keys):
     """The colour distortion of TensorFlow's Inception training (the code that Google released with Inception-v3).
 
-    Brightness adds U(-32, 32) grey levels; then saturation by U(0.5, 1.5), hue by U(-0.2, 0.2) of a turn (`adjust_hsv`)
+    Brightness adds U(-32, 32) gray levels; then saturation by U(0.5, 1.5), hue by U(-0.2, 0.2) of a turn (`adjust_hsv`)
     and contrast by U(0.5, 1.5) (`contrast_per_channel`), or contrast first and then saturation and hue: a coin decides,
     where the original went by the parity of the reading thread. Clipped to 0..255 at the end and only there.
     """
@@ -253,7 +253,7 @@ def jitter_inception(images, keys):
 
 
 def shift_values(images, keys, amount):
-    """Adds one value ~ U(-amount, amount) grey levels to the whole of each image.
+    """Adds one value ~ U(-amount, amount) gray levels to the whole of each image.
 
     The README of the SENet release names a pixel jitter of U(-20, 20) and no more: that one value goes to all pixels
     and channels of an image, and that nothing is clipped, is our reading.
@@ -265,12 +265,12 @@ def shift_values(images, keys, amount):
 
 
 def lighting_noise(keys, vectors, scales):
-    """Random colours along principal components: vectors @ (a scales), a ~ N(0, 1), in grey levels.
+    """Random colors along principal components: vectors @ (a scales), a ~ N(0, 1), in gray levels.
 
     Args:
       keys: [B].
       vectors: [C, K], columns are components.
-      scales: [K], the standard deviation of the noise along each component, in grey levels.
+      scales: [K], the standard deviation of the noise along each component, in gray levels.
 
     Returns:
       [B, C].
@@ -285,12 +285,12 @@ def lighting(images, keys, reading, deviation=0.1):
     """AlexNet's change of the light: one random colour added to the whole of each image (Krizhevsky et al. 2012, 4.1).
 
     The paper adds sum_i p_i a_i l_i, a_i ~ N(0, 0.1^2), with p_i and l_i the eigenvectors and eigenvalues of the
-    covariance of RGB values over the training set. Taken by the letter in grey levels, that is noise of some 850. The
+    covariance of RGB values over the training set. Taken by the letter in gray levels, that is noise of some 850. The
     readings that can be used:
 
-    - 'fb': eigenvalues of 0..1 values (fb.resnet.torch), noise of about 3 grey levels. ResNet and after.
-    - 'cc2': standard deviations, the roots of the eigenvalues, in grey levels: cuda-convnet2, the author's own code;
-      noise of about 7 grey levels. AlexNet, VGG, PReLU-net. That code also divides the noisy, mean-subtracted image by
+    - 'fb': eigenvalues of 0..1 values (fb.resnet.torch), noise of about 3 gray levels. ResNet and after.
+    - 'cc2': standard deviations, the roots of the eigenvalues, in gray levels: cuda-convnet2, the author's own code;
+      noise of about 7 gray levels. AlexNet, VGG, PReLU-net. That code also divides the noisy, mean-subtracted image by
       1.1, in training only: `scale=1/1.1` of `augment`.
     - 'sqrt': standard deviations, from fb's eigenvalues.
 
@@ -299,7 +299,7 @@ def lighting(images, keys, reading, deviation=0.1):
     Args:
       images: [B, H, W, C].
       keys: [B].
-      reading: a name of `LIGHTING`, or (vectors [C, K], scales [K] in grey levels) as measured on a data set.
+      reading: a name of `LIGHTING`, or (vectors [C, K], scales [K] in gray levels) as measured on a data set.
       deviation: of a_i.
 
     Raises:
@@ -318,11 +318,11 @@ def lighting(images, keys, reading, deviation=0.1):
     return images + noise[:, None, None, :]
 
 
-# Normalisation
+# Normalization
 
 
 def normalize(images, mean, std):
-    """(x - mean) / std in float32; mean and std in grey levels: a number, [C], or a mean image [H, W, C] of this size.
+    """(x - mean) / std in float32; mean and std in gray levels: a number, [C], or a mean image [H, W, C] of this size.
 
     A mean image of another size is for `subtract_mean_image`.
     """
@@ -339,14 +339,14 @@ def subtract_mean_image(images, mean_image, offsets=None):
 
     The per-pixel mean does not commute with a crop or a flip: subtract before flipping. AlexNet's mean is of 256x256
     squares and its input a 224 crop of one: Caffe subtracts the crop of the mean at the same place, cuda-convnet2
-    always the mean's centre. Images larger than the mean occur in multi-scale tests, where no paper says what is
+    always the mean's center. Images larger than the mean occur in multi-scale tests, where no paper says what is
     subtracted beyond it; the channel means are our reading.
 
     Args:
       images: [B, H, W, C].
-      mean_image: [H', W', C], in grey levels.
+      mean_image: [H', W', C], in gray levels.
       offsets: int32 [B, 2], row and column of each image's corner in the frame of the mean image; None puts all
-        images over its centre, half a pixel to the upper left where the difference of sizes is odd.
+        images over its center, half a pixel to the upper left where the difference of sizes is odd.
     """
     height, width, channels = images.shape[1:]
     mean_image = jnp.asarray(mean_image, jnp.float32)
@@ -367,7 +367,7 @@ def subtract_mean_image(images, mean_image, offsets=None):
 
 
 def rotate(images, keys, degrees):
-    """Turns each image about its centre by U(-degrees, degrees): bilinear, black outside.
+    """Turns each image about its center by U(-degrees, degrees): bilinear, black outside.
 
     The README of the SENet release names a rotation of U(-10, 10) degrees; filter and fill are ours.
     """
@@ -388,7 +388,7 @@ def pad_and_crop(images, keys, padding, mode='zero'):
       images: [B, H, W, C].
       keys: [B].
       padding: pixels on each side; 4 in every CIFAR recipe.
-      mode: 'zero' (He et al. 2016, section 4.2; in fb.resnet.torch, and so here, after normalisation: the border has
+      mode: 'zero' (He et al. 2016, section 4.2; in fb.resnet.torch, and so here, after normalization: the border has
         the mean colour), or 'reflect' (Zagoruyko & Komodakis 2016, section 3), which does not repeat the edge pixel.
 
     Raises:
@@ -442,12 +442,12 @@ def augment(
       lighting: 'none', or the reading that `lighting` takes.
       lighting_deviation: of its coefficients.
       rotation: up to so many degrees to both sides.
-      value_shift: up to so many grey levels up and down.
-      mean: in grey levels, a number or [C]; None for 0.
+      value_shift: up to so many gray levels up and down.
+      mean: in gray levels, a number or [C]; None for 0.
       std: likewise.
       mean_image: [H', W', C] instead of `mean`.
       mean_under_crop: subtract the part of it that lies under the crop (by `offsets`), as Caffe; False: always its
-        centre, as cuda-convnet2.
+        center, as cuda-convnet2.
       scale: multiplies what mean and std leave.
       flip: left to right, with probability 1/2.
       padding: pixels, for `pad_and_crop`.

@@ -157,20 +157,20 @@ def random_crop(height, width, draws, size, short_side=(256, 256), filter='bilin
 
 
 def _five_places(kept, size, middle=MIDDLES['down']):
-    """(top, left) of crops of what is kept: its corners and its centre."""
+    """(top, left) of crops of what is kept: its corners and its center."""
     rows, columns = kept[2] - size, kept[3] - size
     return (0, 0), (0, columns), (rows, 0), (rows, columns), (middle(rows), middle(columns))
 
 
 def one_of_five(height, width, draws, size, short_side=(256, 256), filter='bilinear', **kept):
-    """A corner or the centre: with the flip, ZFNet's ten fixed crops (Zeiler and Fergus 2013, section 3)."""
+    """A corner or the center: with the flip, ZFNet's ten fixed crops (Zeiler and Fergus 2013, section 3)."""
     grid, kept = resized(height, width, draws.integer(*short_side), **kept)
     place = _five_places(kept, size)[draws.integer(0, 4)]
     return _view(height, width, grid, kept, *place, size, filter, short_side[0])
 
 
 def center_crop(height, width, draws=None, *, size, short_side=(256, 256), filter='bilinear', **kept):
-    """The centre of the photograph resized to a short side: the first of each paper's test views.
+    """The center of the photograph resized to a short side: the first of each paper's test views.
 
     `center_rounds`, of `MIDDLES`, is where it lies when an odd number of pixels is left over.
     """
@@ -178,7 +178,7 @@ def center_crop(height, width, draws=None, *, size, short_side=(256, 256), filte
 
 
 def five_crops(height, width, size, short_side=256, filter='bilinear', center_rounds='down', **kept):
-    """The corners and the centre, five views: with their flips AlexNet's ten (Krizhevsky et al. 2012, section 4.1)."""
+    """The corners and the center, five views: with their flips AlexNet's ten (Krizhevsky et al. 2012, section 4.1)."""
     grid, kept = resized(height, width, short_side, **kept)
     places = _five_places(kept, size, MIDDLES[center_rounds])
     return [_view(height, width, grid, kept, *place, size, filter, short_side, exact=True) for place in places]
@@ -193,8 +193,8 @@ def area_crop(height, width, draws, size, area=(0.08, 1.0), aspect=(3 / 4, 4 / 3
     The paper gives the area, 8% to 100%, and the shape, 3:4 to 4:3, "chosen randomly". The forms differ in the rest:
 
     - 'fb' (fb.resnet.torch): width/height uniform, then turned over by a coin, so that wide and tall are as likely; 10
-      tries; otherwise the centre crop of a short side of `size`.
-    - 'torchvision': the logarithm of width/height uniform; 10 tries; otherwise the largest centred box of a shape in
+      tries; otherwise the center crop of a short side of `size`.
+    - 'torchvision': the logarithm of width/height uniform; 10 tries; otherwise the largest centered box of a shape in
       range.
     - 'inception' (TensorFlow's): width/height uniform, not turned over; at least 10% of the image; 100 tries; otherwise
       the whole image. Its papers' ranges are (0.05, 1) and (0.75, 1.33). TensorFlow's own operation draws the height

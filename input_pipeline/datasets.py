@@ -150,7 +150,7 @@ def _tiny_imagenet(request):
 
 def _imagenette(request):
     source = _folder(_unpacked(request, 'imagenette2', 'imagenette2-320', 'imagenette2-160'))
-    return classes.like(source, IMAGENETTE, 'Imagenette', request.on_bad_image)
+    return classes.relabel_to(source, IMAGENETTE, 'Imagenette', request.on_bad_image)
 
 
 def _idx(title, folder):
@@ -266,7 +266,7 @@ def _held(data, request):
     folder = copies(request.dataset, request.data_dir, request.split)
     if folder:
         source = sources.FolderSource(folder, request.on_bad_image)
-        source = classes.like(source, names, name, request.on_bad_image)
+        source = classes.relabel_to(source, names, name, request.on_bad_image)
         images, labels = small_sets.of_folders(source)
         notes = source.notes
     else:
@@ -308,7 +308,7 @@ def open_splits(config):
     """
     train = open_split(config, config.train_split)
     test = open_split(config, config.test_split, any_classes=True)
-    return train, classes.like(test, classes.told(train), train.name, config.on_bad_image)
+    return train, classes.relabel_to(test, classes.known_names(train), train.name, config.on_bad_image)
 
 
 # Their classes
@@ -335,14 +335,14 @@ def of_network(names, config):
       config: whose data set tells, where the checkpoint does not.
     """
     known = names or class_names(config.dataset, config.num_classes, released=True)
-    return classes.of_list(known or [None] * config.num_classes)
+    return classes.readable_or_numbers(known or [None] * config.num_classes)
 
 
 def described(names, num_classes):
-    """A line on the classes of a network, for its passport; names: see `classes.told`."""
+    """A line on the classes of a network, for its passport; names: see `classes.known_names`."""
     data = next((data for data in DATASETS.values() if names and data.class_names == tuple(names)), None)
     if data and data.classes_told:
         return data.classes_told
     if data and num_classes <= 10:
         return f'{data.title}: {", ".join(names)}'
-    return classes.described(names, data.title if data else num_classes)
+    return classes.describe(names, data.title if data else num_classes)

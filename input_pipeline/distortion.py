@@ -11,7 +11,7 @@ from jax.scipy.ndimage import map_coordinates
 
 
 def affine_matrix(key, translation, scaling, squeezing, shear):
-    """A random forward map about the centre, x' = s q x + k y + tx and y' = (s/q) y + ty, as 2x3 [[.., tx], [.., ty]].
+    """A random forward map about the center, x' = s q x + k y + tx and y' = (s/q) y + ty, as 2x3 [[.., tx], [.., ty]].
 
     tx, ty ~ U(-translation, translation) pixels, s ~ U(1-scaling, 1+scaling), q ~ U(1-squeezing, 1+squeezing),
     k ~ U(-shear, shear).
@@ -22,7 +22,7 @@ def affine_matrix(key, translation, scaling, squeezing, shear):
 
 
 def warp(image, matrix):
-    """Moves an image [H, W, C] by the forward map `matrix` about its centre: bilinear, zeros outside, same dtype."""
+    """Moves an image [H, W, C] by the forward map `matrix` about its center: bilinear, zeros outside, same dtype."""
     height, width, _ = image.shape
     linear, shift = matrix[:, :2], matrix[:, 2]
     y, x = jnp.meshgrid(jnp.arange(height) - (height - 1) / 2, jnp.arange(width) - (width - 1) / 2, indexing='ij')

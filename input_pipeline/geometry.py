@@ -27,7 +27,7 @@ FILTERS = {
 
 
 def decode(encoded, channels=3):
-    """An encoded image (any format Pillow reads) as uint8 [H, W, channels]; channels is 1 (grey) or 3 (RGB).
+    """An encoded image (any format Pillow reads) as uint8 [H, W, channels]; channels is 1 (gray) or 3 (RGB).
 
     EXIF orientation is ignored, as ImageNet's users do; a TIFF's own orientation is honored, as Pillow does. JPEGs go
     through libjpeg-turbo's fast path, with Pillow's pixels to the bit; the rest (CMYK, a PNG named .JPEG, a file with a
@@ -39,8 +39,8 @@ def decode(encoded, channels=3):
     """
     if encoded[:2] == b'\xff\xd8' and channels == 3:
         try:
-            height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)
-            if height * width <= MAX_PIXELS and colours not in ('CMYK', 'YCCK'):
+            height, width, colors, _ = simplejpeg.decode_jpeg_header(encoded)
+            if height * width <= MAX_PIXELS and colors not in ('CMYK', 'YCCK'):
                 return simplejpeg.decode_jpeg(encoded)
         except ValueError:
             pass
@@ -72,7 +72,7 @@ def to_array(image, channels):
 
 
 def _eight_bits(image):
-    """Grey values of more than 8 bits, a Pillow image of mode I;16 (any byte order), I or F, as uint8 [H, W]."""
+    """Gray values of more than 8 bits, a Pillow image of mode I;16 (any byte order), I or F, as uint8 [H, W]."""
     tags = image.tag_v2 if image.format == 'TIFF' else {}  # read before the pixels, which drops some
     bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0]
     white_is_zero = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0  # of 8 bits Pillow inverts itself
@@ -92,8 +92,8 @@ def _eight_bits(image):
         raise ValueError(f'it holds signed or {bits}-bit integers, whose white is not known: save it with 8 or 16 bits')
     if 'transparency' in image.info:  # one value, in place of an alpha channel
         values = np.where(values == image.info['transparency'], most, values)
-    grey = np.rint(values * (255 / most)).astype(np.uint8)
-    return 255 - grey if white_is_zero else grey
+    gray = np.rint(values * (255 / most)).astype(np.uint8)
+    return 255 - gray if white_is_zero else gray
 
 
 def _over_white(image):
@@ -160,7 +160,7 @@ def resize_bicubic(image, height, width):
     """As `resize` by 'bicubic', RGB in half the time, for training.
 
     Pillow rounds and clips between its two passes, this does not: where the cubic overshoots, at a hard edge, they
-    differ by up to some 20 grey levels, elsewhere by at most one; by 0.03 on the mean of photographs.
+    differ by up to some 20 gray levels, elsewhere by at most one; by 0.03 on the mean of photographs.
     """
     if image.shape[-1] != 3:
         return resize(image, height, width, 'bicubic')
@@ -197,7 +197,7 @@ def pad(image, height, width):
 
 
 def match_channels(image, channels):
-    """Grey to RGB by repetition, RGB to grey by ITU-R 601 luma (Pillow's); [..., C] uint8 -> [..., channels]."""
+    """Gray to RGB by repetition, RGB to gray by ITU-R 601 luma (Pillow's); [..., C] uint8 -> [..., channels]."""
     if image.shape[-1] == channels:
         return image
     if channels == 3:

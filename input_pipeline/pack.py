@@ -2,7 +2,7 @@
 
 Images are resized so that their short side is `--short_side` pixels (256, or 512 for recipes that jitter the scale),
 the long side in proportion, nothing cut off, by Pillow's antialiased bilinear filter. They are stored as JPEG of
-quality 95 with the chroma halved both ways (4:2:0), OpenCV's default, as AlexNet's author stored his centre squares
+quality 95 with the chroma halved both ways (4:2:0), OpenCV's default, as AlexNet's author stored his center squares
 (cuda-convnet2, make-data). What has the size already is not resampled, and a JPEG of that size is stored untouched.
 With `--raw` pixels are stored instead: several times as large, and nothing to decode.
 
@@ -94,7 +94,7 @@ def pack(
       folder: the store; new, empty, or one that was made with the same settings.
       short_side: in pixels.
       raw: pixels instead of JPEG.
-      channels: 1 (grey) or 3 (RGB).
+      channels: 1 (gray) or 3 (RGB).
       shard_records: examples of the source to a shard; 0 means 10,000, or fewer where they would exceed about 1 GB.
       on_bad_image: 'stop', or 'skip' (it is left out, and its name is in the manifest).
       threads: that decode and encode; 0 means one a core.
@@ -297,10 +297,10 @@ def sources_of(config, which, folder):
     held = packed.read_manifest(folder)['splits'].get(other) if is_there else None
     if not held:
         return {split: datasets.open_split(config, split)}
-    source, names = datasets.open_split(config, split, any_classes=True), packed.told(held)
+    source, names = datasets.open_split(config, split, any_classes=True), packed.known_names(held)
     if which == 'test':
-        return {split: classes.like(source, names, f'{folder}/{other}', config.on_bad_image)}
-    if not classes.are_same(classes.told(source), names):
+        return {split: classes.relabel_to(source, names, f'{folder}/{other}', config.on_bad_image)}
+    if not classes.same_classes(classes.known_names(source), names):
         raise UserError(f'{source.name} has other classes than {folder}/{other}: pass another --out')
     return {split: source}
 

@@ -119,7 +119,7 @@ def checked_split(folder, manifest, split):
 
 
 def told(held):
-    """The names of a split's classes, of its entry in the manifest; see `classes.told`."""
+    """The names of a split's classes, of its entry in the manifest; see `classes.known_names`."""
     names = tuple(held['class_names'])
     return classes.without_numbers(names) if held.get('numbered', True) else names  # older versions do not tell
 

@@ -2,8 +2,8 @@
 
     python data.py show --config configs/alexnet.py --out grid.png [--step 0] [--images 32]
 
-The very images of that step, cut and coloured as the network gets them, but for the normalisation, which would leave
-nothing to see: grey levels are as they are before the mean is subtracted. Under each are its number and its class.
+The very images of that step, cut and colored as the network gets them, but for the normalization, which would leave
+nothing to see: gray levels are as they are before the mean is subtracted. Under each are its number and its class.
 """
 
 from pathlib import Path

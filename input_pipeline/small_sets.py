@@ -22,7 +22,7 @@ _SPLITS = ('train', 'test')
 
 
 def digits(split):
-    """scikit-learn's bundled handwritten digits: 1,797 scans of 8x8 in 17 grey levels, ink high.
+    """scikit-learn's bundled handwritten digits: 1,797 scans of 8x8 in 17 gray levels, ink high.
 
     The split is fixed: 80% train, 20% test in equal proportions of each class. `digits_split.txt` lists the examples of
     each in order, as scikit-learn's `train_test_split(test_size=0.2, random_state=0, stratify=labels)` draws them.

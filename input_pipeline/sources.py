@@ -2,7 +2,7 @@
 
 A source has a length, `source[i]` gives an `Example`, `source.class_names` its classes, `source.name` what it is, and
 `source.notes` lines that a person should see (what is not there, what was left out). Where `source.numbered` a class
-that is called by its own number has no name (`classes.told`). `source[i]` raises OSError or
+that is called by its own number has no name (`classes.known_names`). `source[i]` raises OSError or
 ValueError where that example cannot be read. `ArraySource` holds its images in memory; the loader keeps those on the
 device. The others read one record at a time, from any number of threads, and pickle small enough to be sent to workers.
 """

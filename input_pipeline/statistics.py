@@ -2,7 +2,7 @@
 
     python data.py statistics --config configs/alexnet.py [--config.KEY=VALUE] [--out FILE]
 
-They are of what the config's crops are cut from: the central squares of the photographs for AlexNet, else the centre of
+They are of what the config's crops are cut from: the central squares of the photographs for AlexNet, else the center of
 each. A run measures its own where its config asks for them and it has no file yet.
 """
 
@@ -36,7 +36,7 @@ def measure(source, size, channels, crop=None, on_bad_image='stop', fit='resize'
     Returns:
       {'mean_image': float32 [size, size, C], 'mean': [C], 'std': [C] (over all pixels), 'vectors': [C, C], columns the
       eigenvectors of the channels' covariance, 'deviations': [C], the roots of its eigenvalues, largest first,
-      'num_examples'}; grey levels, 0..255.
+      'num_examples'}; gray levels, 0..255.
     """
     total, image_sum, products = 0, np.zeros((size, size, channels)), np.zeros((channels, channels))
     order = functools.partial(loader.in_order, num_examples=len(source))
@@ -70,7 +70,7 @@ def measure(source, size, channels, crop=None, on_bad_image='stop', fit='resize'
 
 
 def of_mean_image(mean_image):
-    """The statistics that a mean image alone tells [H, W, C]; deviations of 1, and no component of the colours."""
+    """The statistics that a mean image alone tells [H, W, C]; deviations of 1, and no component of the colors."""
     channels = mean_image.shape[-1]
     return {
         'mean_image': np.asarray(mean_image, np.float32),
@@ -111,7 +111,7 @@ def needed(config):
 
 
 def view(config):
-    """(size, rule) of the part of a training image that is measured: the square that crops are cut from, or the centre
+    """(size, rule) of the part of a training image that is measured: the square that crops are cut from, or the center
     of a photograph, of the size that the network takes."""
     crop = config.crop
     size = crop.short_side[0] if crop.square or crop.warp else config.image_size

@@ -47,9 +47,9 @@ def test_a_new_data_set_is_one_entry(monkeypatch):
     train, test = datasets.open_splits(config)
     assert np.array_equal(train.images, images) and train.name == 'toys/train' and test.class_names[1] == 'block'
     assert datasets.of_network(None, config) == datasets.class_names('toys', 2) == ('ball', 'block')
-    assert datasets.described(('ball', 'block'), 2) == 'toys: ball, block'
+    assert datasets.describe(('ball', 'block'), 2) == 'toys: ball, block'
     few = 'CIFAR-100: apple, aquarium_fish, baby, bear, beaver and 95 more'
-    assert datasets.described(datasets.CIFAR100, 100) == few
+    assert datasets.describe(datasets.CIFAR100, 100) == few
     assert opening._own_view(config).name == 'mnist_single'
 
 
@@ -370,7 +370,7 @@ def test_imagenette_trains_ten_classes_and_tests_networks_of_1000(tmp_path):
     labels = label_sets.create('subset=all', test, 1000, WNIDS)
     assert sorted({labels.label(label) for label in test.labels}) == [0, 217, 482, 491, 497, 566, 569, 571, 574, 701]
     photographs(tmp_path / 'imagenette2-160', 'val/n09999999/0.JPEG')
-    with pytest.raises(UserError, match="has the class 'n09999999', and Imagenette has not"):
+    with pytest.raises(UserError, match="has the class 'n09999999', which Imagenette does not have"):
         datasets.open_source('imagenette', 'val', str(tmp_path))
     with pytest.raises(UserError, match="'imagenette' needs --config.data_dir"):
         datasets.open_source('imagenette', 'val')

@@ -35,7 +35,7 @@ def describe(config, class_names=None):
 
     Args:
       config: of the network.
-      class_names: see `input_pipeline.classes.told`; None where nobody tells.
+      class_names: see `input_pipeline.classes.known_names`; None where nobody tells.
     """
     return {
         'architecture': config.architecture,

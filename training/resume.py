@@ -29,11 +29,11 @@ def point(place, source):
                 f'{place} holds a run on {info["training_images"]:,} training images, and here are {images:,}; pass '
                 'its data to resume, or another --workdir'
             )
-        names = classes.told(source)
+        names = classes.known_names(source)
         there = info.get('class_names', names)
-        if not classes.are_same(names, there):
+        if not classes.same_classes(names, there):
             raise UserError(
-                f'{place} holds a run on other classes: {classes.first_difference(there, names)} here; pass its data '
+                f'{place} holds a run on other classes: {classes.first_difference(there, names)}; pass its data '
                 'to resume, or another --workdir'
             )
         return {'start': (latest, info['examples_seen']), 'average_start': info.get('average_start')}

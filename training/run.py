@@ -207,7 +207,7 @@ class Run:
         """What the run takes over of another's weights."""
         variables = jax.eval_shape(self.initial_state).variables
         pixels = {key: getattr(self.config, key) for key in checkpoints.INPUT}
-        names = classes.told(self.source)
+        names = classes.known_names(self.source)
         return transfer.load(self.config.init_from, variables, self.config.init_layers, pixels, names)
 
     def rate(self, at, controller):
@@ -330,7 +330,7 @@ class Run:
     def info(self, at):
         """What a checkpoint before step `at` says of the run: JSON values."""
         return {
-            **checkpoints.describe(self.config, classes.told(self.source)),
+            **checkpoints.describe(self.config, classes.known_names(self.source)),
             'examples_seen': self.position(at),
             'average_start': self.average_start,
             'training_images': self.num_examples,

@@ -32,8 +32,8 @@ def load(path, variables, layers=(), pixels=None, class_names=None):
       layers: the layers to take, by name ('conv1_1', 'conv2_x/block1'), or 'NAME=THEIRS' where theirs has another; an
         empty list takes every layer that is there with the same name and shapes.
       pixels: the keys `checkpoints.INPUT` of the config; where theirs were others, a note says so.
-      class_names: of what is trained, see `input_pipeline.classes.told`; where theirs were as many others, a note says
-        so, for then their classifier fits, too.
+      class_names: of the new run, see `classes.known_names`. If the checkpoint has as many other classes, a note says
+        so, because its classifier then fits, too.
 
     Raises:
       UserError: no checkpoint; a named layer that either network lacks or whose shapes differ; nothing that fits.
@@ -67,8 +67,8 @@ def load(path, variables, layers=(), pixels=None, class_names=None):
     if other:
         notes += (f'init_from: it was trained on other pixels: {"; ".join(other)}',)
     names, there = class_names, info.get('class_names')
-    if names and there and len(names) == len(there) and not classes.are_same(names, there):
-        notes += (f'init_from: it was trained on other classes: {classes.first_difference(there, names)} here',)
+    if names and there and len(names) == len(there) and not classes.same_classes(names, there):
+        notes += (f'init_from: it was trained on other classes: {classes.first_difference(there, names)}',)
     return Inherited(arrays, copied, left, notes)
 
 
