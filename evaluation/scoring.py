@@ -131,7 +131,7 @@ class Scorer:
             flying.append((key, batch, self.run(key, [item for _, item in batch])))
 
         for example in examples:
-            items = example.pop('made')
+            items = example.pop('value')
             if items is None:
                 yield example, None
                 continue

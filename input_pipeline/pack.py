@@ -26,7 +26,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
 from input_pipeline import classes, datasets, geometry, packed
-from input_pipeline.example import checked
+from input_pipeline.example import check_label
 from input_pipeline.progress import bar
 from runtime import system
 from runtime.errors import UserError, first_line, moved
@@ -43,7 +43,7 @@ def prepare_record(source, index, short_side, kind, channels):
     Raises:
       ValueError or OSError: it cannot be read, decoded or resized; the message names it.
     """
-    example = checked(source[index], source.class_names)
+    example = check_label(source[index], source.class_names)
     encoded = example.image if isinstance(example.image, bytes) else None
     try:
         image = example.image if encoded is None else geometry.decode(encoded, channels)

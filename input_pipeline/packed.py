@@ -29,7 +29,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
 from input_pipeline import classes
-from input_pipeline.example import Example, checked, known_split
+from input_pipeline.example import Example, check_label, check_split
 from input_pipeline.progress import bar
 from runtime import system
 from runtime.errors import UserError, first_line
@@ -103,7 +103,7 @@ def checked_split(folder, manifest, split):
     Raises:
       UserError: the split is not there or not finished, or a shard is missing or not of the manifest's size.
     """
-    held = manifest['splits'][known_split(split, tuple(manifest['splits']))]
+    held = manifest['splits'][check_split(split, tuple(manifest['splits']))]
     again = held['command'] or f'python data.py pack --out {folder}'
     if len(held['shards']) < held['num_shards']:
         raise UserError(
@@ -242,7 +242,7 @@ class PackedSource:
             raise OSError(
                 f'{self.name}[{index}] cannot be read from {self.paths[shard]}: {first_line(error)}'
             ) from None
-        return checked(from_record(record, f'{self.name}[{index}]'), self.class_names)
+        return check_label(from_record(record, f'{self.name}[{index}]'), self.class_names)
 
     def _reader(self, shard):
         with self._lock:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from input_pipeline import geometry, matlab
-from input_pipeline.example import known_split
+from input_pipeline.example import check_split
 from runtime import pickles
 from runtime.errors import UserError, first_line
 
@@ -39,14 +39,14 @@ def digits(split):
     scans = Path(package.origin).parent / 'datasets/data/digits.csv.gz'
     table = np.loadtxt(scans, delimiter=',', dtype=np.uint8)  # 64 pixels and the label
     train, test = (Path(__file__).parent / 'digits_split.txt').read_text().split('\n\n')
-    chosen = {'train': train, 'test': test}[known_split(split, _SPLITS)]
+    chosen = {'train': train, 'test': test}[check_split(split, _SPLITS)]
     table = table[np.array(chosen.split(), int)]
     return np.rint(table[:, :64].reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8), table[:, 64]
 
 
 def synthetic(split, size, channels, num_classes):
     """Random pixels and labels, for benchmarks: 1,024 training and 256 test images."""
-    count = {'train': 1024, 'test': 256}[known_split(split, _SPLITS)]
+    count = {'train': 1024, 'test': 256}[check_split(split, _SPLITS)]
     rng = np.random.default_rng(int(split == 'test'))
     images = rng.integers(0, 256, (count, size, size, channels), np.uint8)
     return images, rng.integers(0, num_classes, count)
@@ -69,7 +69,7 @@ def idx(data_dir, split, title, folder):
     Raises:
       UserError: no such split, no such files, or files that are cut short.
     """
-    stem = {'train': 'train', 'test': 't10k'}[known_split(split, _SPLITS)]
+    stem = {'train': 'train', 'test': 't10k'}[check_split(split, _SPLITS)]
     images, labels = (
         _idx_file(data_dir, f'{stem}-{part}-ubyte', title, folder) for part in ('images-idx3', 'labels-idx1')
     )
@@ -152,7 +152,7 @@ def cifar(data_dir, split, files, label):
     Raises:
       UserError: no such split, no such files, or files that are not theirs.
     """
-    pattern = {'train': files.train, 'test': files.test}[known_split(split, _SPLITS)]
+    pattern = {'train': files.train, 'test': files.test}[check_split(split, _SPLITS)]
     for suffix, folder, read in (('.bin', files.binary, _binary), ('', files.python, _python)):
         for place in (Path(data_dir), Path(data_dir) / folder):
             paths = sorted(path for path in place.glob(pattern + suffix) if path.suffix == suffix and path.is_file())
@@ -233,7 +233,7 @@ def svhn(data_dir, split):
     Raises:
       UserError: no such split, no such files, or files that are not SVHN's.
     """
-    known_split(split, (*_SPLITS, 'extra', 'train+extra'))
+    check_split(split, (*_SPLITS, 'extra', 'train+extra'))
     parts = [_svhn_file(data_dir, f'{part}_32x32.mat') for part in split.split('+')]
     images = np.empty((sum(len(labels) for _, labels in parts), 32, 32, 3), np.uint8)
     np.concatenate([pixels for pixels, _ in parts], out=images)

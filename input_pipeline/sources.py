@@ -12,7 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from input_pipeline.example import Example, checked, empty_classes, few, is_class, is_image, known_split, skipped
+from input_pipeline.example import (
+    Example,
+    check_label,
+    check_split,
+    empty_classes,
+    is_class,
+    is_image,
+    list_some,
+    skipped_note,
+)
 from input_pipeline.labels import read_labels
 from runtime.errors import UserError, first_line
 
@@ -49,9 +58,9 @@ class FolderSource:
         self.class_names = tuple(classes)
         if not len(self.files):
             needs = f'{folder} holds no images: it needs one folder a class with images inside'
-            raise UserError('. '.join([needs, *skipped(self.folder, others)]))
+            raise UserError('. '.join([needs, *skipped_note(self.folder, others)]))
         self.notes = empty_classes(self.labels, classes, self.folder, on_bad_image, others)
-        self.notes += _sorted_as_text(classes) + skipped(self.folder, others)
+        self.notes += _sorted_as_text(classes) + skipped_note(self.folder, others)
 
     def _open(self, folder, layout):
         self.folder = self.name = str(folder)
@@ -136,7 +145,7 @@ class FlatFolderSource(FolderSource):
         self.files = np.array([os.fsencode(name) for name in images], np.bytes_)
         self.labels, self.class_names, self.notes = read_labels(labels_file, images, num_classes, synsets)
         others = [name for name in others if name not in (*LABEL_FILES, os.path.basename(labels_file))]
-        self.notes += skipped(self.folder, [*others, *(f'{name}/' for name in folders)])
+        self.notes += skipped_note(self.folder, [*others, *(f'{name}/' for name in folders)])
 
 
 class AnnotatedFolderSource(FolderSource):
@@ -161,13 +170,13 @@ class AnnotatedFolderSource(FolderSource):
             raise UserError(f'{folder}/images holds no images')
         lacking = [name for name in images if name not in class_of]
         if lacking:
-            raise UserError(f'{folder}/{ANNOTATIONS} has no line of {few(lacking)}')
+            raise UserError(f'{folder}/{ANNOTATIONS} has no line of {list_some(lacking)}')
         self.class_names = tuple(sorted(set(class_of.values())))
         numbers = {name: number for number, name in enumerate(self.class_names)}
         self.files = np.array([os.fsencode(f'images/{name}') for name in images], np.bytes_)
         self.labels = np.array([numbers[class_of[name]] for name in images], np.int32)
         absent = len(class_of.keys() - set(images))
-        self.notes = skipped(f'{folder}/images', others)
+        self.notes = skipped_note(f'{folder}/images', others)
         self.notes += [f'{folder}/{ANNOTATIONS} labels {absent:,} images that are not there'] if absent else []
 
 
@@ -195,7 +204,7 @@ class TfdsSource:
                 f'{builder.data_path} is in {builder.info.file_format.value} form, which has no random access. Convert '
                 f'it (needs requirements-prepare.txt): {command}'
             )
-        split = known_split(split, tuple(builder.info.splits), slices=True)
+        split = check_split(split, tuple(builder.info.splits), slices=True)
         self.records = builder.as_data_source(split, decoders={'image': tfds.decode.SkipDecoding()})
         self.class_names = tuple(builder.info.features['label'].names)
         self.name, self.notes = f'{name}/{split}', []
@@ -207,7 +216,7 @@ class TfdsSource:
 
     def __getitem__(self, index):
         record = self.records[index]
-        return checked(Example(record['image'], int(record['label']), f'{self.name}[{index}]'), self.class_names)
+        return check_label(Example(record['image'], int(record['label']), f'{self.name}[{index}]'), self.class_names)
 
 
 HELD_OUT = ('validation', 'val', 'test')  # TFDS, PyTorch's users and we have a name each for what is tested

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from input_pipeline.example import IMAGE_SUFFIXES, NO_CLASSES, Example, empty_classes, is_image, skipped
+from input_pipeline.example import IMAGE_SUFFIXES, NO_CLASSES, Example, empty_classes, is_image, skipped_note
 from input_pipeline.labels import read_labels
 from input_pipeline.progress import bar
 from runtime import system
@@ -78,7 +78,7 @@ class TarSource:
         self.tars = [str(path / name) for name in _class_tars(path)] if path.is_dir() else [str(path)]
         index, self.notes = _index(path, self.tars)
         self.tar_of, self.offsets, self.sizes, self.names = (index[key] for key in ('tar', 'offsets', 'sizes', 'names'))
-        self.notes += skipped(path, list(map(os.fsdecode, index['skipped'])))
+        self.notes += skipped_note(path, list(map(os.fsdecode, index['skipped'])))
         if not len(self.names):
             raise UserError(f'{path} holds no images, neither itself nor in tars inside')
         if len(index['classes']):

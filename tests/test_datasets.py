@@ -184,7 +184,7 @@ def test_broken_binary_files(tmp_path):
         datasets.open_source('cifar100', 'train', str(tmp_path))
     (tmp_path / 'train.bin').write_bytes(records(images, [1, 20], [3, 4]).tobytes())
     assert len(datasets.open_source('cifar100', 'train', str(tmp_path))) == 2
-    with pytest.raises(UserError, match=r'cifar100_coarse/train\[1\] has the label 20, and the 20 classes'):
+    with pytest.raises(UserError, match=r'cifar100_coarse/train\[1\] has the label 20, but the 20 classes'):
         datasets.open_source('cifar100_coarse', 'train', str(tmp_path))
     with pytest.raises(UserError, match='CIFAR-100 is not in .*: unpack cifar-100-binary.tar.gz'):
         datasets.open_source('cifar100', 'test', str(tmp_path))

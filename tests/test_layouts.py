@@ -94,7 +94,7 @@ def test_tiny_imagenet_with_other_images_than_lines(tiny_imagenet):
         datasets.open_source('folder', 'val', str(tiny_imagenet))
 
 
-ADVICE = '(Pillow reads no .heic here: convert them)'
+ADVICE = '(this Pillow cannot read .heic: convert them)'
 JUNK = (
     '.DS_Store', 'Thumbs.db', 'loose.png', '__MACOSX/a/._1.png', 'lost+found/x', '.ipynb_checkpoints/1.png',
     'a/Thumbs.db', 'a/.ipynb_checkpoints/1-checkpoint.png', 'a/._1.png', 'a/3.heic', 'b/4.HEIC', 'b/readme.txt',
@@ -114,9 +114,9 @@ def test_what_systems_leave_is_no_class_and_is_counted(tmp_path):
 
 
 def test_skipping_is_told_of_single_files_and_of_many():
-    assert example.skipped('here', []) == []
-    assert example.skipped('here', ['x/y.txt']) == ['here: 1 file or folder is skipped: x/y.txt']
-    (many,) = example.skipped('here', [f'{n}.txt' for n in range(2000)])
+    assert example.skipped_note('here', []) == []
+    assert example.skipped_note('here', ['x/y.txt']) == ['here: 1 file or folder is skipped: x/y.txt']
+    (many,) = example.skipped_note('here', [f'{n}.txt' for n in range(2000)])
     assert many == 'here: 2,000 files and folders are skipped: 2,000 .txt (0.txt, ...)'
 
 
@@ -206,5 +206,5 @@ def test_a_folder_for_predictions(tmp_path):
     assert notes == [f'{tmp_path}: 3 files and folders are skipped: .hidden.png, c.heic, sub/ {ADVICE}']
     (tmp_path / 'none').mkdir()
     (tmp_path / 'none' / 'x.heic').write_bytes(b'')
-    with pytest.raises(UserError, match='none holds no images. .*x.heic .Pillow reads no .heic here: convert them'):
+    with pytest.raises(UserError, match='none holds no images. .*x.heic .this Pillow cannot read .heic: convert them'):
         prediction.files([str(tmp_path / 'none')])

@@ -283,7 +283,7 @@ def test_damage_within_a_shard_is_found(images, tmp_path):
     with open(store.paths[0], 'r+b') as file:
         file.seek(at - packed.HEADER.size)
         file.write(b'????')
-    with pytest.raises(ValueError, match=r'train\[6\] has the label \d+, and classes are 0 to 1'):
+    with pytest.raises(ValueError, match=r'train\[6\] has the label \d+, but the classes are 0 to 1'):
         store[6]
     with open(store.paths[0], 'r+b') as file:
         file.seek(at - packed.HEADER.size)
@@ -352,7 +352,7 @@ def test_bad_images_stop_or_are_left_out(images, tmp_path):
     assert [a[0] < a[1] for a in kept] == [b[0] < b[1] for b in shapes]
     wrong = datasets.open_source('digits', 'test')
     wrong.labels[3] = 11
-    with pytest.raises(UserError, match=r'digits/test\[3\] has the label 11, and classes are 0 to 9'):
+    with pytest.raises(UserError, match=r'digits/test\[3\] has the label 11, but the classes are 0 to 9'):
         pack.pack({'test': wrong}, tmp_path / 'wrong', 8)
 
 

@@ -322,7 +322,7 @@ def test_unknown_names_offer_the_nearest():
 
 
 def test_labels_in_memory_are_classes():
-    with pytest.raises(UserError, match=r'few\[2\] has the label 3, and the 3 classes are 0 to 2'):
+    with pytest.raises(UserError, match=r'few\[2\] has the label 3, but the 3 classes are 0 to 2'):
         example.ArraySource(np.zeros((3, 2, 2, 1), np.uint8), [0, 2, 3], 'abc', 'few')
 
 
