@@ -430,7 +430,7 @@ def test_a_shard_that_is_cut_short_in_mid_epoch_names_the_record(store):
     message = raised(batches)
     number = int(message.split('[')[1].split(']')[0])
     assert 30 < number < 60
-    assert f'{store.name}[{number}] cannot be read from {store.paths[1]}: it is cut short' in message
+    assert f'{store.name}[{number}] cannot be read from {store.paths[1]}: it is truncated' in message
     batch = joined(stream(store, 30, 2, loader.Form(8, 3), order, on_bad_image='skip'))
     assert np.flatnonzero(batch['bad']).tolist() == list(range(number, 60))
     assert np.array_equal(batch['image'][59], store[0].image)
