@@ -108,7 +108,7 @@ def _imagenet(request):
 
 
 def _folder(request, flat=False):
-    return sources.of_folder(
+    return sources.open_folder(
         _needed(request), request.split, request.labels, request.num_classes, request.on_bad_image, flat
     )
 

@@ -232,7 +232,7 @@ def test_matlab_files_are_read_as_scipy_reads_them(tmp_path):
             np.testing.assert_array_equal(found[name], array)
             assert found[name].dtype == array.dtype
         for name in ('text', 'cells'):
-            with pytest.raises(UserError, match=f'{name} is no array of real numbers'):
+            with pytest.raises(UserError, match=f'{name} is not an array of real numbers'):
                 matlab.read(tmp_path / 'x.mat', (name,))
 
 
@@ -261,19 +261,19 @@ def test_hostile_matlab_files(tmp_path):
     nan = matrix((1, 1), struct.pack('<d', float('nan')), flags=6, name=b'y', kind=9)
     cases = [
         ('it has no header of level 5', b'x' * 500),
-        ('it is of version 2', header[:124] + b'\x00\x02IM' + bytes(400)),
-        ('it is cut short', header + packed(matrix())[:-9]),
-        ('it is cut short', header + packed(matrix(), said=2**32 - 8)),
-        ('it is cut short', header + matrix()[:-2000]),
+        ('it has version 2', header[:124] + b'\x00\x02IM' + bytes(400)),
+        ('it is truncated', header + packed(matrix())[:-9]),
+        ('it is truncated', header + packed(matrix(), said=2**32 - 8)),
+        ('it is truncated', header + matrix()[:-2000]),
         ('unpack', header + matrix()[:5]),
         ('Error -3', header + packed(matrix())[:40] + b'x' * 20 + packed(matrix())[60:] + y),
         ('X has the shape', header + packed(matrix((32, 32, 3, 2**30))) + y),
         ('X has the shape', header + packed(matrix((-1, 32, -96, 1))) + y),
         ('X has the shape', header + packed(matrix((), b'')) + y),
-        ('X is no array of real numbers', header + packed(matrix(flags=1)) + y),
+        ('X is not an array of real numbers', header + packed(matrix(flags=1)) + y),
         ('X has numbers of type 14', header + packed(matrix(kind=14)) + y),
         ('buffer size', header + packed(matrix(kind=9, numbers=bytes(12))) + y),
-        ('an element that makes no sense', header + packed(matrix()) + struct.pack('<II', 2**24, 1)),
+        ('an invalid element', header + packed(matrix()) + struct.pack('<II', 2**24, 1)),
         ('is not SVHN: X should be bytes', header + packed(matrix((32, 32, 3, 2), bytes(6144))) + y),
         ('is not SVHN: X should be bytes', header + y),
         ('is not SVHN: its labels', header + packed(matrix()) + matrix((1, 1), b'\x00', name=b'y')),
@@ -351,7 +351,7 @@ def test_tiny_imagenet_by_its_name(tmp_path):
         train = datasets.open_source('tiny_imagenet', 'train', str(data_dir))
         assert train.class_names == ('n01', 'n02') and len(train) == 2
         test = datasets.open_source('tiny_imagenet', 'test', str(data_dir))
-        assert test.labels.tolist() == [1, 0] and test.notes[0].endswith('val is tested')
+        assert test.labels.tolist() == [1, 0] and test.notes[0].endswith('val is used')
     lines.write_bytes(b'\xff\xfe\x00')
     with pytest.raises(UserError, match='val_annotations.txt cannot be read'):
         datasets.open_source('tiny_imagenet', 'val', str(tmp_path))

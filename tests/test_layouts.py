@@ -53,7 +53,7 @@ def test_flat_images_without_labels_are_not_the_test_split_where_others_have_som
     (tmp_path / 'val' / 'labels.csv').write_text('2.png,0\n')
     source = datasets.open_source('flat', 'test', str(tmp_path), num_classes=1)
     assert names(source) == ['2.png']
-    assert source.notes == [f'{tmp_path}/test has no labels: {tmp_path}/val is tested']
+    assert source.notes == [f'{tmp_path}/test has no labels: {tmp_path}/val is used']
 
 
 @pytest.fixture
@@ -80,17 +80,15 @@ def test_tiny_imagenet(tiny_imagenet, dataset, split):
     expected = {line.split('\t')[0]: line.split('\t')[1] for line in lines}
     assert {Path(item.name).name: val.class_names[item.label] for item in val} == expected
     assert geometry.decode(val[2].image)[0, 0, 0] == 10  # val_10 comes before val_2
-    assert val.notes == ([f'{tiny_imagenet}/test has no labels: {tiny_imagenet}/val is tested'] * (split == 'test'))
+    assert val.notes == ([f'{tiny_imagenet}/test has no labels: {tiny_imagenet}/val is used'] * (split == 'test'))
 
 
 def test_tiny_imagenet_with_other_images_than_lines(tiny_imagenet):
     (tiny_imagenet / 'val' / 'images' / 'val_3.JPEG').unlink()
     val = datasets.open_source('folder', 'val', str(tiny_imagenet))
-    assert len(val) == 11 and val.notes == [
-        f'{tiny_imagenet}/val/val_annotations.txt labels 1 images that are not there'
-    ]
+    assert len(val) == 11 and val.notes == [f'{tiny_imagenet}/val/val_annotations.txt has labels for 1 missing images']
     write(tiny_imagenet, 'val/images/x.png')
-    with pytest.raises(UserError, match='val_annotations.txt has no line of x.png'):
+    with pytest.raises(UserError, match='val_annotations.txt has no line for x.png'):
         datasets.open_source('folder', 'val', str(tiny_imagenet))
 
 
@@ -137,7 +135,7 @@ def test_a_class_of_images_that_pillow_does_not_read(tmp_path):
     with pytest.raises(UserError, match='b is a class without images .nor in 1 more.: .* is skipped: b/2.heic .Pillow'):
         sources.FolderSource(tmp_path)
     (tmp_path / 'a' / '1.png').unlink()
-    with pytest.raises(UserError, match='holds no images: .* 2 files and folders are skipped: b/2.heic, c/note.txt'):
+    with pytest.raises(UserError, match='contains no images: .* 2 files and folders are skipped: b/2.heic, c/note.txt'):
         sources.FolderSource(tmp_path)
 
 
