@@ -61,7 +61,7 @@ def trained(entry):
       entry: of `opening.open_checkpoint`.
     """
     here, doubts = entry.member.config, []
-    if datasets.copies(here.dataset, here.data_dir, here.test_split):
+    if datasets.image_folder(here.dataset, here.data_dir, here.test_split):
         doubts.append("its images are the binary version's, and these are copies in class folders")
     data, names = datasets.find(here.dataset), entry.member.class_names
     if data.any_classes and names and not classes.same_classes(names, data.class_names):

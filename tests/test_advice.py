@@ -42,7 +42,7 @@ def class_folders(folder, classes='abc', size=20, images=3):
 
 def test_the_number_of_classes(tmp_path, monkeypatch):
     config = digits(dataset='folder', data_dir=str(class_folders(tmp_path)))
-    with pytest.raises(UserError, match='has 3 classes and the config 10') as error:
+    with pytest.raises(UserError, match='has 3 classes but the config has 10') as error:
         datasets.open_splits(config)
     config.num_classes = followed(monkeypatch, str(error.value), 'num_classes')
     assert [len(source) for source in datasets.open_splits(config)] == [9, 9]

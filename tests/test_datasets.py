@@ -121,7 +121,7 @@ def test_cifar100(cifar100):
     assert names == ['large_natural_outdoor_scenes', 'fruit_and_vegetables', 'non-insect_invertebrates']
     (inside,) = folder.iterdir()
     assert len(datasets.open_source('cifar100', 'test', str(inside))) == 1
-    for name in datasets.named(lambda data: 'CIFAR-100' in data.title):
+    for name in datasets.names_where(lambda data: 'CIFAR-100' in data.title):
         assert list(datasets.DATASETS[name].class_names) == sorted(datasets.DATASETS[name].class_names)
 
 
@@ -180,7 +180,7 @@ def test_a_hostile_pickle_ends_in_a_line_and_is_not_run(tmp_path):
 def test_broken_binary_files(tmp_path):
     images = noise(2, 32, 32, 3)
     (tmp_path / 'train.bin').write_bytes(records(images, [1, 2], [3, 4]).tobytes()[:-1])
-    with pytest.raises(UserError, match='train.bin is not whole records of 3,074 bytes; fetch CIFAR-100 again'):
+    with pytest.raises(UserError, match='train.bin does not consist of records of 3,074 bytes; fetch CIFAR-100 again'):
         datasets.open_source('cifar100', 'train', str(tmp_path))
     (tmp_path / 'train.bin').write_bytes(records(images, [1, 20], [3, 4]).tobytes())
     assert len(datasets.open_source('cifar100', 'train', str(tmp_path))) == 2
@@ -318,7 +318,7 @@ def test_fashion_mnist_has_the_files_of_mnist_and_its_own_classes(tmp_path, data
 @pytest.mark.parametrize('data', [idx(noise(3, 28, 28), 2**31), idx(noise(3, 28, 28), 4), b'', IDX[:9], IDX + b'1'])
 def test_a_broken_idx_file(tmp_path, data):
     (tmp_path / 't10k-images-idx3-ubyte').write_bytes(data)
-    with pytest.raises(UserError, match='t10k-images-idx3-ubyte is no whole IDX file'):
+    with pytest.raises(UserError, match='t10k-images-idx3-ubyte is not a complete IDX file'):
         datasets.open_source('fashion_mnist', 'test', str(tmp_path))
 
 
@@ -327,7 +327,7 @@ def test_a_broken_compressed_idx_file(tmp_path):
     bomb = gzip.compress(idx(noise(3, 28, 28), 2**20) + bytes(2**20))  # says more than a file of its size can hold
     for broken in (data[:20] + b'x' * 50 + data[70:], data[:-9], data[:5], bomb):
         (tmp_path / 't10k-images-idx3-ubyte.gz').write_bytes(broken)
-        with pytest.raises(UserError, match='t10k-images-idx3-ubyte.gz is no whole IDX file'):
+        with pytest.raises(UserError, match='t10k-images-idx3-ubyte.gz is not a complete IDX file'):
             datasets.open_source('fashion_mnist', 'test', str(tmp_path))
 
 
@@ -387,14 +387,14 @@ def test_copies_of_cifar_in_class_folders(tmp_path):
             Image.fromarray(np.full((32, 32, 3), number, np.uint8)).save(tmp_path / split / name / '0.png')
     train, test = datasets.open_splits(config)
     assert train.images[:, 0, 0, 0].tolist() == [9 - label for label in train.labels] == list(range(9, -1, -1))
-    assert len(test) == 10 and datasets.copies('cifar10', str(tmp_path), 'test') == tmp_path / 'val'
-    assert datasets.copies('mnist', str(tmp_path), 'test') is None
+    assert len(test) == 10 and datasets.image_folder('cifar10', str(tmp_path), 'test') == tmp_path / 'val'
+    assert datasets.image_folder('mnist', str(tmp_path), 'test') is None
     config.num_classes = 11
-    with pytest.raises(UserError, match='cifar10 has 10 classes and the config 11: pass --config.num_classes=10'):
+    with pytest.raises(UserError, match='cifar10 has 10 classes but the config has 11: pass --config.num_classes=10'):
         datasets.open_splits(config)
     place = tmp_path / 'val' / 'cat' / '0.png'
     Image.fromarray(noise(31, 32, 3)).save(place)
-    with pytest.raises(UserError, match='cat/0.png is of 31x32 pixels, not of 32x32'):
+    with pytest.raises(UserError, match='cat/0.png has 31x32 pixels, not 32x32'):
         datasets.open_source('cifar10', 'test', str(tmp_path))
     place.write_bytes(place.read_bytes()[:-40])
     with pytest.raises(UserError, match='cat/0.png .*; fetch the data set again'):

@@ -58,7 +58,7 @@ def test_mnist_says_what_is_wrong(mnist_folder, tmp_path):
         datasets.open_source('mnist', 'trian', str(mnist_folder))
     images = mnist_folder / 'train-images-idx3-ubyte.gz'
     images.write_bytes(images.read_bytes()[:-100])
-    with pytest.raises(UserError, match='train-images-idx3-ubyte.gz is no whole IDX file'):
+    with pytest.raises(UserError, match='train-images-idx3-ubyte.gz is not a complete IDX file'):
         datasets.open_source('mnist', 'train', str(mnist_folder))
 
 
@@ -73,7 +73,7 @@ def test_cifar10_planes_become_pixels(tmp_path):
     source = datasets.open_source('cifar10', 'train', str(tmp_path))
     assert np.array_equal(source.images, images) and source.labels.tolist() == labels.tolist()
     assert source.class_names[source[1].label] == 'truck'
-    with pytest.raises(UserError, match='whole records'):
+    with pytest.raises(UserError, match='does not consist of records'):
         datasets.open_source('cifar10', 'test', str(tmp_path))
     with pytest.raises(UserError, match='CIFAR-10 is not in'):
         datasets.open_source('cifar10', 'test', str(tmp_path / 'none'))
