@@ -198,7 +198,7 @@ def test_killed_and_finished_by_the_command_line(script, tmp_path):
     for path in (straight / 'test').iterdir():
         assert (folder / 'test' / path.name).read_bytes() == path.read_bytes()
     verified = script('data.py', 'pack', '--verify', folder)
-    assert verified.returncode == 0 and 'is whole: 360 examples in 180 shards' in verified.stdout, verified.stderr
+    assert verified.returncode == 0 and 'is complete: 360 examples in 180 shards' in verified.stdout, verified.stderr
     broken = folder / 'test' / 'pack-00007-of-00180.array_record'
     broken.write_bytes(broken.read_bytes()[:-1] + b'?')
     verified = script('data.py', 'pack', '--verify', folder)
