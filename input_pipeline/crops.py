@@ -62,7 +62,7 @@ class View(NamedTuple):
         return self.offset[0] - self.square[0], self.offset[1] - self.square[1]
 
 
-MAX_RESIZED_PIXELS = 2**24  # of a photograph that is resized as a whole; 20,000 x 10 would become a gigabyte
+MAX_RESIZED_PIXELS = 2**24  # of a photograph that is resized as a whole; 20,000 x 10 would take a gigabyte
 
 
 def extract(image, view, resized=None):

@@ -220,7 +220,7 @@ def stream(
     Returns:
       A generator of dicts: image uint8 [B, size, size, C], label int32 [B], index int32 [B] (the example's number),
       epoch int32 [B], offset int32 [B, 2] (see `crops.View.mean_offset`), mask bool [B] (False for padding and skipped
-      examples), bad bool [B]. Closing, exhausting or failing, it ends the threads and the workers.
+      examples), bad bool [B]. Its threads and workers end when it is closed, is exhausted or fails.
 
     Raises:
       BadImage: from the iterator, if an image cannot be read or decoded; the message names it.

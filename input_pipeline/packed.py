@@ -221,7 +221,7 @@ class PackedSource:
                 shard_places = np.full((count, 2), -1)
             places.append(shard_places)
         if slow:
-            self.notes.append(f'{slow[0]} (one of {len(slow):,} shards) has no valid .places.npy: reading is slower')
+            self.notes.append(f'{slow[0]} has no valid .places.npy: reading is slower ({len(slow):,} such shards)')
         self.places = np.concatenate(places)
         system.allow_open_files(len(self.paths))
         for path in self.paths:
