@@ -65,7 +65,7 @@ def main():
     opened = evaluation.open_members(
         config, CHECKPOINT.value, STEP.value, PROTOCOL.value, AVERAGE.value, trim, WEIGHTS.value
     )
-    if SUBMISSION.value and not all(classes.are_imagenets(entry.member.class_names) for entry in opened):
+    if SUBMISSION.value and not all(classes.are_imagenet(entry.member.class_names) for entry in opened):
         raise UserError("--submission is of ILSVRC's 1000 classes, and the network has others: leave it out")
     partials = []
     if TABLE.value:

@@ -176,7 +176,7 @@ def _centre_crop(paths):
     paths = list(itertools.islice(itertools.cycle(paths), IMAGES))
 
     def turn():
-        assert sum(len(example['made']) for example in loader.map_images(input.Files(paths), scorer.items)) == IMAGES
+        assert sum(len(example['value']) for example in loader.map_images(input.Files(paths), scorer.items)) == IMAGES
 
     return turn
 

@@ -69,7 +69,7 @@ def names_of(members):
 def fitting(source, names):
     """The labels under which a network is asked for a source's classes among all of its own: 'subset=all' where the
     source has but a part of them, else ''."""
-    found = [] if names is None else classes.places(classes.told(source), names)
+    found = [] if names is None else classes.positions(classes.known_names(source), names)
     return 'subset=all' if None not in found and 0 < len(found) < len(names) else ''
 
 
@@ -85,7 +85,7 @@ def create(text, source, num_classes, names=None):
         order of file names; images without any are left out.
       source: of `input_pipeline.sources`.
       num_classes: of the network.
-      names: of the network's classes, see `classes.told`; None where its checkpoint does not tell.
+      names: of the network's classes, see `classes.known_names`; None where its checkpoint does not tell.
 
     Raises:
       UserError: no such set, or a source that is not its.
@@ -99,9 +99,9 @@ def create(text, source, num_classes, names=None):
         raise UserError(f'no labels {text!r}{nearest(text, KNOWN)} There are: {", ".join(KNOWN)}.')
     if num_classes != 1000:
         raise UserError(f"--labels {text} is of ImageNet's 1000 classes, and the network has {num_classes}")
-    if not classes.are_imagenets(names):
+    if not classes.are_imagenet(names):
         difference = classes.first_difference(WNIDS, names)
-        raise UserError(f"--labels {text} is of ImageNet's classes, and the network has others: {difference} here")
+        raise UserError(f"--labels {text} is of ImageNet's classes, and the network has others: {difference}")
     if name == 'real':
         return LabelSet('ReaL', None, int, NAMES, _real(path, source))
     if name == 'imagenet_v2':
@@ -121,7 +121,7 @@ def create(text, source, num_classes, names=None):
 
 def _whole(source, num_classes, names):
     """The source's own labels, which are of all the network's classes."""
-    theirs, count = classes.told(source), len(source.class_names)
+    theirs, count = classes.known_names(source), len(source.class_names)
     if names is None:  # a checkpoint of an older version: all that can be compared is their number
         if count != num_classes:
             some = num_classes == len(WNIDS) and set(theirs) <= set(WNIDS)
@@ -130,7 +130,7 @@ def _whole(source, num_classes, names):
                 + (f'; {_ASK}' if some else '')
             )
         return LabelSet('', None, int, classes.readable(source.class_names))
-    found = classes.places(theirs, names)
+    found = classes.positions(theirs, names)
     if None in found:
         raise UserError(_unknown(source, names))
     if count < num_classes:
@@ -147,7 +147,7 @@ _ASK = (
 
 def _subset(text, source, num_classes, names):
     """The source's own labels, which are of some of the network's classes."""
-    theirs = classes.told(source)
+    theirs = classes.known_names(source)
     if names is None and num_classes == len(WNIDS) and set(theirs) <= set(WNIDS):
         names = WNIDS
     if names is None:
@@ -155,10 +155,10 @@ def _subset(text, source, num_classes, names):
             f'--labels {text} finds classes by their names, and the checkpoint, of an older version, does not tell its '
             'own: train a step more with this version, or convert it again'
         )
-    found = classes.places(theirs, names)
+    found = classes.positions(theirs, names)
     if None in found:
         raise UserError(_unknown(source, names))
-    called = classes.of_list(names)
+    called = classes.readable_or_numbers(names)
     title = f'{text} ({len(found):,} of {num_classes:,} classes, '
     if text == 'subset=all':
         return LabelSet(f'{title}errors over all {num_classes:,} outputs)', None, found.__getitem__, called)
@@ -166,7 +166,7 @@ def _subset(text, source, num_classes, names):
 
 
 def _unknown(source, names):
-    message = classes.unknown_class(source.name, classes.told(source), 'the network', names)
+    message = classes.unknown_class(source.name, classes.known_names(source), 'the network', names)
     numbers = sorted(source.class_names) == sorted(map(str, range(len(WNIDS))))
     return message + ('; ImageNetV2 is tested by --labels imagenet_v2' if numbers and tuple(names) == WNIDS else '')
 

@@ -117,10 +117,10 @@ def open_members(config, checkpoints, which='best', names=(), average='', trimme
         own = _beside(config, checkpoint) if opened else config
         opened.append(open_checkpoint(own, checkpoint, which, name, average, trimmed, weight))
         names, others = (entry.member.class_names for entry in (opened[0], opened[-1]))
-        if names and others and not classes.are_same(others, names):
+        if names and others and not classes.same_classes(others, names):
             raise UserError(
-                f'{checkpoint} has other classes than the first checkpoint: {classes.first_difference(names, others)} '
-                'here; an ensemble needs the same classes in the same order'
+                f'{checkpoint} has other classes than the first checkpoint: {classes.first_difference(names, others)}; '
+                'an ensemble needs the same classes in the same order'
             )
     return opened
 

@@ -6,7 +6,7 @@ import jax
 
 from evaluation import results, scoring
 from input_pipeline import datasets, geometry, loader
-from input_pipeline.example import Example, few, is_image, skipped
+from input_pipeline.example import Example, is_image, list_some, skipped_note
 from runtime import mesh
 from runtime.errors import UserError
 
@@ -28,8 +28,8 @@ def files(paths):
             others = [name for name in names if not is_image(name)]
             others = [f'{name}/' if os.path.isdir(os.path.join(path, name)) else name for name in others]
             if not inside:
-                raise UserError('. '.join([f'{path} holds no images', *skipped(path, others)]))
-            notes += skipped(path, others)
+                raise UserError('. '.join([f'{path} holds no images', *skipped_note(path, others)]))
+            notes += skipped_note(path, others)
             found += [os.path.join(path, name) for name in inside]
         elif os.path.isfile(path):
             found.append(path)
@@ -49,7 +49,7 @@ class Files:
         self.paths, self.name = paths, 'the images'
         self.orientations = [1] * len(paths) if ignore_exif else [_orientation(path) for path in paths]
         turned = [path for path, how in zip(paths, self.orientations, strict=True) if how != 1]
-        self.notes = [f'turned upright by EXIF orientation: {few(turned)}'] if turned else []
+        self.notes = [f'turned upright by EXIF orientation: {list_some(turned)}'] if turned else []
 
     def __len__(self):
         return len(self.paths)
@@ -60,7 +60,7 @@ class Files:
             image = file.read()
         if orientation != 1:
             try:
-                image = geometry.turned(geometry.decode(image), orientation)
+                image = geometry.make_upright(geometry.decode(image), orientation)
             except ValueError as error:
                 raise ValueError(f'{path} {error}') from None
         return Example(image, -1, path)

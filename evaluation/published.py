@@ -61,10 +61,10 @@ def trained(entry):
       entry: of `opening.open_checkpoint`.
     """
     here, doubts = entry.member.config, []
-    if datasets.copies(here.dataset, here.data_dir, here.test_split):
+    if datasets.image_folder(here.dataset, here.data_dir, here.test_split):
         doubts.append("its images are the binary version's, and these are copies in class folders")
     data, names = datasets.find(here.dataset), entry.member.class_names
-    if data.any_classes and names and not classes.are_same(names, data.class_names):
+    if data.any_classes and names and not classes.same_classes(names, data.class_names):
         doubts.append(f"its classes are not {data.title}'s")
     try:
         config = checkpoint.get_config(str(entry.where))

@@ -34,7 +34,7 @@ class Item(NamedTuple):
       pixels: uint8 [h, w, C].
       boxes: int32 [V, F, 2], (top, left) of each view in the pixels; F is 2 where the protocol flips, the second box
         that of the view to be mirrored.
-      places: int32 [V, F, 2], (top, left) of each in the square that a mean image is of; see `crops.View.place`.
+      places: int32 [V, F, 2], (top, left) of each in the square that a mean image is of; see `crops.View.mean_offset`.
       share: of the mean of these views in the image's sum; None: the number of views.
     """
 
@@ -192,12 +192,12 @@ class Crops(Whole):
         """An item with all boxes that are cut from one canvas, another with those that are resized one by one."""
         scale, protocol, pixels = self.scale, self.member.protocol, self.member.pixels
         crop, size = pixels.test_crop, protocol.size
-        grid, kept = crops.resized(*image.shape[:2], scale.short_side, scale.square, scale.warp, crop.truncate)
+        grid, kept = crops.crop_grid(*image.shape[:2], scale.short_side, scale.square, scale.warp, crop.truncate)
         if min(*kept[2:]) < size:
             raise UserError(f'{protocol.name}: a crop of {size} does not fit a side of {scale.short_side}')
-        boxes = scale.boxes(*kept[2:], size, crops.MIDDLES[crop.center_rounds])
+        boxes = scale.boxes(*kept[2:], size, crops.CENTER_OFFSETS[crop.center_rounds])
         photograph = None
-        if grid[0] * grid[1] <= crops.MOST_PIXELS:
+        if grid[0] * grid[1] <= crops.MAX_RESIZED_PIXELS:
             photograph = _resized(image, grid, crop, resized)
             photograph = photograph[kept[0] : kept[0] + kept[2], kept[1] : kept[1] + kept[3]]
 
@@ -209,7 +209,7 @@ class Crops(Whole):
                 rows, columns = image.shape[0] / grid[0], image.shape[1] / grid[1]
                 corner = (kept[0] + top) * rows, (kept[1] + left) * columns
                 view = crops.View((*corner, side * rows, side * columns), side, _filter(crop, image, grid))
-                part = crops.cut(image, view)
+                part = crops.extract(image, view)
             return geometry.resize(part, size, size, crops.filter_of(crop.filter, size / side))
 
         # The programs that cut about another middle than Caffe's mirror the photograph, and cut their boxes of that.
@@ -219,7 +219,7 @@ class Crops(Whole):
             other = kept[3] - side - left if of_mirrored else left
             views.append([(top, left, side), (top, other, side)] if protocol.flip else [(top, left, side)])
         mean_image = pixels.mean_image
-        square = crops.square_in(*kept[2:], scale.short_side if mean_image is None else len(mean_image))
+        square = crops.central_square(*kept[2:], scale.short_side if mean_image is None else len(mean_image))
 
         def place(top, left, side):  # of another side: that of the view about the same middle
             more = (side - size) // 2
@@ -251,8 +251,8 @@ class Dense:
     def items(self, image, resized):
         """One item: the photograph, or the middle part that the scale keeps."""
         crop, scale = self.member.pixels.test_crop, self.scale
-        grid, _ = crops.resized(*image.shape[:2], scale.short_side, truncate=crop.truncate)
-        if grid[0] * grid[1] > crops.MOST_PIXELS:
+        grid, _ = crops.crop_grid(*image.shape[:2], scale.short_side, truncate=crop.truncate)
+        if grid[0] * grid[1] > crops.MAX_RESIZED_PIXELS:
             raise ValueError(f'is {image.shape[0]}x{image.shape[1]}, too long for a dense pass')
         photograph = _resized(image, grid, crop, resized)
         if scale.fit:

@@ -33,7 +33,7 @@ class Member(NamedTuple):
       protocol: how it looks at images.
       pixels: how images become what it takes.
       weight: of its probabilities in the ensemble's.
-      class_names: those of its outputs (`input_pipeline.classes.told`), None where an older checkpoint does not tell.
+      class_names: of its outputs (see `classes.known_names`); None if an older checkpoint does not store them.
     """
 
     model: object
@@ -131,7 +131,7 @@ class Scorer:
             flying.append((key, batch, self.run(key, [item for _, item in batch])))
 
         for example in examples:
-            items = example.pop('made')
+            items = example.pop('value')
             if items is None:
                 yield example, None
                 continue

@@ -1,13 +1,13 @@
 """Which boxes of a photograph a paper looked at, as data: (top, left, side) in the pixels of the resized photograph.
 
-Each function takes its height and width, the side of a crop, and where the middle lies: of so many pixels left over on
-an axis, how many are on its near side (`crops.MIDDLES`). Where `side` of a box is not the crop's, what is in the box is
-resized to it.
+Each function takes its height and width, the side of a crop, and the rule for the center: given the number of
+pixels left over on an axis, how many are before it (`crops.CENTER_OFFSETS`). If the `side` of a box is not the crop's,
+the pixels in the box are resized to it.
 """
 
-from input_pipeline.crops import MIDDLES
+from input_pipeline.crops import CENTER_OFFSETS
 
-DOWN = MIDDLES['down']
+DOWN = CENTER_OFFSETS['down']
 
 
 def centre(height, width, size, middle=DOWN):

@@ -38,7 +38,7 @@ _LINEAR = {
     'lenet5_1998': ('output',),
     'lenet_caffe': ('conv1', 'pool1', 'conv2', 'pool2', 'ip2'),
 }
-_DIGITS = datasets.named(lambda data: data.box)
+_DIGITS = datasets.names_where(lambda data: data.box)
 
 
 def make(out, config, checkpoint, step='best'):

@@ -110,12 +110,12 @@ def axis(points, span):
 def images(member, split, count, seed):
     """Images of a split drawn at random, as a test sees them, in batches of `loader.stream`: a dict of [M, B, ...].
 
-    Their labels count in the names of the network's classes, where these are told (`classes.told`).
+    Their labels count in the names of the network's classes, where these are told (`classes.known_names`).
     """
     config, names = member.config, member.class_names
     source = datasets.open_split(config, split, any_classes=names is not None)
     if names is not None:
-        source = classes.like(source, names, 'the network', config.on_bad_image)
+        source = classes.relabel_to(source, names, 'the network', config.on_bad_image)
     count = min(count, len(source))
     batch_size = min(count, config.test_batch_size)
     chosen = loader.example_order(0, count, len(source), seed)[0]

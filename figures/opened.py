@@ -113,7 +113,7 @@ def open_data(config, images=(), member=None):
     labels = label_sets.fitting(source, names)
     chosen = label_sets.create(labels, source, config.num_classes, names)
     numbers = [chosen.label(label) for label in range(len(source.class_names))]
-    return Data(classes.relabelled(source, numbers, chosen.names), chosen.names, title, labels)
+    return Data(classes.relabel(source, numbers, chosen.names), chosen.names, title, labels)
 
 
 def _tell(notes):

@@ -36,7 +36,7 @@ def letters(side):
 
 def short(name, length):
     """A class's name, of ImageNet's synonyms the first, cut to so many letters."""
-    name = classes.first(name)
+    name = classes.short_name(name)
     return name if len(name) <= length else name[: length - 1].rstrip() + '…'
 
 

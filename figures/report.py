@@ -317,7 +317,7 @@ def _predictions(source, rows, names, config):
 
 def _short(name):
     """The first of a class's names, HTML."""
-    return text(classes.first(name))
+    return text(classes.short_name(name))
 
 
 def _picture(source, row, config):

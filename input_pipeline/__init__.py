@@ -1,1 +1,1 @@
-"""Records to batches: where examples lie, how they are decoded and cut, and in which order they come."""
+"""From data sets to batches: opening them, decoding and cropping images, ordering and batching examples."""

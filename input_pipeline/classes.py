@@ -1,7 +1,7 @@
-"""Names of classes: which ones ImageNet has, and whether two lists of names are of the same classes.
+"""Class names: those of ImageNet, and functions that match two lists of class names.
 
-Labels are numbers, and a number means a class only beside the list of names that it counts in. Wherever two such lists
-meet (training and test split, a checkpoint and its data, two members of an ensemble) they are compared here, by name.
+A label is a number, and its meaning depends on the list of names that it indexes. Wherever two such lists meet (the
+training and the test split, a checkpoint and its data, two members of an ensemble), they are compared here by name.
 """
 
 import collections
@@ -17,139 +17,144 @@ from runtime.errors import UserError
 _LINES = Path(__file__).with_name('imagenet_classes.txt').read_text().splitlines()
 WNIDS = tuple(line.split(' ', 1)[0] for line in _LINES)  # sorted: the order of the outputs
 NAMES = tuple(line.split(' ', 1)[1] for line in _LINES)
-_WORDS = dict(zip(WNIDS, NAMES, strict=True))
-_OWN = frozenset(NAMES)
-_MOST_NAMED = 5
+_NAME_OF_WNID = dict(zip(WNIDS, NAMES, strict=True))
+_IMAGENET_NAMES = frozenset(NAMES)
+_MAX_LISTED = 5  # names in a message
 
 
-# What a class is called
+# Names for people
 
 
 def is_wnid(name):
-    """Whether a class is called by a WordNet id."""
+    """Return whether a class name is a WordNet id."""
     return re.fullmatch(r'n\d{8}', name) is not None
 
 
-def first(name):
-    """A class's name in short: of ImageNet's, which list synonyms, the first; any other as it is."""
-    return name.split(',')[0] if name in _OWN else name
+def short_name(name):
+    """Return the first synonym of an ImageNet class name; other names are returned unchanged."""
+    return name.split(',')[0] if name in _IMAGENET_NAMES else name
 
 
 def readable(names):
-    """Names as people read them: WordNet ids of ImageNet in words. A label file that names but some of the 1,000
-    classes, each by its WordNet id in its place, has all their names."""
+    """Return names for people: ImageNet's WordNet ids are replaced by words.
+
+    If only some of 1,000 classes have names and each is the WordNet id at its index, all the names are ImageNet's.
+    """
     if len(names) == len(WNIDS):
-        given = [(name, wnid) for name, wnid in zip(names, WNIDS, strict=True) if name in _WORDS]
-        if given and all(name == wnid for name, wnid in given):
+        named = [(name, wnid) for name, wnid in zip(names, WNIDS, strict=True) if name in _NAME_OF_WNID]
+        if named and all(name == wnid for name, wnid in named):
             return NAMES
-    return tuple(_WORDS.get(name, name) for name in names)
+    return tuple(_NAME_OF_WNID.get(name, name) for name in names)
 
 
-def of_list(names):
-    """Names as people read them, each number (None) included; see `told`."""
-    return readable(_filled(names))
+def readable_or_numbers(names):
+    """Return names for people, with the class number in place of each None; see `known_names`."""
+    return readable(_fill_numbers(names))
 
 
-def are_imagenets(names):
-    """Whether a network's names are, as far as they are told, the WordNet ids of the 1,000 classes."""
+def are_imagenet(names):
+    """Return whether a network's names, as far as they are known, are the WordNet ids of the 1,000 classes."""
     if names is None:
         return True
     return len(names) == len(WNIDS) and all(name in (None, wnid) for name, wnid in zip(names, WNIDS, strict=True))
 
 
-def described(names, num_classes):
-    """A line on the classes of a network, by their names; see `told`."""
+def describe(names, num_classes):
+    """Return one line about the classes of a network; for `names` see `known_names`."""
     if names is None or all(name is None for name in names):
-        return f'{num_classes}, of an order that is not told'
-    return f'{num_classes}: {_listed(_filled(names))}'
+        return f'{num_classes}, in an unknown order'
+    return f'{num_classes}: {_list_some(_fill_numbers(names))}'
 
 
-def _filled(names):
+def _fill_numbers(names):
     return tuple(str(number) if name is None else name for number, name in enumerate(names))
 
 
-def _listed(names):
-    more = f' and {len(names) - _MOST_NAMED:,} more' if len(names) > _MOST_NAMED else ''
-    return ', '.join(names[:_MOST_NAMED]) + more
+def _list_some(names):
+    more = f' and {len(names) - _MAX_LISTED:,} more' if len(names) > _MAX_LISTED else ''
+    return ', '.join(names[:_MAX_LISTED]) + more
 
 
-# Two lists of names
+# Matching two lists of names
 
 
-def told(source):
-    """The names of a source's classes, a tuple; None in place of one that has but its number, as in a label file."""
+def known_names(source):
+    """Return the class names of a source as a tuple, with None for a class that only has a number (in a label file)."""
     names = tuple(source.class_names)
     return without_numbers(names) if getattr(source, 'numbered', False) else names
 
 
 def without_numbers(names):
-    """The names, None in place of one that is its own number."""
+    """Return the names, with None for each name that is the class's own number."""
     return tuple(None if name == str(number) else name for number, name in enumerate(names))
 
 
-def places(theirs, ours):
-    """Where each of their classes stands among ours, by its name.
+def positions(theirs, ours):
+    """Return the position of each of their classes in our list, matched by name.
 
     Args:
-      theirs, ours: names; None in place of one that has but its number. Such a class is any of the same number, where
-        there are as many of theirs as of ours, and is the one called by its number.
+      theirs, ours: class names; None for a class that only has a number. If both lists have the same length, such a
+        class matches any class of the same number; otherwise it matches the class whose name is its number.
 
     Returns:
-      A list of int, with None for a class that is not among ours or that two of theirs would be.
+      A list of int; None for a class that is not in our list, or that several of theirs match.
     """
-    if tuple(theirs) == tuple(ours):  # also where a name stands twice, as 'crane' among ImageNet's in words
+    if tuple(theirs) == tuple(ours):  # also if a name occurs twice, as 'crane' does among ImageNet's words
         return list(range(len(ours)))
-    names, many = _filled(ours), len(theirs) == len(ours)
-    count = collections.Counter(names)
-    place_of = {name: number for number, name in enumerate(names) if count[name] == 1}
-    found = []
+    our_names, same_length = _fill_numbers(ours), len(theirs) == len(ours)
+    count = collections.Counter(our_names)
+    position_of = {name: number for number, name in enumerate(our_names) if count[name] == 1}
+    matches = []
     for number, name in enumerate(theirs):
-        place = place_of.get(name)
-        if many and place is None and (name is None or ours[number] is None):
-            place = number
-        found.append(place)
-    count = collections.Counter(found)
-    return [None if count[place] > 1 else place for place in found]
+        position = position_of.get(name)
+        if same_length and position is None and (name is None or ours[number] is None):
+            position = number
+        matches.append(position)
+    count = collections.Counter(matches)
+    return [None if count[position] > 1 else position for position in matches]
 
 
-def are_same(theirs, ours):
-    """Whether two lists name the same classes in the same order, as far as they are told."""
-    return places(theirs, ours) == list(range(len(ours)))
+def same_classes(theirs, ours):
+    """Return whether two lists have the same classes in the same order, as far as their names are known."""
+    return positions(theirs, ours) == list(range(len(ours)))
 
 
 def first_difference(theirs, ours):
-    """'class 3 is 'cat' there and 'dog'' of the first that is not the same, or their numbers."""
+    """Describe the first difference of two lists: "class 3 is 'cat' there and 'dog' here", or their lengths."""
     if len(theirs) != len(ours):
-        return f'there are {len(theirs):,} there and {len(ours):,}'
-    pairs = enumerate(zip(_filled(theirs), _filled(ours), strict=True))
-    number, (there, here) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
-    return f'class {number} is {there!r} there and {here!r}'
+        return f'there are {len(theirs):,} there and {len(ours):,} here'
+    pairs = enumerate(zip(_fill_numbers(theirs), _fill_numbers(ours), strict=True))
+    number, (their_name, our_name) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
+    return f'class {number} is {their_name!r} there and {our_name!r} here'
 
 
 def unknown_class(where, theirs, whose, ours):
-    """Why some of the classes at one place are not known at another: a line without its end, what to do.
+    """Return a message about classes of one list that the other lacks. The caller appends what to do.
 
     Args:
-      where, whose: what each list is of, in words.
-      theirs, ours: names; see `places`.
+      where, whose: what each list belongs to, for the message.
+      theirs, ours: class names; see `positions`.
     """
-    found = places(theirs, ours)
-    names, others = _filled(theirs), _filled(ours)
-    if len(names) != len(others) and None in (*theirs, *ours):
-        return f'{where} has {_count(names)}, and {whose} {len(others):,}: they are not the same'
-    strange = [name for name, place in zip(names, found, strict=True) if place is None]
-    free = [name for number, name in enumerate(others) if number not in set(found)]
-    twins = {_plain(name): name for name in free}
-    twin = next((name for name in strange if _plain(name) in twins), None)
-    if twin is not None:
+    matches = positions(theirs, ours)
+    their_names, our_names = _fill_numbers(theirs), _fill_numbers(ours)
+    if len(their_names) != len(our_names) and None in (*theirs, *ours):
+        return f'{where} has {_count(their_names)}, and {whose} {len(our_names):,}: they are not the same'
+    unmatched = [name for name, position in zip(their_names, matches, strict=True) if position is None]
+    free = [name for number, name in enumerate(our_names) if number not in set(matches)]
+    free_by_spelling = {_plain(name): name for name in free}
+    respelled = next((name for name in unmatched if _plain(name) in free_by_spelling), None)
+    if respelled is not None:
         return (
-            f'{where} has the class {twin!r} and {whose} {twins[_plain(twin)]!r}, which differ in case, spaces or '
-            f'dashes only{_more(strange)}: rename one of them'
+            f'{where} has the class {respelled!r} and {whose} {free_by_spelling[_plain(respelled)]!r}, which differ '
+            f'only in case, spaces or dashes{_more(unmatched)}: rename one of them'
         )
-    close = {name: difflib.get_close_matches(name, free, 1, 0.75) for name in strange[:100]}
-    name = next((name for name in close if close[name]), strange[0])
+    close = {name: difflib.get_close_matches(name, free, 1, 0.75) for name in unmatched[:100]}
+    name = next((name for name in close if close[name]), unmatched[0])
     hint = f', did you mean {close[name][0]!r}?' if close[name] else '.'
-    return f'{where} has the class {name!r}{_more(strange)}, and {whose} has not{hint} There are: {_listed(others)}'
+    return (
+        f'{where} has the class {name!r}{_more(unmatched)}, which {whose} does not have{hint} '
+        f'There are: {_list_some(our_names)}'
+    )
 
 
 def _plain(name):
@@ -164,8 +169,8 @@ def _count(names):
     return f'{len(names):,} class{"" if len(names) == 1 else "es"}'
 
 
-class Relabelled:
-    """A source whose labels count in another list of names."""
+class RelabeledSource:
+    """A source whose labels are mapped to another list of class names."""
 
     def __init__(self, source, numbers, class_names, notes=()):
         self.source, self.numbers = source, tuple(numbers)
@@ -179,41 +184,41 @@ class Relabelled:
         return Example(image, self.numbers[label], name)
 
 
-def relabelled(source, numbers, class_names, notes=()):
-    """A source with other numbers for its classes: `numbers[label]` counts in `class_names`. The rest stays."""
+def relabel(source, numbers, class_names, notes=()):
+    """Return the source with each label replaced by `numbers[label]`, an index into `class_names`."""
     if not isinstance(source, ArraySource):
-        return Relabelled(source, numbers, class_names, notes)
-    made = ArraySource(source.images, np.asarray(numbers, np.int32)[source.labels], class_names, source.name)
-    made.notes = [*source.notes, *notes]
-    return made
+        return RelabeledSource(source, numbers, class_names, notes)
+    relabeled = ArraySource(source.images, np.asarray(numbers, np.int32)[source.labels], class_names, source.name)
+    relabeled.notes = [*source.notes, *notes]
+    return relabeled
 
 
-def like(source, names, whose, on_bad_image='stop'):
-    """A test split whose labels count in the names of what is trained.
+def relabel_to(source, names, whose, on_bad_image='stop'):
+    """Return a test split with its labels translated to the class names of the training split or network.
 
     Args:
       source: the split.
-      names: of the classes that are trained, in their order; see `told`.
-      whose: what they are of, in words.
-      on_bad_image: 'stop', or 'skip': then the split may lack classes, and notes name them.
+      names: the class names to translate to, in order; see `known_names`.
+      whose: what these names belong to, for messages.
+      on_bad_image: 'stop', or 'skip': the split may then lack classes, and a note lists them.
 
     Returns:
-      The source itself, or one with its labels translated.
+      The source itself if its labels already fit, else a relabeled one.
 
     Raises:
-      UserError: it has a class that is not trained, or lacks one.
+      UserError: the source has a class that is not in `names`, or lacks one that is.
     """
-    theirs = told(source)
-    found = places(theirs, names)
-    if None in found:
-        raise UserError(unknown_class(source.name, theirs, whose, names))
-    lacking = [name for number, name in enumerate(_filled(names)) if number not in set(found)]
-    if lacking and on_bad_image == 'stop':
+    source_names = known_names(source)
+    matches = positions(source_names, names)
+    if None in matches:
+        raise UserError(unknown_class(source.name, source_names, whose, names))
+    missing = [name for number, name in enumerate(_fill_numbers(names)) if number not in set(matches)]
+    if missing and on_bad_image == 'stop':
         raise UserError(
-            f'{source.name} lacks the class {lacking[0]!r}{_more(lacking)} of {whose}: add images of it, or pass '
+            f'{source.name} lacks the class {missing[0]!r}{_more(missing)} of {whose}: add images of it, or pass '
             '--config.on_bad_image=skip to test without it'
         )
-    if found == list(range(len(names))):
+    if matches == list(range(len(names))):
         return source
-    notes = [f'{source.name} lacks {_count(lacking)} of {whose}: {_listed(lacking)}'] if lacking else []
-    return relabelled(source, found, _filled(names), notes)
+    notes = [f'{source.name} lacks {_count(missing)} of {whose}: {_list_some(missing)}'] if missing else []
+    return relabel(source, matches, _fill_numbers(names), notes)

@@ -1,8 +1,8 @@
-"""Device side, inside the jitted step: pixel values, in float32 before any cast.
+"""Augmentation and normalization of pixel values on the device, inside the jitted step, in float32 before any cast.
 
-Images are float32 [B, H, W, C] in grey levels, 0..255, R, G, B; grey images (C = 1) work where the operation has a
-meaning for them. Randomness comes as typed keys, one per image, so that what happens to an image depends on its own
-key and not on the batch around it.
+Images are float32 [B, H, W, C] in gray levels, 0..255, in the order R, G, B. Gray images (C = 1) are supported if the
+operation is defined for them. Random functions take typed keys, one per image, so that the changes to an image depend
+on its own key and not on the rest of the batch.
 """
 
 import itertools
@@ -16,13 +16,13 @@ from input_pipeline.datasets import DATASETS
 from input_pipeline.distortion import warp
 from runtime.errors import UserError, nearest
 
-# What the networks subtract, and what they divide by: R, G, B or one number for all, in grey levels.
+# The means that networks subtract and the values they divide by: R, G, B or one number for all, in gray levels.
 MEANS = {
     'none': 0.0,
     'caffe': (122.6789143406786, 116.66876761696767, 104.0069879317889),  # BVLC/caffe's ilsvrc_2012_mean, averaged
     'caffe_googlenet': (123.0, 117.0, 104.0),  # mean_value of its bvlc_googlenet
-    'bn_inception': (128.0, 117.0, 104.0),  # of the weights of yjxiong and Cadene
-    'vgg': (123.68, 116.779, 103.939),  # of the weights that Simonyan and Zisserman released
+    'bn_inception': (128.0, 117.0, 104.0),  # for the weights of yjxiong and Cadene
+    'vgg': (123.68, 116.779, 103.939),  # for the weights that Simonyan and Zisserman released
     'fb': (123.675, 116.28, 103.53),  # fb.resnet.torch and torchvision: 0.485, 0.456, 0.406 of 0..1
     'cc2': (127.305, 119.715, 104.913),  # channel means of cuda-convnet2's 256x256 mean image
     'inception': 127.5,  # TensorFlow's Inception: 2x - 1 of 0..1
@@ -47,7 +47,7 @@ _CC2_VECTORS = (
 )
 _CC2_DEVIATIONS = (19.72083, 37.09389, 121.78006)
 
-# The readings of AlexNet's lighting: eigenvectors [3, 3] and what multiplies them, in grey levels [3] (see `lighting`).
+# Readings of AlexNet's lighting: eigenvectors [3, 3] and their factors in gray levels [3] (see `lighting`).
 LIGHTING = {
     'fb': (np.array(_FB_VECTORS, np.float32), np.array(255 * _FB_EIGENVALUES, np.float32)),
     'cc2': (np.array(_CC2_VECTORS, np.float32), np.array(_CC2_DEVIATIONS, np.float32)),
@@ -61,9 +61,9 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
 def scale_range(images, low, high):
-    """uint8 to float32, 0 to `low` and 255 to `high`.
+    """Map uint8 to float32, with 0 at `low` and 255 at `high`.
 
-    LeNet-5 takes background (0) at -0.1 and ink (255) at 1.175, which makes the mean roughly 0 and the variance
+    LeNet-5 has the background (0) at -0.1 and ink (255) at 1.175, which makes the mean roughly 0 and the variance
     roughly 1 (LeCun et al. 1998, section II.B).
     """
     return images.astype(jnp.float32) * ((high - low) / 255) + low
@@ -73,31 +73,31 @@ def scale_range(images, low, high):
 
 
 def example_keys(seed, epochs, indices):
-    """One key per example, typed keys [B]: a pure function of the seed, the epoch and the example's number.
+    """Return one key per example, typed keys [B]: a pure function of the seed, the epoch and the example's number.
 
     Args:
       seed: int, of the run.
-      epochs: int, or int32 [B] where a batch reaches over the end of an epoch.
+      epochs: int, or int32 [B] if a batch crosses the end of an epoch.
       indices: int32 [B], the examples' numbers.
     """
-    # Threefry whatever JAX's default is: the draws of `rbg` under vmap depend on the batch.
+    # Always threefry, whatever JAX's default is: the draws of `rbg` under vmap depend on the batch.
     root = jax.random.key(seed, impl='threefry2x32')
     epochs = jnp.broadcast_to(jnp.asarray(epochs), indices.shape)
     return jax.vmap(lambda epoch, index: jax.random.fold_in(jax.random.fold_in(root, epoch), index))(epochs, indices)
 
 
 def _uniforms(keys, count):
-    """[B, count] ~ U(0, 1)."""
+    """Draw [B, count] ~ U(0, 1)."""
     return jax.vmap(lambda key: jax.random.uniform(key, (count,), jnp.float32))(keys)
 
 
 def _per_image(values):
-    """[B] to [B, 1, 1, 1], as images broadcast."""
+    """Reshape [B] to [B, 1, 1, 1], to broadcast against images."""
     return values[:, None, None, None]
 
 
 def flip(images, keys):
-    """Mirrors each image left to right with probability 1/2 (Krizhevsky et al. 2012, section 4.1, and all after it)."""
+    """Mirror each image left to right with probability 1/2 (Krizhevsky et al. 2012, section 4.1, and later papers)."""
     coins = jax.vmap(jax.random.bernoulli)(keys)
     return jnp.where(_per_image(coins), images[:, :, ::-1], images)
 
@@ -105,11 +105,11 @@ def flip(images, keys):
 # Photometric jitter
 
 
-def grey(images):
-    """Luma 0.299 R + 0.587 G + 0.114 B, [..., 3] to [..., 1]; grey images are their own."""
+def gray(images):
+    """Return the luma 0.299 R + 0.587 G + 0.114 B, [..., 3] to [..., 1]; gray images are returned unchanged."""
     if images.shape[-1] == 1:
         return images
-    # Not a matrix product: accelerators round the operands of those.
+    # Not a matrix product, because accelerators round its operands.
     return jnp.sum(images * _LUMA.reshape((1,) * (images.ndim - 1) + (3,)), axis=-1, keepdims=True)
 
 
@@ -119,7 +119,7 @@ def _blend(images, targets, factors):
 
 
 def enhance(images, operations, factors):
-    """a x + (1 - a) t, as in Pillow's ImageEnhance. No clipping. Gray images stay as they are under saturation.
+    """Blend a x + (1 - a) t, as in Pillow's ImageEnhance, without clipping. Saturation leaves gray images unchanged.
 
     Args:
       images: float [B, H, W, C], gray levels.
@@ -127,8 +127,8 @@ def enhance(images, operations, factors):
         saturation, t is the luma of each pixel.
       factors: a, float [B].
     """
-    # The three differ in the target of the blend alone, and all targets cost less than three branches would.
-    luma = grey(images)
+    # The three only differ in the target, and computing all targets costs less than three branches would.
+    luma = gray(images)
     mean = jnp.mean(luma, axis=(1, 2, 3), keepdims=True)
     targets = jnp.where(_per_image(operations == 1), mean, luma)
     targets = jnp.where(_per_image(operations == 0), 0, targets)
@@ -136,16 +136,19 @@ def enhance(images, operations, factors):
 
 
 def contrast_per_channel(images, factors):
-    """a x + (1 - a) t, t each channel's mean over the image (TensorFlow's), factors a [B]. No clipping."""
+    """Blend a x + (1 - a) t without clipping, where t is each channel's mean over the image, as in TensorFlow.
+
+    `factors` is a, [B].
+    """
     return _blend(images, jnp.mean(images, axis=(1, 2), keepdims=True), factors)
 
 
 def jitter_draws(keys, low, high):
-    """What `jitter_fb` and `jitter_howard` draw for each image.
+    """Draw the random numbers of `jitter_fb` and `jitter_howard` for each image.
 
     Returns:
       orders int32 [B, 3], each a uniformly random permutation of 0 (brightness), 1 (contrast) and 2 (saturation); and
-      factors [B, 3] ~ U(low, high), of the operations 0, 1, 2.
+      factors [B, 3] ~ U(low, high) for the operations 0, 1, 2.
     """
     draws = _uniforms(keys, 4)
     orders = jnp.asarray(_ORDERS)[(draws[:, 3] * len(_ORDERS)).astype(jnp.int32)]
@@ -164,34 +167,33 @@ def _jitter(images, keys, low, high, finish):
 def jitter_fb(images, keys, strength=0.4):
     """fb.resnet.torch's color jitter: brightness, contrast and saturation (`enhance`), in a uniformly random order.
 
-    Factors ~ U(1 - strength, 1 + strength). Contrast pivots on the luma of the image as the operations before it left
-    it, and nothing is clipped, not even at the end. ResNeXt and DenseNet ship the same.
+    Factors ~ U(1 - strength, 1 + strength). Contrast uses the luma of the image after the operations before it. Nothing
+    is clipped, not even at the end. The code of ResNeXt and DenseNet does the same.
     """
     return _jitter(images, keys, 1 - strength, 1 + strength, finish=lambda images: images)
 
 
 def jitter_howard(images, keys, low=0.5, high=1.5):
-    """Howard 2013's contrast, brightness and colour, by factors U(low, high), in a uniformly random order.
+    """Howard 2013's contrast, brightness and color, with factors ~ U(low, high), in a uniformly random order.
 
-    The operations are those of Pillow's ImageEnhance, the blends of `enhance`, each
-    clipped to 0..255; ours do not round to whole grey levels in between. GoogLeNet took them over (Szegedy et al. 2015,
-    section 6). BN-Inception distorts less (Ioffe & Szegedy 2015, section 4.2.1) without saying how much: our reading is
-    low=0.75, high=1.25.
+    The operations are those of Pillow's ImageEnhance (`enhance`), each clipped to 0..255, but without its rounding to
+    integers in between. GoogLeNet adopted them (Szegedy et al. 2015, section 6). BN-Inception distorts less (Ioffe &
+    Szegedy 2015, section 4.2.1) and does not say how much; our reading is low=0.75, high=1.25.
     """
     return _jitter(images, keys, low, high, finish=lambda images: jnp.clip(images, 0, 255))
 
 
 def rgb_to_hsv(images):
-    """Hue 0..1, saturation and value (in the images' unit), [..., 3] to [..., 3] (Smith 1978).
+    """Convert RGB to hue 0..1, saturation and value (in the images' unit), [..., 3] to [..., 3] (Smith 1978).
 
-    A colour without a positive channel has saturation 0, as in TensorFlow.
+    A color without a positive channel has saturation 0, as in TensorFlow.
     """
     red, green, blue = images[..., 0], images[..., 1], images[..., 2]
     value, low = jnp.max(images, axis=-1), jnp.min(images, axis=-1)
     chroma = value - low
     divisor = jnp.where(chroma > 0, chroma, 1)
-    # Not `red == value`: the compiler may compute a channel twice with other roundings, and then no channel is the
-    # largest. Where two channels are about equal and largest, both formulas agree.
+    # Not `red == value`: the compiler may compute a channel twice with different rounding, and then no channel would be
+    # the largest. If two channels are nearly equal and largest, both formulas agree.
     sextant = jnp.where(green >= blue, 2 + (blue - red) / divisor, 4 + (red - green) / divisor)
     sextant = jnp.where((red >= green) & (red >= blue), (green - blue) / divisor, sextant)
     hue = jnp.where(chroma > 0, (sextant / 6) % 1, 0)
@@ -200,12 +202,12 @@ def rgb_to_hsv(images):
 
 
 def hsv_to_rgb(images):
-    """The inverse of `rgb_to_hsv`, [..., 3] to [..., 3]; hue may lie outside 0..1."""
+    """Invert `rgb_to_hsv`, [..., 3] to [..., 3]; hue may be outside 0..1."""
     hue, saturation, value = images[..., 0], images[..., 1], images[..., 2]
 
     def channel(n):
-        # How far below the value a channel lies: a trapezium around the circle, the same for all three but for a third
-        # of a turn.
+        # The distance of a channel below the value is a trapezoid around the circle of hues; the three channels only
+        # differ by a third of a turn.
         k = (n + 6 * hue) % 6
         return value - value * saturation * jnp.clip(jnp.minimum(k, 4 - k), 0, 1)
 
@@ -213,9 +215,9 @@ def hsv_to_rgb(images):
 
 
 def adjust_hsv(images, hues, saturations):
-    """Turns the hue by `hues` [B] (of a whole turn), multiplies HSV saturation by `saturations` [B], at most to 1.
+    """Rotate the hue by `hues` [B] (1 is a full turn) and multiply HSV saturation by `saturations` [B], clipped to 1.
 
-    One way to HSV and back: saturation leaves the hue alone, and hue the saturation. Grey images stay as they are.
+    Both share one conversion to HSV and back, because neither affects the other. Gray images are returned unchanged.
     """
     if images.shape[-1] == 1:
         return images
@@ -225,7 +227,7 @@ def adjust_hsv(images, hues, saturations):
 
 
 def inception_draws(keys):
-    """What `jitter_inception` draws for each image: brightness, saturation, hue, contrast, contrast_first, each [B]."""
+    """Draw brightness, saturation, hue, contrast and contrast_first, each [B], for `jitter_inception`."""
     draws = _uniforms(keys, 5)
     return {
         'brightness': 64 * draws[:, 0] - 32,
@@ -237,11 +239,11 @@ def inception_draws(keys):
 
 
 def jitter_inception(images, keys):
-    """The colour distortion of TensorFlow's Inception training (the code that Google released with Inception-v3).
+    """The color distortion of TensorFlow's Inception training (the code that Google released with Inception-v3).
 
-    Brightness adds U(-32, 32) grey levels; then saturation by U(0.5, 1.5), hue by U(-0.2, 0.2) of a turn (`adjust_hsv`)
-    and contrast by U(0.5, 1.5) (`contrast_per_channel`), or contrast first and then saturation and hue: a coin decides,
-    where the original went by the parity of the reading thread. Clipped to 0..255 at the end and only there.
+    Brightness adds U(-32, 32) gray levels; then saturation by U(0.5, 1.5), hue by U(-0.2, 0.2) of a turn (`adjust_hsv`)
+    and contrast by U(0.5, 1.5) (`contrast_per_channel`), or contrast first and then saturation and hue. The order is
+    random; in the original it depends on the parity of the reading thread. Clipped to 0..255 only at the end.
     """
     draws = inception_draws(keys)
     first = _per_image(draws['contrast_first'])
@@ -253,10 +255,10 @@ def jitter_inception(images, keys):
 
 
 def shift_values(images, keys, amount):
-    """Adds one value ~ U(-amount, amount) grey levels to the whole of each image.
+    """Add one value ~ U(-amount, amount) gray levels to all pixels of each image.
 
-    The README of the SENet release names a pixel jitter of U(-20, 20) and no more: that one value goes to all pixels
-    and channels of an image, and that nothing is clipped, is our reading.
+    The README of the SENet release only mentions a pixel jitter of U(-20, 20). That all pixels and channels of an image
+    get the same value, and that nothing is clipped, is our reading.
     """
     return images + amount * _per_image(2 * _uniforms(keys, 1)[:, 0] - 1)
 
@@ -265,42 +267,42 @@ def shift_values(images, keys, amount):
 
 
 def lighting_noise(keys, vectors, scales):
-    """Random colours along principal components: vectors @ (a scales), a ~ N(0, 1), in grey levels.
+    """Draw random colors along principal components: vectors @ (a scales), a ~ N(0, 1), in gray levels.
 
     Args:
       keys: [B].
       vectors: [C, K], columns are components.
-      scales: [K], the standard deviation of the noise along each component, in grey levels.
+      scales: [K], the standard deviation of the noise along each component, in gray levels.
 
     Returns:
       [B, C].
     """
     vectors, scales = jnp.asarray(vectors, jnp.float32), jnp.asarray(scales, jnp.float32)
     normal = jax.vmap(lambda key: jax.random.normal(key, scales.shape, jnp.float32))(keys)
-    # Not a matrix product: accelerators round the operands of those.
+    # Not a matrix product, because accelerators round its operands.
     return jnp.sum(vectors[None] * (normal * scales[None])[:, None, :], axis=-1)
 
 
 def lighting(images, keys, reading, deviation=0.1):
-    """AlexNet's change of the light: one random colour added to the whole of each image (Krizhevsky et al. 2012, 4.1).
+    """Add one random color to all pixels of each image: AlexNet's lighting (Krizhevsky et al. 2012, section 4.1).
 
     The paper adds sum_i p_i a_i l_i, a_i ~ N(0, 0.1^2), with p_i and l_i the eigenvectors and eigenvalues of the
-    covariance of RGB values over the training set. Taken by the letter in grey levels, that is noise of some 850. The
-    readings that can be used:
+    covariance of RGB values over the training set. Taken literally in gray levels, that is noise of about 850. The
+    usable readings are:
 
-    - 'fb': eigenvalues of 0..1 values (fb.resnet.torch), noise of about 3 grey levels. ResNet and after.
-    - 'cc2': standard deviations, the roots of the eigenvalues, in grey levels: cuda-convnet2, the author's own code;
-      noise of about 7 grey levels. AlexNet, VGG, PReLU-net. That code also divides the noisy, mean-subtracted image by
-      1.1, in training only: `scale=1/1.1` of `augment`.
+    - 'fb': eigenvalues of 0..1 values (fb.resnet.torch), noise of about 3 gray levels. ResNet and after.
+    - 'cc2': standard deviations, the square roots of the eigenvalues, in gray levels (cuda-convnet2, the author's
+      code), noise of about 7 gray levels. AlexNet, VGG, PReLU-net. That code also divides the noisy, mean-subtracted
+      image by 1.1, in training only: `scale=1/1.1` of `augment`.
     - 'sqrt': standard deviations, from fb's eigenvalues.
 
-    Nothing is clipped. The noise is a constant, so it may be added before or after the mean is subtracted.
+    Nothing is clipped. The noise is constant over an image, so it may be added before or after subtracting the mean.
 
     Args:
       images: [B, H, W, C].
       keys: [B].
-      reading: a name of `LIGHTING`, or (vectors [C, K], scales [K] in grey levels) as measured on a data set.
-      deviation: of a_i.
+      reading: a name of `LIGHTING`, or (vectors [C, K], scales [K] in gray levels) measured on a data set.
+      deviation: standard deviation of a_i.
 
     Raises:
       UserError: an unknown reading, or one for another number of channels.
@@ -311,20 +313,21 @@ def lighting(images, keys, reading, deviation=0.1):
     vectors, scales = reading
     if len(vectors) != images.shape[-1]:
         raise UserError(
-            f'lighting has components of {len(vectors)} channels and the images have {images.shape[-1]}: '
+            f'lighting has components of {len(vectors)} channels but the images have {images.shape[-1]}: '
             "set lighting to 'none', or measure the components on this data set."
         )
     noise = lighting_noise(keys, vectors, deviation * jnp.asarray(scales, jnp.float32))
     return images + noise[:, None, None, :]
 
 
-# Normalisation
+# Normalization
 
 
 def normalize(images, mean, std):
-    """(x - mean) / std in float32; mean and std in grey levels: a number, [C], or a mean image [H, W, C] of this size.
+    """Compute (x - mean) / std in float32.
 
-    A mean image of another size is for `subtract_mean_image`.
+    `mean` and `std` are in gray levels: a number, [C], or an image [H, W, C] of the same size. For a mean image of
+    another size use `subtract_mean_image`.
     """
 
     def against_images(value):
@@ -335,41 +338,41 @@ def normalize(images, mean, std):
 
 
 def subtract_mean_image(images, mean_image, offsets=None):
-    """Subtracts the part of a mean image that lies under each image, and the mean's channel means where none does.
+    """Subtract the part of a mean image under each image; outside the mean image, subtract its channel means.
 
-    The per-pixel mean does not commute with a crop or a flip: subtract before flipping. AlexNet's mean is of 256x256
-    squares and its input a 224 crop of one: Caffe subtracts the crop of the mean at the same place, cuda-convnet2
-    always the mean's centre. Images larger than the mean occur in multi-scale tests, where no paper says what is
-    subtracted beyond it; the channel means are our reading.
+    The per-pixel mean does not commute with a crop or a flip: subtract before flipping. AlexNet's mean image covers
+    256x256 squares, and its input is a 224 crop of one. Caffe subtracts the crop of the mean at the same position,
+    cuda-convnet2 always the mean's center. Images larger than the mean occur in multi-scale tests, and no paper says
+    what is subtracted outside it; the channel means are our reading.
 
     Args:
       images: [B, H, W, C].
-      mean_image: [H', W', C], in grey levels.
-      offsets: int32 [B, 2], row and column of each image's corner in the frame of the mean image; None puts all
-        images over its centre, half a pixel to the upper left where the difference of sizes is odd.
+      mean_image: [H', W', C], in gray levels.
+      offsets: int32 [B, 2], row and column of each image's corner in the frame of the mean image; None centers all
+        images on it, half a pixel to the upper left if the difference of sizes is odd.
     """
     height, width, channels = images.shape[1:]
     mean_image = jnp.asarray(mean_image, jnp.float32)
     rows, columns = mean_image.shape[:2]
-    # With a whole image's width of channel means all around, every offset has its slice: one that reaches further out
-    # is clamped to where there is nothing else.
+    # With a border of channel means as wide as an image, every offset has its slice. Offsets further out are clamped,
+    # and the slice there consists of channel means, too.
     surround = jnp.mean(mean_image, axis=(0, 1), keepdims=True)
     surround = jnp.broadcast_to(surround, (rows + 2 * height, columns + 2 * width, channels))
     surround = surround.at[height : height + rows, width : width + columns].set(mean_image)
     if offsets is None:
-        offsets = jnp.array([[(rows - height) // 2, (columns - width) // 2]], jnp.int32)  # one for all
-    starts = jnp.maximum(offsets + jnp.array([[height, width]], jnp.int32), 0)  # below 0, JAX counts from the end
+        offsets = jnp.array([[(rows - height) // 2, (columns - width) // 2]], jnp.int32)  # broadcasts to all images
+    starts = jnp.maximum(offsets + jnp.array([[height, width]], jnp.int32), 0)  # JAX counts negatives from the end
     slices = jax.vmap(lambda start: jax.lax.dynamic_slice(surround, (*start, 0), (height, width, channels)))(starts)
     return images.astype(jnp.float32) - slices
 
 
-# Places
+# Geometry
 
 
 def rotate(images, keys, degrees):
-    """Turns each image about its centre by U(-degrees, degrees): bilinear, black outside.
+    """Rotate each image about its center by U(-degrees, degrees): bilinear, black outside.
 
-    The README of the SENet release names a rotation of U(-10, 10) degrees; filter and fill are ours.
+    The README of the SENet release mentions a rotation of U(-10, 10) degrees; filter and fill are our choice.
     """
 
     def one(image, angle):
@@ -380,7 +383,7 @@ def rotate(images, keys, degrees):
 
 
 def pad_and_crop(images, keys, padding, mode='zero'):
-    """The translation of CIFAR's recipes: `padding` pixels on each side, then a random crop of the old size.
+    """Pad `padding` pixels on each side, then crop to the old size at random, as in CIFAR's recipes.
 
     Row and column of the crop are ~ U{0..2 padding}, both ends included.
 
@@ -388,23 +391,23 @@ def pad_and_crop(images, keys, padding, mode='zero'):
       images: [B, H, W, C].
       keys: [B].
       padding: pixels on each side; 4 in every CIFAR recipe.
-      mode: 'zero' (He et al. 2016, section 4.2; in fb.resnet.torch, and so here, after normalisation: the border has
-        the mean colour), or 'reflect' (Zagoruyko & Komodakis 2016, section 3), which does not repeat the edge pixel.
+      mode: 'zero' (He et al. 2016, section 4.2; in fb.resnet.torch, and so here, after normalization: the border has
+        the mean color), or 'reflect' (Zagoruyko & Komodakis 2016, section 3), which does not repeat the edge pixel.
 
     Raises:
       UserError: an unknown mode.
     """
     _check_name('padding_mode', mode, PADDING_MODES)
-    around = ((0, 0), (padding, padding), (padding, padding), (0, 0))
-    padded = jnp.pad(images, around, mode='constant' if mode == 'zero' else 'reflect')
+    widths = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    padded = jnp.pad(images, widths, mode='constant' if mode == 'zero' else 'reflect')
     offsets = jax.vmap(lambda key: jax.random.randint(key, (2,), 0, 2 * padding + 1))(keys)
     return jax.vmap(lambda image, start: jax.lax.dynamic_slice(image, (*start, 0), images.shape[1:]))(padded, offsets)
 
 
 # The composition
 
-_STAGES = ('rotation', 'jitter', 'value_shift', 'lighting', 'flip', 'crop')  # their numbers make the keys: only append
-_flip, _lighting = flip, lighting  # which options of `augment` are called like
+_STAGES = ('rotation', 'jitter', 'value_shift', 'lighting', 'flip', 'crop')  # the index makes the key: only append
+_flip, _lighting = flip, lighting  # options of `augment` have the same names
 
 
 def augment(
@@ -427,38 +430,39 @@ def augment(
     padding=0,
     padding_mode='zero',
 ):
-    """All that a recipe does to pixels on the device: uint8 [B, H, W, C] to float32, what the network takes.
+    """Apply all of a recipe's pixel operations on the device: uint8 [B, H, W, C] to the network's float32 input.
 
-    In this order: rotation, photometric jitter, shift of values, lighting, mean and std, scale, flip, pad-and-crop.
-    What is not asked for is not done: the defaults change no value, and mean and std alone are the test side of a
-    recipe. Each stage has a key of its own, so asking for one stage leaves the draws of the others as they are.
+    In this order: rotation, photometric jitter, value shift, lighting, mean and std, scale, flip, pad-and-crop. The
+    defaults do nothing, and testing only sets mean and std. Each stage has its own key, so enabling one stage does not
+    change the draws of the others.
 
     Args:
       images: [B, H, W, C], 0..255.
-      keys: [B], of `example_keys`; None if nothing random is asked for.
-      offsets: int32 [B, 2], where each crop lay in the frame of the mean image.
+      keys: [B], of `example_keys`; None if no stage is random.
+      offsets: int32 [B, 2], the position of each crop in the frame of the mean image.
       jitter: 'none', 'fb', 'howard' or 'inception'.
-      jitter_strength: s in factors of U(1 - s, 1 + s); None for 0.4 in 'fb' and 0.5 in 'howard'. 'inception' has none.
-      lighting: 'none', or the reading that `lighting` takes.
-      lighting_deviation: of its coefficients.
-      rotation: up to so many degrees to both sides.
-      value_shift: up to so many grey levels up and down.
-      mean: in grey levels, a number or [C]; None for 0.
+      jitter_strength: s in factors ~ U(1 - s, 1 + s); None for 0.4 in 'fb' and 0.5 in 'howard'. 'inception' has none.
+      lighting: 'none', or a reading of `lighting`.
+      lighting_deviation: standard deviation of its coefficients.
+      rotation: maximal angle in degrees.
+      value_shift: maximal shift in gray levels.
+      mean: in gray levels, a number or [C]; None for 0.
       std: likewise.
-      mean_image: [H', W', C] instead of `mean`.
-      mean_under_crop: subtract the part of it that lies under the crop (by `offsets`), as Caffe; False: always its
-        centre, as cuda-convnet2.
-      scale: multiplies what mean and std leave.
+      mean_image: [H', W', C], instead of `mean`.
+      mean_under_crop: subtract the part of the mean image under the crop (by `offsets`), as in Caffe; False: always its
+        center, as in cuda-convnet2.
+      scale: factor applied after mean and std.
       flip: left to right, with probability 1/2.
       padding: pixels, for `pad_and_crop`.
       padding_mode: 'zero' or 'reflect'.
 
     Raises:
-      UserError: an unknown name, both a mean and a mean image, a strength for 'inception', lighting for other channels.
-      ValueError: a random stage is asked for, and there are no keys.
+      UserError: an unknown name, both a mean and a mean image, a strength for 'inception', or lighting for another
+        number of channels.
+      ValueError: a stage is random but there are no keys.
     """
     chex.assert_rank(images, 4)
-    lights = not isinstance(lighting, str) or lighting != 'none'
+    has_lighting = not isinstance(lighting, str) or lighting != 'none'
     _check_name('jitter', jitter, JITTERS)
     _check_name('lighting', lighting if isinstance(lighting, str) else 'none', ('none', *LIGHTING))
     _check_name('padding_mode', padding_mode, PADDING_MODES)
@@ -484,7 +488,7 @@ def augment(
         images = jitter_inception(images, keys_of('jitter'))
     if value_shift:
         images = shift_values(images, keys_of('value_shift'), value_shift)
-    if lights:
+    if has_lighting:
         images = _lighting(images, keys_of('lighting'), lighting, lighting_deviation)
     if mean_image is not None:
         images = subtract_mean_image(images, mean_image, offsets if mean_under_crop else None)
@@ -498,4 +502,4 @@ def augment(
 
 def _check_name(option, name, names):
     if name not in names:
-        raise UserError(f'{option} {name!r} is none of {", ".join(map(repr, names))}{nearest(name, names)}')
+        raise UserError(f'{option} {name!r} is not one of {", ".join(map(repr, names))}{nearest(name, names)}')

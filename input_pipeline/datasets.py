@@ -1,8 +1,8 @@
-"""The data sets, by the name that a config gives them (`config.dataset`).
+"""The data sets by name (`config.dataset`).
 
 `DATASETS` has an entry for each. A new data set needs an entry, and a reader if no other data set has its format: in
 `small_sets` if it fits in memory, in `sources` if it is streamed. The protocols, the figures and the checks of a config
-read the entry. docs/data.md is the table for users.
+read the entry. docs/data.md has the table for users.
 """
 
 import functools
@@ -43,7 +43,7 @@ IMAGENETTE = tuple(classes.WNIDS[number] for number in (0, 217, 482, 491, 497, 5
 
 
 class Request(NamedTuple):
-    """Which part of a data set is opened, and how: the arguments of `open_source`."""
+    """The arguments of `open_source`."""
 
     dataset: str
     split: str
@@ -56,21 +56,21 @@ class Request(NamedTuple):
 
 
 class DataSet(NamedTuple):
-    """A data set. It has `open` or `read`, the rest where it applies.
+    """A data set, with either `open` or `read`.
 
     Fields:
-      title: its name in words.
-      open: `Request` -> source, of a set that is streamed.
-      read: `Request` -> (images uint8 [N, H, W, C], labels [N]), of a set that is held in memory.
-      class_names: in the order of the labels; () where the files tell them.
-      any_classes: whether data with other classes may be opened under this name, too.
-      classes_told: the classes in a line, where a list of their names is too long.
+      title: its name for people.
+      open: `Request` -> source, for a streamed data set.
+      read: `Request` -> (images uint8 [N, H, W, C], labels [N]), for a data set in memory.
+      class_names: in the order of the labels; () if they come from the files.
+      any_classes: whether data with other classes may be opened under this name.
+      class_summary: one line about the classes, if a list of their names is too long.
       data_dir, labels: whether `config.data_dir` and the label file `config.labels` are read.
-      copies: whether 32x32 images in DATA_DIR/SPLIT/CLASS may take the place of its files.
-      test_images: the number of test images that papers' errors are of.
-      view: the name of the protocol that tests each image once, as a whole; '' where images are cropped.
-      mean, std: of the channels, in gray levels (0..255): what `config.mean=NAME` and `config.std=NAME` mean.
-      box: of handwritten digits, the side of an image and the side of the box in its middle that a digit fills.
+      image_folders: whether 32x32 images in DATA_DIR/SPLIT/CLASS may replace its files.
+      test_images: number of test images in the papers.
+      view: name of the protocol that tests each image once and uncropped; '' if images are cropped.
+      mean, std: of the channels, in gray levels (0..255), for `config.mean=NAME` and `config.std=NAME`.
+      box: for handwritten digits, the side of an image and the side of the central box that a digit fills.
     """
 
     title: str
@@ -78,10 +78,10 @@ class DataSet(NamedTuple):
     read: Callable | None = None
     class_names: tuple = ()
     any_classes: bool = False
-    classes_told: str = ''
+    class_summary: str = ''
     data_dir: bool = True
     labels: bool = False
-    copies: bool = False
+    image_folders: bool = False
     test_images: int = 0
     view: str = ''
     mean: tuple | float | None = None
@@ -90,67 +90,67 @@ class DataSet(NamedTuple):
 
     @property
     def in_memory(self):
-        """Whether its images are held in memory."""
+        """Whether its images are read into memory."""
         return self.read is not None
 
 
-# How they open
+# How each one opens
 
 
 def _imagenet(request):
     dataset, split = sources.find_imagenet(request.data_dir, request.split, request.labels)
     if dataset in ('folder', 'flat') and split != '.':
-        split = request.split  # which is looked for once more, to tell what is read in its place
+        split = request.split  # it is looked up again, for the note if another folder is used instead
     source = find(dataset).open(request._replace(dataset=dataset, split=split))
     if split == '.':
-        source.notes.append(f'{request.data_dir} has no splits: the same images are trained on and tested')
+        source.notes.append(f'{request.data_dir} has no splits: the same images are used for training and testing')
     return source
 
 
 def _folder(request, flat=False):
-    return sources.of_folder(
-        _needed(request), request.split, request.labels, request.num_classes, request.on_bad_image, flat
+    return sources.open_folder(
+        _data_dir(request), request.split, request.labels, request.num_classes, request.on_bad_image, flat
     )
 
 
 def _tar(request):
     from input_pipeline import tar
 
-    path = tar.find(_needed(request), request.split)
-    places = (path.parent, Path(request.data_dir))
-    file = sources.find_labels(request.labels, places, needed=bool(request.labels))
-    return tar.TarSource(path, file, request.num_classes, on_bad_image=request.on_bad_image)
+    path = tar.find(_data_dir(request), request.split)
+    folders = (path.parent, Path(request.data_dir))
+    labels_file = sources.find_labels(request.labels, folders, needed=bool(request.labels))
+    return tar.TarSource(path, labels_file, request.num_classes, on_bad_image=request.on_bad_image)
 
 
 def _pack(request):
     from input_pipeline.packed import PackedSource
 
-    return PackedSource(_needed(request), request.split)
+    return PackedSource(_data_dir(request), request.split)
 
 
 def _tfds(request):
     return sources.TfdsSource(request.dataset.removeprefix('tfds:'), request.data_dir, request.split)
 
 
-def _needed(request):
+def _data_dir(request):
     if not request.data_dir:
         raise UserError(f'the data set {request.dataset!r} needs --config.data_dir=FOLDER')
     return request.data_dir
 
 
-def _unpacked(request, *names):
-    """The request with the folder that its archive unpacks to, where `data_dir` holds that."""
-    folders = (Path(_needed(request)) / name for name in names)
+def _in_archive_folder(request, *names):
+    """Return the request with `data_dir` replaced by the subfolder that the archive unpacks to, if it exists."""
+    folders = (Path(_data_dir(request)) / name for name in names)
     return request._replace(data_dir=str(next(filter(Path.is_dir, folders), request.data_dir)), labels='')
 
 
 def _tiny_imagenet(request):
-    return _folder(_unpacked(request, 'tiny-imagenet-200'))
+    return _folder(_in_archive_folder(request, 'tiny-imagenet-200'))
 
 
 def _imagenette(request):
-    source = _folder(_unpacked(request, 'imagenette2', 'imagenette2-320', 'imagenette2-160'))
-    return classes.like(source, IMAGENETTE, 'Imagenette', request.on_bad_image)
+    source = _folder(_in_archive_folder(request, 'imagenette2', 'imagenette2-320', 'imagenette2-160'))
+    return classes.relabel_to(source, IMAGENETTE, 'Imagenette', request.on_bad_image)
 
 
 def _idx(title, folder):
@@ -164,13 +164,13 @@ def _cifar(files, label):
 # The table
 
 _CIFAR100 = DataSet(
-    'CIFAR-100', read=_cifar(small_sets.CIFAR100, 'fine_labels'), class_names=CIFAR100, copies=True,
+    'CIFAR-100', read=_cifar(small_sets.CIFAR100, 'fine_labels'), class_names=CIFAR100, image_folders=True,
     test_images=10_000, view='cifar_single', mean=(129.3, 124.1, 112.4), std=(68.2, 65.4, 70.4),  # fb.resnet.torch
 )  # fmt: skip
 
 DATASETS = {
     'mnist': DataSet(
-        'MNIST', read=_idx('MNIST', 'MNIST/raw'), class_names=DIGITS, classes_told='digits 0 to 9', test_images=10_000,
+        'MNIST', read=_idx('MNIST', 'MNIST/raw'), class_names=DIGITS, class_summary='digits 0 to 9', test_images=10_000,
         view='mnist_single', box=(28, 20),  # LeCun et al. 1998, section III.A
     ),
     'digits': DataSet(
@@ -182,7 +182,7 @@ DATASETS = {
         view='fashion_mnist_single', mean=72.93, std=90.015,  # 0.2860 and 0.3530 of 0..1
     ),
     'cifar10': DataSet(
-        'CIFAR-10', read=_cifar(small_sets.CIFAR10, 'labels'), class_names=CIFAR10, copies=True,
+        'CIFAR-10', read=_cifar(small_sets.CIFAR10, 'labels'), class_names=CIFAR10, image_folders=True,
         test_images=10_000, view='cifar_single', mean=(125.3, 123.0, 113.9), std=(63.0, 62.1, 66.7),  # fb.resnet.torch
     ),
     'cifar100': _CIFAR100,
@@ -201,7 +201,7 @@ DATASETS = {
     ),
     'imagenet': DataSet(
         'ImageNet', open=_imagenet, class_names=classes.WNIDS, any_classes=True, labels=True, test_images=50_000,
-        classes_told='ILSVRC2012: WordNet ids, sorted (0 is n01440764, 999 is n15075141)',
+        class_summary='ILSVRC2012: WordNet ids, sorted (0 is n01440764, 999 is n15075141)',
     ),
     'tiny_imagenet': DataSet(
         'Tiny-ImageNet', open=_tiny_imagenet, test_images=10_000, view='tiny_imagenet_single',
@@ -217,16 +217,16 @@ DATASETS = {
 VIEWS = tuple(dict.fromkeys(data.view for data in DATASETS.values() if data.view))
 
 
-def named(wanted):
-    """The names of the data sets whose entry satisfies a function of it."""
-    return tuple(name for name, data in DATASETS.items() if wanted(data))
+def names_where(condition):
+    """Return the names of the data sets whose entry satisfies `condition`."""
+    return tuple(name for name, data in DATASETS.items() if condition(data))
 
 
 def find(name):
-    """The entry of a data set.
+    """Return the entry of a data set.
 
     Raises:
-      UserError: there is none of that name.
+      UserError: there is no data set of that name.
     """
     key = 'tfds:NAME' if name.startswith('tfds:') else name
     if key not in DATASETS:
@@ -238,61 +238,64 @@ def find(name):
 
 
 def open_source(dataset, split, data_dir='', image_size=32, channels=1, num_classes=10, labels='', on_bad_image='stop'):
-    """The source that a config names (`sources` says what that is).
+    """Open the source of a split; `sources` documents the interface.
 
     Args:
       dataset: a name of `DATASETS`, or tfds:NAME.
-      split: 'train' or 'test'; of folders 'test' may be called val or validation (`sources.find_split`); a packed
-        store's own names; TFDS's own names and slices; SVHN's 'extra' and 'train+extra'.
-      data_dir: the folder that holds it, where it is not embedded.
+      split: 'train' or 'test'; in folders 'test' may be named val or validation (`sources.find_split`); a packed store
+        and TFDS have their own names and slices; SVHN also has 'extra' and 'train+extra'.
+      data_dir: the folder of the data set, unless it is built in.
       image_size, channels: of synthetic data.
-      num_classes: of synthetic data, and of those with a label file.
+      num_classes: of synthetic data, and of data with a label file.
       labels: the label file of flat images: a path, or a name in DATA_DIR/SPLIT or DATA_DIR; '' looks for labels.csv
         and labels.txt there.
       on_bad_image: 'stop' or 'skip': whether a class without images is an error.
 
     Raises:
-      UserError: an unknown name, or data that is not there; the message says how to get it.
+      UserError: an unknown name or missing data; the message says how to get it.
     """
     data = find(dataset)
     request = Request(dataset, split, data_dir, image_size, channels, num_classes, labels, on_bad_image)
-    return _held(data, request) if data.in_memory else data.open(request)
+    return _read_into_memory(data, request) if data.in_memory else data.open(request)
 
 
-def _held(data, request):
-    """A data set in memory: an `ArraySource`."""
+def _read_into_memory(data, request):
     name, notes = f'{request.dataset}/{request.split}', []
     names = data.class_names or tuple(map(str, range(request.num_classes)))
-    folder = copies(request.dataset, request.data_dir, request.split)
+    folder = image_folder(request.dataset, request.data_dir, request.split)
     if folder:
-        source = sources.FolderSource(folder, request.on_bad_image)
-        source = classes.like(source, names, name, request.on_bad_image)
-        images, labels = small_sets.of_folders(source)
-        notes = source.notes
+        folder_source = sources.FolderSource(folder, request.on_bad_image)
+        folder_source = classes.relabel_to(folder_source, names, name, request.on_bad_image)
+        images, labels = small_sets.read_folders(folder_source)
+        notes = folder_source.notes
     else:
         images, labels = data.read(request)
-    held = ArraySource(images, labels, names, name)
-    held.notes, held.numbered = notes, not data.class_names
-    return held
+    source = ArraySource(images, labels, names, name)
+    source.notes, source.numbered = notes, not data.class_names
+    return source
 
 
-def copies(dataset, data_dir, split):
-    """The folder whose images are read in place of a data set's own files, or None."""
-    if not (data_dir and dataset in DATASETS and DATASETS[dataset].copies):
+def image_folder(dataset, data_dir, split):
+    """Return the folder of images to read instead of a data set's own files, or None."""
+    if not (data_dir and dataset in DATASETS and DATASETS[dataset].image_folders):
         return None
     folder = Path(data_dir) / sources.find_split(data_dir, split)[0]
     return folder if folder.is_dir() else None
 
 
 def open_split(config, split, any_classes=False):
-    """The source of a split that the config names; UserError when its classes are not the config's, unless any do."""
+    """Open a split with the data set and options of a config.
+
+    Raises:
+      UserError: the split is empty, or has another number of classes than the config (allowed with `any_classes`).
+    """
     source = open_source(
         config.dataset, split, config.data_dir, config.image_size, config.channels, config.num_classes,
         config.labels, config.on_bad_image,
     )  # fmt: skip
     if len(source.class_names) != config.num_classes and not any_classes:
         raise UserError(
-            f'{config.dataset} has {len(source.class_names)} classes and the config {config.num_classes}: pass '
+            f'{config.dataset} has {len(source.class_names)} classes but the config has {config.num_classes}: pass '
             f'--config.num_classes={len(source.class_names)}'
         )
     if len(source) == 0:
@@ -301,26 +304,26 @@ def open_split(config, split, any_classes=False):
 
 
 def open_splits(config):
-    """The sources of the training and the test split, the labels of both counting in the training split's classes.
+    """Open the training and the test split; the labels of both index the class names of the training split.
 
     Raises:
-      UserError: they have other classes, by name; with `on_bad_image=skip` the test split may lack some.
+      UserError: the splits have different class names; with `on_bad_image=skip` the test split may lack some.
     """
     train = open_split(config, config.train_split)
     test = open_split(config, config.test_split, any_classes=True)
-    return train, classes.like(test, classes.told(train), train.name, config.on_bad_image)
+    return train, classes.relabel_to(test, classes.known_names(train), train.name, config.on_bad_image)
 
 
-# Their classes
+# Class names
 
 
 def class_names(dataset, num_classes, released=False):
-    """The names of the classes of a data set, or None where it does not always have these.
+    """Return the class names of a data set, or None if it may have others.
 
     Args:
       dataset: its name.
-      num_classes: of a config; None is returned where the data set has another number.
-      released: whether the network is a published one; all published weights for ImageNet share one order.
+      num_classes: of a config; if the data set has another number, None is returned.
+      released: whether the weights are published; all published weights for ImageNet have the same order.
     """
     data = DATASETS.get(dataset, DATASETS['tfds:NAME'])
     known = released or not data.any_classes
@@ -328,21 +331,21 @@ def class_names(dataset, num_classes, released=False):
 
 
 def of_network(names, config):
-    """What a network's classes are called, in words: by its own names, else those of its data set, else numbers.
+    """Return readable class names of a network: its checkpoint's, else those of its data set, else numbers.
 
     Args:
-      names: of its checkpoint, None in place of one that has but a number; None where an older version wrote it.
-      config: whose data set tells, where the checkpoint does not.
+      names: from the checkpoint, with None for a class that only has a number; None if an older version wrote it.
+      config: used if the checkpoint has no names.
     """
     known = names or class_names(config.dataset, config.num_classes, released=True)
-    return classes.of_list(known or [None] * config.num_classes)
+    return classes.readable_or_numbers(known or [None] * config.num_classes)
 
 
-def described(names, num_classes):
-    """A line on the classes of a network, for its passport; names: see `classes.told`."""
+def describe(names, num_classes):
+    """Return one line about the classes of a network, for its passport; for `names` see `classes.known_names`."""
     data = next((data for data in DATASETS.values() if names and data.class_names == tuple(names)), None)
-    if data and data.classes_told:
-        return data.classes_told
+    if data and data.class_summary:
+        return data.class_summary
     if data and num_classes <= 10:
         return f'{data.title}: {", ".join(names)}'
-    return classes.described(names, data.title if data else num_classes)
+    return classes.describe(names, data.title if data else num_classes)

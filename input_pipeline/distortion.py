@@ -1,8 +1,7 @@
-"""Device side, inside the jitted step: the random planar affine distortions of LeNet-5's second experiment.
+"""The random planar affine distortions of LeNet-5's second experiment, on the device, inside the jitted step.
 
 LeCun et al. 1998, section III.C: combinations of horizontal and vertical translation, scaling, squeezing (compression
-along one axis with elongation along the other) and horizontal shear. The paper gives no magnitudes: the ranges are the
-config's.
+along one axis with elongation along the other) and horizontal shear. The paper gives no magnitudes; the config does.
 """
 
 import jax
@@ -11,7 +10,7 @@ from jax.scipy.ndimage import map_coordinates
 
 
 def affine_matrix(key, translation, scaling, squeezing, shear):
-    """A random forward map about the centre, x' = s q x + k y + tx and y' = (s/q) y + ty, as 2x3 [[.., tx], [.., ty]].
+    """Draw a forward map about the center, x' = s q x + k y + tx and y' = (s/q) y + ty, as 2x3 [[.., tx], [.., ty]].
 
     tx, ty ~ U(-translation, translation) pixels, s ~ U(1-scaling, 1+scaling), q ~ U(1-squeezing, 1+squeezing),
     k ~ U(-shear, shear).
@@ -22,11 +21,11 @@ def affine_matrix(key, translation, scaling, squeezing, shear):
 
 
 def warp(image, matrix):
-    """Moves an image [H, W, C] by the forward map `matrix` about its centre: bilinear, zeros outside, same dtype."""
+    """Warp an image [H, W, C] by the forward map `matrix` about its center: bilinear, zeros outside, same dtype."""
     height, width, _ = image.shape
     linear, shift = matrix[:, :2], matrix[:, 2]
     y, x = jnp.meshgrid(jnp.arange(height) - (height - 1) / 2, jnp.arange(width) - (width - 1) / 2, indexing='ij')
-    # where each pixel comes from: the 2x2 inverse, written out
+    # The position that each pixel comes from: the 2x2 inverse, written out.
     (a, b), (c, d) = linear
     x, y = x - shift[0], y - shift[1]
     determinant = a * d - b * c
@@ -38,16 +37,16 @@ def warp(image, matrix):
 
 
 def distort(images, indices, key, num_examples, **ranges):
-    """Version `index // num_examples` of each image: version 0 is the original, the others are distorted copies.
+    """Return version `index // num_examples` of each image: version 0 is the original, the others are distorted.
 
-    A copy is a function of (key, index): the set of originals and copies is as fixed as if it lay on the disk, like
-    the paper's 60,000 originals with 540,000 distorted patterns.
+    A distorted copy is a function of (key, index), so the set of originals and copies is as fixed as if it were stored,
+    like the paper's 60,000 originals and 540,000 distorted patterns.
 
     Args:
       images: [B, H, W, C], the originals.
       indices: int32 [B], the example's number plus `num_examples` times the version.
       key: of the run.
-      num_examples: of the original set.
+      num_examples: number of originals.
       **ranges: of `affine_matrix`.
     """
 

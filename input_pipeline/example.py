@@ -1,4 +1,4 @@
-"""What all sources share: the example that they give, images held in memory, and the names of files and splits."""
+"""What all sources share: the `Example` type, images in memory, and checks of file, split and class names."""
 
 import os
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from runtime.errors import UserError, nearest
 
 
 class Example(NamedTuple):
-    """One example: `image` is encoded bytes or uint8 [H, W, C]; `name` says where it came from."""
+    """One example: `image` is encoded bytes or uint8 [H, W, C]; `name` is its file or its position, for messages."""
 
     image: bytes | np.ndarray
     label: int
@@ -21,7 +21,7 @@ class ArraySource:
     """Images in memory: `images` uint8 [N, H, W, C], `labels` int32 [N].
 
     Raises:
-      UserError: a label is no number of a class.
+      UserError: a label is out of range.
     """
 
     numbered = False
@@ -29,11 +29,11 @@ class ArraySource:
     def __init__(self, images, labels, class_names, name):
         self.images, self.labels = images, np.asarray(labels, np.int32)
         self.class_names, self.name, self.notes = tuple(class_names), name, []
-        wrong = np.flatnonzero((self.labels < 0) | (self.labels >= len(self.class_names)))
-        if len(wrong):
+        invalid = np.flatnonzero((self.labels < 0) | (self.labels >= len(self.class_names)))
+        if len(invalid):
             raise UserError(
-                f'{name}[{wrong[0]}] has the label {self.labels[wrong[0]]}, and the {len(self.class_names)} classes '
-                f'are 0 to {len(self.class_names) - 1}'
+                f'{name}[{invalid[0]}] has the label {self.labels[invalid[0]]}, but the {len(self.class_names)} '
+                f'classes are 0 to {len(self.class_names) - 1}'
             )
 
     def __len__(self):
@@ -43,10 +43,12 @@ class ArraySource:
         return Example(self.images[index], int(self.labels[index]), f'{self.name}[{index}]')
 
 
-def checked(example, class_names):
-    """The example; raises ValueError where its label is no number of a class."""
+def check_label(example, class_names):
+    """Return the example; raise ValueError if its label is out of range."""
     if not 0 <= example.label < len(class_names):
-        raise ValueError(f'{example.name} has the label {example.label}, and classes are 0 to {len(class_names) - 1}')
+        raise ValueError(
+            f'{example.name} has the label {example.label}, but the classes are 0 to {len(class_names) - 1}'
+        )
     return example
 
 
@@ -55,55 +57,55 @@ IMAGE_SUFFIXES = (
     *(f'.{name}' for name in ('webp', 'avif') if features.check(name)),  # where Pillow was built with them
 )  # fmt: skip
 UNREAD_SUFFIXES = tuple(s for s in ('.webp', '.avif', '.heic', '.heif', '.jxl') if s not in IMAGE_SUFFIXES)
-NO_CLASSES = ('__MACOSX', 'lost+found', '@eaDir', '$RECYCLE.BIN', 'System Volume Information')  # unpackers' and disks'
+NO_CLASSES = ('__MACOSX', 'lost+found', '@eaDir', '$RECYCLE.BIN', 'System Volume Information')  # made by systems
 
 
 def is_image(name):
-    """Whether a file of this name is taken for an image; hidden files (macOS leaves `._NAME`) are not."""
+    """Return whether a file of this name counts as an image; hidden files (macOS leaves `._NAME`) do not."""
     return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')
 
 
 def is_class(name):
-    """Whether a folder of this name is taken for a class: not hidden ones, nor those that systems leave."""
+    """Return whether a folder of this name counts as a class; hidden folders and those that systems make do not."""
     return not name.startswith('.') and name not in NO_CLASSES
 
 
-def skipped(place, names):
-    """[a note on what lies at a place and is not taken for an image or a class], or [].
+def skipped_note(place, names):
+    """Return a list with one note about skipped files and folders, or [] if there are none.
 
     Args:
       place: the folder or tar.
-      names: of the files, relative to it; of folders with a slash at the end.
+      names: of the skipped files, relative to it; folders end in a slash.
     """
     if not names:
         return []
-    kinds = {}
+    names_by_kind = {}
     for name in sorted(names):
         base = os.path.basename(name.rstrip('/'))
         kind = '' if name.endswith('/') else os.path.splitext(base)[1].lower()
-        kinds.setdefault('hidden' if base.startswith('.') else kind or base, []).append(name)
-    largest = sorted(kinds.items(), key=lambda item: -len(item[1]))
-    said = [f'{len(held):,} {kind} ({held[0]}, ...)' if len(held) > 1 else held[0] for kind, held in largest[:5]]
-    said += [f'{sum(len(held) for _, held in largest[5:]):,} more'] if largest[5:] else []
-    unread = [kind for kind in kinds if kind in UNREAD_SUFFIXES]
-    advice = f' (Pillow reads no {" or ".join(unread)} here: convert them)' if unread else ''
+        names_by_kind.setdefault('hidden' if base.startswith('.') else kind or base, []).append(name)
+    largest = sorted(names_by_kind.items(), key=lambda item: -len(item[1]))
+    parts = [f'{len(group):,} {kind} ({group[0]}, ...)' if len(group) > 1 else group[0] for kind, group in largest[:5]]
+    parts += [f'{sum(len(group) for _, group in largest[5:]):,} more'] if largest[5:] else []
+    unread = [kind for kind in names_by_kind if kind in UNREAD_SUFFIXES]
+    advice = f' (this Pillow cannot read {" or ".join(unread)}: convert them)' if unread else ''
     count = '1 file or folder is' if len(names) == 1 else f'{len(names):,} files and folders are'
-    return [f'{place}: {count} skipped: {", ".join(said)}{advice}']
+    return [f'{place}: {count} skipped: {", ".join(parts)}{advice}']
 
 
-def few(names, most=3):
-    """Some names in words: 'a, b and c', or 'a, b, c and 4,002 more'."""
-    named = [str(name) for name in names[:most]]
+def list_some(names, most=3):
+    """Return some names for a message: 'a, b and c', or 'a, b, c and 4,002 more'."""
+    shown = [str(name) for name in names[:most]]
     if len(names) > most:
-        return f'{", ".join(named)} and {len(names) - most:,} more'
-    return ' and '.join([', '.join(named[:-1]), named[-1]] if len(named) > 1 else named)
+        return f'{", ".join(shown)} and {len(names) - most:,} more'
+    return ' and '.join([', '.join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
-def known_split(split, known, slices=False):
-    """`split`, where it is among the known, or a slice of one ('train[:50%]') and slices are allowed.
+def check_split(split, known, slices=False):
+    """Return `split` if it is one of the known names or, with `slices`, a slice of one ('train[:50%]').
 
     Raises:
-      UserError: it is not; the message offers the nearest.
+      UserError: it is neither; the message suggests the closest name.
     """
     base = split.partition('[')[0] if slices else split
     if base not in known:
@@ -112,15 +114,16 @@ def known_split(split, known, slices=False):
 
 
 def empty_classes(labels, class_names, place, on_bad_image, others=()):
-    """Notes on classes without images, where the policy is 'skip'.
+    """Return a note for each class without images.
 
     Args:
-      labels, class_names, place: of a source, and where it lies.
-      on_bad_image: the policy.
-      others: the files there that are no images, relative to the place.
+      labels, class_names: of a source.
+      place: its folder or tar.
+      on_bad_image: 'stop' or 'skip'.
+      others: the files there that are not images, relative to `place`.
 
     Raises:
-      UserError: there are such classes, and the policy is 'stop'.
+      UserError: there are such classes and `on_bad_image` is 'stop'.
     """
     empty = np.flatnonzero(np.bincount(labels, minlength=len(class_names)) == 0)
     if len(empty) and on_bad_image == 'stop':
@@ -129,6 +132,8 @@ def empty_classes(labels, class_names, place, on_bad_image, others=()):
         raise UserError(
             f'{os.path.join(place, first)} is a class without images{more}: fill or remove it, or pass '
             '--config.on_bad_image=skip to keep the class without examples'
-            + ''.join(f'. {note}' for note in skipped(place, [name for name in others if name.startswith(f'{first}/')]))
+            + ''.join(
+                f'. {note}' for note in skipped_note(place, [name for name in others if name.startswith(f'{first}/')])
+            )
         )
     return [f'{os.path.join(place, class_names[i])} is a class without images' for i in empty]

@@ -9,13 +9,13 @@ from kornia_rs import imgproc
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from PIL.ExifTags import Base as ExifTag
 
-# What Pillow warns of concerns no pixels (corrupt EXIF, odd metadata) or is refused below (too many pixels). The filter
-# is the process's: `warnings.catch_warnings` is not safe in the threads that decode, and worker processes import this
-# module too.
+# Pillow's warnings do not concern pixels (corrupt EXIF, odd metadata), or `decode` raises an error instead (too many
+# pixels). The filter is global because `warnings.catch_warnings` is not thread-safe; worker processes import this
+# module, too.
 warnings.filterwarnings('ignore', module=r'PIL\.')
 
-# A larger image is refused before it is decoded: a file of a few kilobytes can claim gigabytes. Pillow's own limit, a
-# quarter of a gigabyte of pixels; no photograph of ImageNet comes near.
+# Larger images are refused before they are decoded: a file of a few kilobytes can claim gigabytes. This is Pillow's own
+# limit, a quarter of a gigabyte of pixels; no photograph of ImageNet comes close.
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS
 
 FILTERS = {
@@ -27,41 +27,41 @@ FILTERS = {
 
 
 def decode(encoded, channels=3):
-    """An encoded image (any format Pillow reads) as uint8 [H, W, channels]; channels is 1 (grey) or 3 (RGB).
+    """Decode an image (any format Pillow reads) to uint8 [H, W, channels]; channels is 1 (gray) or 3 (RGB).
 
-    EXIF orientation is ignored, as ImageNet's users do; a TIFF's own orientation is honored, as Pillow does. JPEGs go
-    through libjpeg-turbo's fast path, with Pillow's pixels to the bit; the rest (CMYK, a PNG named .JPEG, a file with a
-    flaw) goes to Pillow, which decides, and becomes 8 bits by `to_array`.
+    EXIF orientation is ignored, as is usual for ImageNet; a TIFF's own orientation is applied, as Pillow does. JPEGs go
+    through libjpeg-turbo's fast path, which gives the same pixels as Pillow, bit for bit. All else (CMYK, a PNG named
+    .JPEG, a damaged file) goes to Pillow and is converted to 8 bits by `to_array`.
 
     Raises:
-      ValueError: the bytes are no image that can be decoded whole, one of more than MAX_PIXELS pixels, or one of
-        numbers that `to_array` refuses.
+      ValueError: the image is invalid or truncated, has more than MAX_PIXELS pixels, or has values that `to_array`
+        refuses.
     """
     if encoded[:2] == b'\xff\xd8' and channels == 3:
         try:
-            height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)
-            if height * width <= MAX_PIXELS and colours not in ('CMYK', 'YCCK'):
+            height, width, color_space, _ = simplejpeg.decode_jpeg_header(encoded)
+            if height * width <= MAX_PIXELS and color_space not in ('CMYK', 'YCCK'):
                 return simplejpeg.decode_jpeg(encoded)
         except ValueError:
             pass
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             if image.height * image.width > MAX_PIXELS:
-                raise ValueError(f'{image.height} x {image.width} pixels are more than the limit, {MAX_PIXELS:,}')
+                raise ValueError(f'{image.height} x {image.width} pixels exceed the limit of {MAX_PIXELS:,}')
             return to_array(image, channels)
-    except Exception as error:  # Pillow's plugins raise whatever they like on broken files
-        reason = 'it is no image that Pillow reads' if isinstance(error, UnidentifiedImageError) else error
+    except Exception as error:  # Pillow's plugins raise all kinds of exceptions on broken files
+        reason = 'it is not an image that Pillow can read' if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(f'cannot be decoded: {reason}') from error
 
 
 def to_array(image, channels):
-    """A Pillow image as uint8 [H, W, channels].
+    """Convert a Pillow image to uint8 [H, W, channels].
 
-    Numbers of more than 8 bits are scaled by the range of their type: 65,535 of 16 bits becomes 255, and 1 of floating
-    point. Transparent pixels are composited over white; the color that they hide is not seen.
+    Values of more than 8 bits are scaled by the range of their type: 65,535 in 16 bits and 1 in floating point become
+    255. Transparent pixels are composited over white.
 
     Raises:
-      ValueError: numbers whose white is not known: 32-bit integers, floating point beyond 0..1.
+      ValueError: the value of white is unknown: 32-bit integers, or floating-point values outside 0..1.
     """
     if image.mode.startswith(('I', 'F')):
         image = Image.fromarray(_eight_bits(image))
@@ -72,15 +72,15 @@ def to_array(image, channels):
 
 
 def _eight_bits(image):
-    """Grey values of more than 8 bits, a Pillow image of mode I;16 (any byte order), I or F, as uint8 [H, W]."""
-    tags = image.tag_v2 if image.format == 'TIFF' else {}  # read before the pixels, which drops some
+    """Convert a gray Pillow image of mode I;16 (any byte order), I or F to uint8 [H, W]."""
+    tags = image.tag_v2 if image.format == 'TIFF' else {}  # read first: reading the pixels drops some tags
     bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0]
-    white_is_zero = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0  # of 8 bits Pillow inverts itself
+    white_is_zero = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0  # Pillow inverts 8-bit images itself
     values = np.asarray(image)
     if image.mode == 'F':
         if not (values.min() >= 0 and values.max() <= 1):  # nor NaN
             raise ValueError(
-                f'it holds floating-point values of {values.min():g} to {values.max():g}, and those of 0 to 1 can be '
+                f'it holds floating-point values from {values.min():g} to {values.max():g}, but only 0 to 1 can be '
                 'read: save it with 8 or 16 bits'
             )
         most = 1
@@ -89,37 +89,40 @@ def _eight_bits(image):
     elif image.format == 'PPM':
         most = 65_535  # Pillow scales any maximum of more than 8 bits to this one
     else:
-        raise ValueError(f'it holds signed or {bits}-bit integers, whose white is not known: save it with 8 or 16 bits')
-    if 'transparency' in image.info:  # one value, in place of an alpha channel
+        raise ValueError(
+            f'it holds signed or {bits}-bit integers, whose value of white is unknown: save it with 8 or 16 bits'
+        )
+    if 'transparency' in image.info:  # one value that stands for transparent, instead of an alpha channel
         values = np.where(values == image.info['transparency'], most, values)
-    grey = np.rint(values * (255 / most)).astype(np.uint8)
-    return 255 - grey if white_is_zero else grey
+    gray = np.rint(values * (255 / most)).astype(np.uint8)
+    return 255 - gray if white_is_zero else gray
 
 
 def _over_white(image):
-    """A Pillow image with transparency, of any mode, as RGB over white."""
+    """Composite a Pillow image of any mode over white; return RGB."""
     key = image.info.get('transparency')
     if isinstance(key, tuple) and image.tile and str(image.tile[0].args).startswith('RGB;16'):
-        image.info['transparency'] = tuple(value >> 8 for value in key)  # as Pillow does to the pixels
+        image.info['transparency'] = tuple(value >> 8 for value in key)  # as Pillow does with the pixels
     image = image.convert('RGBA')
     return Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image).convert('RGB')
 
 
 def orientation(file):
-    """The EXIF orientation of an encoded image, 1 (upright) to 8, as `turned` takes it; 1 where none can be read.
+    """Return the EXIF orientation of an encoded image, 1 (upright) to 8; 1 if it cannot be read.
 
     Args:
       file: an open file, of which the headers are read.
     """
     try:
         with Image.open(file) as image:
-            found = 1 if image.format == 'TIFF' else image.getexif().get(ExifTag.Orientation, 1)  # `decode` turns TIFFs
-    except Exception:  # as in `decode`, which says what is wrong where the image is broken and not its EXIF alone
+            # `decode` has turned TIFFs already.
+            value = 1 if image.format == 'TIFF' else image.getexif().get(ExifTag.Orientation, 1)
+    except Exception:  # if the image itself is broken, `decode` reports it
         return 1
-    return found if found in _TURNS else 1
+    return value if value in _TO_UPRIGHT else 1
 
 
-_TURNS = {  # what brings an image upright, by the EXIF standard's table of where row 0 and column 0 lie
+_TO_UPRIGHT = {  # by the EXIF standard's table of the sides that row 0 and column 0 are on
     1: lambda image: image,
     2: lambda image: image[:, ::-1],
     3: lambda image: image[::-1, ::-1],
@@ -131,36 +134,38 @@ _TURNS = {  # what brings an image upright, by the EXIF standard's table of wher
 }
 
 
-def turned(image, orientation):
-    """An image [H, W, C] that has an EXIF orientation, upright."""
-    return np.ascontiguousarray(_TURNS[orientation](image))
+def make_upright(image, orientation):
+    """Turn an image [H, W, C] upright, given its EXIF orientation."""
+    return np.ascontiguousarray(_TO_UPRIGHT[orientation](image))
 
 
 def resize(image, height, width, filter='bilinear', box=None):
-    """Resizes uint8 [H, W, C] to [height, width, C] with Pillow's filters, which widen when they shrink (antialiasing).
+    """Resize uint8 [H, W, C] to [height, width, C] with Pillow's filters, which antialias when they shrink.
 
     Args:
       image: uint8 [H, W, 1 or 3].
       height, width: of the result.
-      filter: of FILTERS.
-      box: (top, left, height, width) of the region to resize, in pixels, fractions allowed; None is the whole. Near its
-        border the filters read what lies outside it: resizing the whole and cutting is the same, but for rounding.
+      filter: a name of FILTERS.
+      box: (top, left, height, width) of the region to resize, in pixels, fractions allowed; None for all of the image.
+        Near its border the filters read pixels outside it, so resizing a box equals resizing the image and cropping,
+        up to rounding.
     """
     if box is None and image.shape[:2] == (height, width):
         return image
     if box is not None:
-        top, left, tall, wide = box
-        box = (left, top, min(left + wide, image.shape[1]), min(top + tall, image.shape[0]))  # Pillow's order
+        top, left, box_height, box_width = box
+        right, bottom = min(left + box_width, image.shape[1]), min(top + box_height, image.shape[0])
+        box = (left, top, right, bottom)  # Pillow's order
     pillow = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
     resized = np.asarray(pillow.resize((width, height), FILTERS[filter], box=box))
     return resized[..., None] if image.shape[-1] == 1 else resized
 
 
 def resize_bicubic(image, height, width):
-    """As `resize` by 'bicubic', RGB in half the time, for training.
+    """Resize like `resize` with 'bicubic', but RGB in half the time; used for training.
 
-    Pillow rounds and clips between its two passes, this does not: where the cubic overshoots, at a hard edge, they
-    differ by up to some 20 grey levels, elsewhere by at most one; by 0.03 on the mean of photographs.
+    Pillow rounds and clips between its two passes, this function does not. At hard edges, where the cubic overshoots,
+    the results differ by up to about 20 gray levels, elsewhere by at most one; on photographs by 0.03 on average.
     """
     if image.shape[-1] != 3:
         return resize(image, height, width, 'bicubic')
@@ -168,9 +173,9 @@ def resize_bicubic(image, height, width):
 
 
 def short_side_size(height, width, short_side, truncate=False):
-    """(height', width') of an image whose short side becomes `short_side` and whose shape is kept.
+    """Return the (height, width) of an image after its short side is resized to `short_side` at the same aspect ratio.
 
-    The long side is rounded half up, as cuda-convnet2 does, or truncated, as fb.resnet.torch and torchvision do.
+    The long side is rounded half up, as in cuda-convnet2, or truncated, as in fb.resnet.torch and torchvision.
     """
     short, long = min(height, width), max(height, width)
     scaled = int(short_side * long / short) if truncate else int(short_side * long / short + 0.5)
@@ -178,26 +183,26 @@ def short_side_size(height, width, short_side, truncate=False):
 
 
 def resize_short_side(image, short_side, filter='bilinear', truncate=False):
-    """Resizes uint8 [H, W, C] so that its short side is `short_side`; one that has it already is left as it is."""
+    """Resize uint8 [H, W, C] so that its short side is `short_side`; an image of that size is returned unchanged."""
     return resize(image, *short_side_size(*image.shape[:2], short_side, truncate), filter)
 
 
 def pad(image, height, width):
-    """Zeros around uint8 [..., H, W, C] up to [..., height, width, C], the image in the middle.
+    """Pad uint8 [..., H, W, C] with zeros to [..., height, width, C], with the image in the middle.
 
-    28x28 digits become LeNet-5's 32x32 by two background pixels on each side (LeCun et al. 1998, section II.B).
+    28x28 digits become LeNet-5's 32x32 with two background pixels on each side (LeCun et al. 1998, section II.B).
     """
     rows, columns = height - image.shape[-3], width - image.shape[-2]
-    spread = [(0, 0)] * (image.ndim - 3) + [
+    padding = [(0, 0)] * (image.ndim - 3) + [
         (rows // 2, rows - rows // 2),
         (columns // 2, columns - columns // 2),
         (0, 0),
     ]
-    return np.pad(image, spread)
+    return np.pad(image, padding)
 
 
 def match_channels(image, channels):
-    """Grey to RGB by repetition, RGB to grey by ITU-R 601 luma (Pillow's); [..., C] uint8 -> [..., channels]."""
+    """Convert gray to RGB by repetition, or RGB to gray by ITU-R 601 luma as Pillow does: uint8 [..., channels]."""
     if image.shape[-1] == channels:
         return image
     if channels == 3:

@@ -21,35 +21,36 @@ _VALIDATION = re.compile(r'ILSVRC\d+_val_(\d{8})\.')
 
 
 def read_labels(path, files, num_classes=None, synsets=None):
-    """The labels of image files, read from a label file.
+    """Read the labels of image files from a label file.
 
-    Forms of the label file, each with or without a header line:
+    Formats, each with or without a header line:
 
-    - lines `FILE LABEL` or `FILE,LABEL`, the label a class number from 0 or a WordNet id (n01440764). A header may name
-      further columns: `file,wnid,index,name`; Kaggle's `ImageId,PredictionString` is one of these. FILE may have a
-      folder before it or lack its suffix.
-    - one label a line, in the order of the file names. Where these are ILSVRC2012_val_NNNNNNNN.JPEG, line N is of
-      number N, so that a part of the images does with the whole file. Class numbers count from 0 in the order of the
-      sorted WordNet ids. The devkit's ILSVRC2012_validation_ground_truth.txt holds other numbers, ILSVRC ids from 1 in
-      an order of its own; it is known by its name, or by numbers from 1 up to the number of classes, and read only with
-      the devkit's order.
+    - Lines `FILE LABEL` or `FILE,LABEL`; the label is a class number from 0 or a WordNet id (n01440764). A header may
+      name more columns: `file,wnid,index,name`, or Kaggle's `ImageId,PredictionString`. FILE may include a folder, or
+      lack its suffix.
+    - One label per line, in the order of the file names. If these are ILSVRC2012_val_NNNNNNNN.JPEG, line N belongs to
+      number N, so that the full label file also works for some of the images. Class numbers count from 0 in the order
+      of the sorted WordNet ids. The devkit's ILSVRC2012_validation_ground_truth.txt has other numbers, the ILSVRC ids
+      from 1 in the devkit's order. It is recognized by its name, or by numbers from 1 up to the number of classes, and
+      is read only if the devkit's order is known.
 
-    The list of all classes is `synsets`, or lies beside the label file: the devkit's meta.mat, or WordNet ids at the
-    beginning of the lines of synsets.txt, synset_words.txt or LOC_synset_mapping.txt. It names the classes, translates
-    the devkit's ids, and gives WordNet ids their numbers where not every class has an image.
+    The list of all classes is `synsets`, or a file next to the label file: the devkit's meta.mat, or WordNet ids at the
+    beginning of each line of synsets.txt, synset_words.txt or LOC_synset_mapping.txt. It gives the classes their names,
+    translates the devkit's ids, and numbers WordNet ids correctly if some classes have no image.
 
     Args:
       path: the label file.
       files: base names of the images, sorted.
-      num_classes: how many classes there are; None takes it from the list of classes or from the labels.
-      synsets: WordNet ids in the devkit's order (ILSVRC id 1 first), or in any order where ids do not matter.
+      num_classes: number of classes; None takes it from the list of classes or from the labels.
+      synsets: WordNet ids in the devkit's order (ILSVRC id 1 first), or in any order if there are no ILSVRC ids.
 
     Returns:
-      labels int32 [len(files)], in the order of sorted WordNet ids; class names, a tuple: WordNet ids where they are
-      known, numbers elsewhere; notes, a list of str, on labels whose images are not there.
+      labels int32 [len(files)], in the order of sorted WordNet ids; a tuple of class names: WordNet ids if they are
+      known, else numbers; a list of notes about labels whose images are missing.
 
     Raises:
-      UserError: a line cannot be read, a label is out of range, an image has no label; it names the file and the line.
+      UserError: a line cannot be read, a label is out of range, or an image has no label; the message names the file
+        and the line.
     """
     rows = _rows(path)
     lists = [list(synsets)] if synsets else _companions(Path(path).parent)
@@ -58,21 +59,21 @@ def read_labels(path, files, num_classes=None, synsets=None):
     else:
         numbers, names = _from_numbers(path, rows, num_classes, lists)
     labels, absent = _match(path, rows, numbers, files)
-    notes = [f'{path} labels {absent:,} images that are not there'] if absent else []
+    notes = [f'{path} has labels for {absent:,} missing images'] if absent else []
     return labels, names, notes
 
 
 def _rows(path):
-    """Of each line of a label file (line number, file name or None, label, WordNet id beside a number or None)."""
+    """Return (line number, file name or None, label, WordNet id that goes with a number or None) of each line."""
     try:
         text = Path(path).read_text(encoding='utf-8-sig')
     except (OSError, ValueError) as error:
         raise UserError(
-            f'no label file can be read at {path} ({first_line(error)}): pass --config.labels=FILE'
+            f'the label file {path} cannot be read ({first_line(error)}): pass --config.labels=FILE'
         ) from None
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not lines:
-        raise UserError(f'{path} is empty: a label file has a line for each image')
+        raise UserError(f'{path} is empty: a label file needs one line for each image')
     if ',' in lines[0][1]:
         split = _split_csv
     elif '\t' in lines[0][1]:
@@ -89,19 +90,21 @@ def _rows(path):
             file, label, wnid = _columns(titles)
         fields = fields[1:]
     if not fields:
-        raise UserError(f'{path} has a header and no labels')
+        raise UserError(f'{path} has a header but no labels')
     rows = []
     for number, parts in fields:
         if len(parts) < width:
-            raise UserError(f'{path}, line {number}: {len(parts)} fields, and line {lines[0][0]} has {width}')
+            raise UserError(f'{path}, line {number}: {len(parts)} fields, but line {lines[0][0]} has {width}')
         tokens = parts[label].split()
-        token = tokens[0] if tokens else ''  # Kaggle's label has boxes behind it
+        token = tokens[0] if tokens else ''  # in Kaggle's file boxes follow the label
         if not _is_label(token):
-            raise UserError(f'{path}, line {number}: {token!r} is no class number and no WordNet id')
+            raise UserError(f'{path}, line {number}: {token!r} is neither a class number nor a WordNet id')
         rows.append((number, None if file is None else parts[file], token, None if wnid is None else parts[wnid]))
     odd = next((row for row in rows if bool(_WNID.fullmatch(row[2])) != bool(_WNID.fullmatch(rows[0][2]))), None)
     if odd:
-        raise UserError(f'{path}, line {odd[0]}: {odd[2]!r}, and line {rows[0][0]} has {rows[0][2]!r}: mixed forms')
+        raise UserError(
+            f'{path}, line {odd[0]}: {odd[2]!r}, but line {rows[0][0]} has {rows[0][2]!r}: use numbers or ids, not both'
+        )
     return rows
 
 
@@ -114,7 +117,7 @@ def _split_tabs(line):
 
 
 def _split_last(line):
-    return line.rsplit(None, 1)  # names of files may have spaces
+    return line.rsplit(None, 1)  # file names may contain spaces
 
 
 def _is_label(field):
@@ -123,7 +126,7 @@ def _is_label(field):
 
 
 def _columns(titles):
-    """Which columns of a file with a header are the file, the label, and a WordNet id beside a class number."""
+    """Return the indices of the columns with the file, the label, and a WordNet id that goes with a class number."""
 
     def find(names):
         return next((titles.index(name) for name in names if name in titles), None)
@@ -135,14 +138,14 @@ def _columns(titles):
 
 
 def _companions(folder):
-    """The lists of WordNet ids that lie beside a label file."""
-    found = []
+    """Return the lists of WordNet ids in the files next to a label file."""
+    lists = []
     for name in _COMPANIONS:
         path = folder / name
         if path.is_file():
-            known = devkit_order(path) if name.endswith('.mat') else _first_words(path)
-            found += [known] if known else []
-    return found
+            wnids = devkit_order(path) if name.endswith('.mat') else _first_words(path)
+            lists += [wnids] if wnids else []
+    return lists
 
 
 def _first_words(path):
@@ -153,60 +156,61 @@ def _first_words(path):
 
 
 def devkit_order(path):
-    """The WordNet ids of the devkit's meta.mat by ILSVRC id: its classes, the leaves of WordNet's tree."""
+    """Return the WordNet ids of the devkit's meta.mat by ILSVRC id: its classes, the leaves of WordNet's tree."""
     from scipy.io import loadmat
 
     try:
         synsets = np.atleast_1d(loadmat(path, squeeze_me=True)['synsets'])
         leaves = synsets[synsets['num_children'].astype(int) == 0]
         return [str(wnid) for wnid in leaves[np.argsort(leaves['ILSVRC2012_ID'].astype(int))]['WNID']]
-    except Exception as error:  # SciPy has a dozen for broken files
+    except Exception as error:  # SciPy raises many kinds for broken files
         raise UserError(
-            f"{path} cannot be read as the devkit's ({first_line(error)}); fetch the devkit again"
+            f"{path} cannot be read as the devkit's meta.mat ({first_line(error)}); fetch the devkit again"
         ) from None
 
 
 def ilsvrc_ids(devkit):
-    """{class: ILSVRC id} from the devkit's folder or its meta.mat.
+    """Return {class number: ILSVRC id}, from the devkit's folder or its meta.mat.
 
     Raises:
-      UserError: the devkit is not there, cannot be read, or is of other classes.
+      UserError: the devkit is missing, cannot be read, or has other classes.
     """
     path = Path(devkit)
-    found = [path] if path.is_file() else sorted(path.rglob('meta.mat'))
-    if not found:
-        raise UserError(f'{devkit} holds no meta.mat: --devkit names the folder of the ILSVRC2012 devkit')
-    order = devkit_order(found[0])
+    files = [path] if path.is_file() else sorted(path.rglob('meta.mat'))
+    if not files:
+        raise UserError(f'{devkit} contains no meta.mat: pass --devkit FOLDER, the folder of the ILSVRC2012 devkit')
+    order = devkit_order(files[0])
     if sorted(order) != list(WNIDS):
-        raise UserError(f'{found[0]} is not of the 1000 classes of ILSVRC2012')
-    return {WNIDS.index(wnid): place + 1 for place, wnid in enumerate(order)}
+        raise UserError(f'{files[0]} does not have the 1000 classes of ILSVRC2012')
+    return {WNIDS.index(wnid): index + 1 for index, wnid in enumerate(order)}
 
 
 def _from_wnids(path, rows, num_classes, lists):
-    wnids = {row[2] for row in rows}
-    lists = [sorted(known) for known in lists if wnids <= set(known)]
-    lists.sort(key=lambda known: len(known) != num_classes)  # stable: a fitting one first
-    if not lists and num_classes == len(WNIDS) and wnids <= set(WNIDS):
+    label_wnids = {row[2] for row in rows}
+    lists = [sorted(wnids) for wnids in lists if label_wnids <= set(wnids)]
+    lists.sort(key=lambda wnids: len(wnids) != num_classes)  # stable: lists with the right number of classes first
+    if not lists and num_classes == len(WNIDS) and label_wnids <= set(WNIDS):
         lists = [list(WNIDS)]
-    known = lists[0] if lists else None
-    if num_classes in (None, len(wnids)) and (known is None or len(known) != (num_classes or len(known))):
-        known = sorted(wnids)
-    if known is None:
+    class_names = lists[0] if lists else None
+    fits = class_names is not None and num_classes in (None, len(class_names))
+    if num_classes in (None, len(label_wnids)) and not fits:
+        class_names = sorted(label_wnids)
+    if class_names is None:
         raise UserError(
-            f'{path} names {len(wnids)} WordNet ids and the config {num_classes} classes: put the list of all '
-            f'classes, one WordNet id a line, into {Path(path).with_name("synsets.txt")}, or pass '
-            f'--config.num_classes={len(wnids)}'
+            f'{path} names {len(label_wnids)} WordNet ids but the config has {num_classes} classes: put the list of '
+            f'all classes, one WordNet id per line, into {Path(path).with_name("synsets.txt")}, or pass '
+            f'--config.num_classes={len(label_wnids)}'
         )
-    rank = {wnid: index for index, wnid in enumerate(known)}
-    return [rank[row[2]] for row in rows], tuple(known)
+    number_of = {wnid: number for number, wnid in enumerate(class_names)}
+    return [number_of[row[2]] for row in rows], tuple(class_names)
 
 
 def _from_numbers(path, rows, num_classes, lists):
     numbers = [int(row[2]) for row in rows]
-    fitting = [known for known in lists if num_classes in (None, len(known))]
+    fitting = [wnids for wnids in lists if num_classes in (None, len(wnids))]
     count = num_classes or (len(fitting[0]) if fitting else None)
-    named = 'validation_ground_truth' in Path(path).name
-    if rows[0][1] is None and min(numbers) == 1 and (named or max(numbers) == (count or max(numbers))):
+    is_devkits = 'validation_ground_truth' in Path(path).name
+    if rows[0][1] is None and min(numbers) == 1 and (is_devkits or max(numbers) == (count or max(numbers))):
         return _from_devkit(path, rows, numbers, lists)
     count, lists = count or max(numbers) + 1, fitting
     for row, number in zip(rows, numbers, strict=True):
@@ -215,20 +219,20 @@ def _from_numbers(path, rows, num_classes, lists):
                 f'{path}, line {row[0]}: the label {number} is out of range: {count} classes (--config.num_classes) '
                 f'are 0 to {count - 1}'
             )
-    named = dict(enumerate(sorted(lists[0]))) if lists else {}
+    name_of = dict(enumerate(sorted(lists[0]))) if lists else {}
     for row, number in zip(rows, numbers, strict=True):
-        if row[3] and named.setdefault(number, row[3]) != row[3]:
-            raise UserError(f'{path}, line {row[0]}: class {number} is {row[3]}, but {named[number]} elsewhere')
-    names = [named.get(number, str(number)) for number in range(count)]
+        if row[3] and name_of.setdefault(number, row[3]) != row[3]:
+            raise UserError(f'{path}, line {row[0]}: class {number} is {row[3]}, but {name_of[number]} elsewhere')
+    names = [name_of.get(number, str(number)) for number in range(count)]
     return numbers, tuple(names)
 
 
 def _from_devkit(path, rows, numbers, lists):
-    order = next((known for known in lists if list(known) != sorted(known)), None)
+    order = next((wnids for wnids in lists if list(wnids) != sorted(wnids)), None)
     if order is None:
         raise UserError(
-            f"{path} holds numbers from 1, the devkit's ILSVRC ids, whose order is not that of the sorted WordNet ids: "
-            "put the devkit's meta.mat beside it, or a synsets.txt with the WordNet ids in that order, one a line"
+            f"{path} has numbers from 1, the devkit's ILSVRC ids, whose order is not that of the sorted WordNet ids: "
+            "put the devkit's meta.mat next to it, or a synsets.txt with the WordNet ids in that order, one per line"
         )
     rank = {wnid: index for index, wnid in enumerate(sorted(order))}
     for row, number in zip(rows, numbers, strict=True):
@@ -238,29 +242,30 @@ def _from_devkit(path, rows, numbers, lists):
 
 
 def _match(path, rows, numbers, files):
-    """The labels of the files, and how many labels are of none of them."""
+    """Return the labels of the files, and the number of labels whose file is missing."""
     labels = np.full(len(files), -1, np.int32)
     if rows[0][1] is None:
-        found = [_VALIDATION.match(name) for name in files]
-        places = [int(match[1]) - 1 for match in found] if all(found) else list(range(len(files)))
-        if not all(found) and len(rows) != len(files):
+        matches = [_VALIDATION.match(name) for name in files]
+        indices = [int(match[1]) - 1 for match in matches] if all(matches) else list(range(len(files)))
+        if not all(matches) and len(rows) != len(files):
             raise UserError(
                 f'{path} has {len(rows):,} labels for {len(files):,} images; it needs one for each, in order'
             )
-        beyond = next((name for name, place in zip(files, places, strict=True) if not 0 <= place < len(rows)), None)
-        if beyond:
-            raise UserError(f'{path} has {len(rows):,} labels, and none for {beyond}')
-        labels[:] = np.asarray(numbers, np.int32)[places]
+        unlabeled = next((name for name, i in zip(files, indices, strict=True) if not 0 <= i < len(rows)), None)
+        if unlabeled:
+            raise UserError(f'{path} has {len(rows):,} labels, but none for {unlabeled}')
+        labels[:] = np.asarray(numbers, np.int32)[indices]
         return labels, len(rows) - len(files)
-    place = {os.path.splitext(name)[0]: i for i, name in enumerate(files)} | {name: i for i, name in enumerate(files)}
+    index_of = {os.path.splitext(name)[0]: i for i, name in enumerate(files)}
+    index_of |= {name: i for i, name in enumerate(files)}
     absent = 0
     for (line, file, *_), number in zip(rows, numbers, strict=True):
         name = os.path.basename(file)
-        i = place.get(name)
+        i = index_of.get(name)
         if i is None or (is_image(name) and files[i] != name):
             absent += 1
         elif labels[i] not in (-1, number):
-            raise UserError(f'{path}, line {line}: {name} has a second label, {number} besides {labels[i]}')
+            raise UserError(f'{path}, line {line}: {name} has two different labels, {labels[i]} and {number}')
         else:
             labels[i] = number
     missing = np.flatnonzero(labels < 0)

@@ -1,10 +1,9 @@
-"""Order, batches, workers, and the way to the device.
+"""The loader: order of the examples, batches, worker processes, and the transfer to the device.
 
-The order of examples is a pure function of (seed, epoch): position p of a run is the p-th element of the epochs'
-permutations laid end to end, and a step takes the positions after those of the step before. So a run goes on at the
-exact example from the count of those it has seen, and every example comes exactly once an epoch, whatever the batch
-size. What is random in an image is a pure function of (seed, epoch, example number): it does not depend on the batch,
-the host or the worker that makes it.
+The order of examples is a pure function of (seed, epoch): the permutations of the epochs are concatenated, and each
+step takes the positions that follow those of the step before. So a run resumes at the exact example, given the number
+of examples it has seen, and every example occurs exactly once per epoch, for any batch size. The random changes to an
+image are a pure function of (seed, epoch, example number): they do not depend on the batch, the host or the worker.
 """
 
 import functools
@@ -33,7 +32,7 @@ from runtime.errors import UserError
 
 
 def example_order(start, stop, num_examples, seed):
-    """(example numbers, epochs) at positions start <= p < stop of a run; int32 [stop - start] each."""
+    """Return (example numbers, epochs) at the positions start <= p < stop of a run; int32 [stop - start] each."""
     epochs = np.arange(start, stop) // num_examples
     numbers = [_permutation(num_examples, seed, int(epoch)) for epoch in np.unique(epochs)]
     first = start - start // num_examples * num_examples
@@ -43,13 +42,13 @@ def example_order(start, stop, num_examples, seed):
 
 @functools.lru_cache(maxsize=4)
 def _permutation(num_examples, seed, epoch):
-    # NumPy promises its raw bit streams for ever, its shuffles not.
+    # NumPy keeps raw bit streams stable; it does not promise this for its shuffles.
     draws = np.random.Philox(key=[seed, epoch]).random_raw(num_examples)
     return np.argsort(draws, kind='stable').astype(np.int32)
 
 
 def in_order(start, stop, num_examples):
-    """As `example_order`, for one pass in the source's order; -1 beyond it, so that batches are whole."""
+    """Like `example_order`, for one pass in the source's order; -1 after its end, to fill the last batch."""
     numbers = np.arange(start, stop, dtype=np.int32)
     return np.where(numbers < num_examples, numbers, -1), np.zeros(stop - start, np.int32)
 
@@ -58,10 +57,10 @@ def in_order(start, stop, num_examples):
 
 
 class Form(NamedTuple):
-    """What every image of a batch becomes: uint8 [size, size, channels].
+    """The size and channels that every image of a batch is brought to: uint8 [size, size, channels].
 
-    `crop`: (height, width, draws) -> `crops.View`, or None for small images, which `fit` puts there whole: 'pad' with
-    zeros around them, or 'resize'.
+    `crop`: (height, width, draws) -> `crops.View`, or None for small images, which `fit` pads with zeros ('pad') or
+    resizes ('resize').
     """
 
     size: int
@@ -71,17 +70,20 @@ class Form(NamedTuple):
 
 
 def prepare_image(image, form, draws=None):
-    """One image, encoded or uint8 [H, W, C], in a form: (uint8 [size, size, channels], its `crops.View.place`).
+    """Bring one image, encoded or uint8 [H, W, C], into a form.
+
+    Returns:
+      (uint8 [size, size, channels], its `crops.View.mean_offset`).
 
     Raises:
-      ValueError: it cannot be decoded, or is too large to be padded.
+      ValueError: the image cannot be decoded, or is too large to be padded.
     """
     if isinstance(image, bytes):
         image = geometry.decode(image, form.channels)
     image = geometry.match_channels(image, form.channels)
     if form.crop is not None:
         view = form.crop(*image.shape[:2], draws)
-        return crops.cut(image, view), view.place
+        return crops.extract(image, view), view.mean_offset
     if form.fit == 'resize':
         return geometry.resize(image, form.size, form.size), (0, 0)
     if max(image.shape[:2]) > form.size:
@@ -90,7 +92,7 @@ def prepare_image(image, form, draws=None):
 
 
 def in_memory(source, form):
-    """An `ArraySource` as (images uint8 [N, size, size, channels], labels int32 [N]), whole and without chance."""
+    """Return all of an `ArraySource` as (images uint8 [N, size, size, channels], labels int32 [N])."""
     images = geometry.match_channels(source.images, form.channels)
     if form.fit == 'pad' and max(images.shape[1:3]) <= form.size:
         return geometry.pad(images, form.size, form.size), source.labels
@@ -101,7 +103,7 @@ def in_memory(source, form):
 
 
 def fits_in_memory(source):
-    """Whether the source's images are held in memory, and so on the device."""
+    """Return whether the source's images are in memory, and so will be on the device."""
     return isinstance(source, ArraySource)
 
 
@@ -109,11 +111,11 @@ def fits_in_memory(source):
 
 
 class BadImage(UserError):
-    """An image that cannot be read or decoded, where the config says to stop."""
+    """An image cannot be read or decoded, and the config says to stop."""
 
 
 def blank(rows, form):
-    """A batch of nothing, whose keys and shapes are those of `stream`."""
+    """Return a batch of zeros with the keys and shapes of `stream`."""
     return {
         'image': np.zeros((rows, form.size, form.size, form.channels), np.uint8),
         'label': np.zeros(rows, np.int32),
@@ -125,12 +127,12 @@ def blank(rows, form):
     }
 
 
-_CHUNK = 4  # images that a thread of `map_images` takes at a time: Grain's cost is one of chunks, not of images
-_MOST_REPLACED = 100  # in a row: then it is no longer single images that are broken
+_CHUNK = 4  # images that a thread of `map_images` takes at a time: Grain's cost is per chunk, not per image
+_MAX_REPLACED = 100  # consecutive invalid images: more than that means that the data set is broken
 
 
 class _Load(NamedTuple):
-    """The number of a batch -> the batch, of this host's part; see `stream`."""
+    """Callable: number of a batch -> this host's part of the batch; see `stream`."""
 
     source: object
     form: Form
@@ -147,7 +149,7 @@ class _Load(NamedTuple):
             return self._batch(number)
         except UserError:
             raise
-        except BaseException as error:  # Grain passes on exceptions that pickle and no others, and would wait for ever
+        except BaseException as error:  # Grain only passes on exceptions that can be pickled; others would hang it
             raise RuntimeError(f'batch {number}: {type(error).__name__}: {error}') from error
 
     def _batch(self, number):
@@ -161,35 +163,36 @@ class _Load(NamedTuple):
         return batch
 
     def _fill(self, batch, row, number, epoch):
-        """Puts an example in its row, or the one that replaces it; or masks the row."""
-        for candidate in range(number, number + _MOST_REPLACED):
+        """Fill a row with an example or its replacement, or mask the row."""
+        for candidate in range(number, number + _MAX_REPLACED):
             try:
-                example = self.source[candidate % len(self.source)]  # beyond the last: a further version of it
-                draws = crops.Draws(self.seed, epoch, number)  # not its own: it comes a second time in this epoch
+                example = self.source[candidate % len(self.source)]  # numbers above the length are versions of an image
+                # A replacement takes the draws of the invalid image: it also occurs itself in this epoch.
+                draws = crops.Draws(self.seed, epoch, number)
                 batch['image'][row], batch['offset'][row] = prepare_image(example.image, self.form, draws)
                 batch['label'][row] = example.label
                 return
             except (ValueError, OSError) as error:
                 if self.on_bad_image == 'stop':
-                    raise BadImage(_complaint(self.source, candidate % len(self.source), error)) from None
+                    raise BadImage(_describe_error(self.source, candidate % len(self.source), error)) from None
             batch['bad'][row] = True
             if not self.replace:
                 batch['mask'][row] = False
                 return
-        raise BadImage(f'{self.source.name}: {_MOST_REPLACED} images in a row cannot be read, from number {number} on')
+        raise BadImage(f'{self.source.name}: {_MAX_REPLACED} images in a row cannot be read, from number {number} on')
 
 
-def _complaint(source, number, error):
-    """What is wrong with an example, in words that name it."""
+def _describe_error(source, number, error):
+    """Return a message that names an invalid example and says what to do."""
     try:
-        what = f'{source[number].name} {error}'
-    except (ValueError, OSError) as error:  # it cannot even be read, and the source's own words name it
-        what = f'{error.filename}: {error.strerror}' if getattr(error, 'filename', None) else str(error)
-    return f'{what}. Mend or remove it, or pass --config.on_bad_image=skip to leave such out'
+        problem = f'{source[number].name} {error}'
+    except (ValueError, OSError) as error:  # it cannot even be read; the source's message names it
+        problem = f'{error.filename}: {error.strerror}' if getattr(error, 'filename', None) else str(error)
+    return f'{problem}. Fix or remove it, or pass --config.on_bad_image=skip to skip such images'
 
 
 def _threads():
-    """Two a core, for each waits at times: of JPEGs, 2 cores make 900 a second with two threads and 1,100 with four."""
+    """Two per core, because each waits at times: 2 cores decode 900 JPEGs/s with two threads and 1,100 with four."""
     return min(32, 2 * system.cores())
 
 
@@ -197,70 +200,69 @@ def stream(
     source, form, order, num_batches, batch_size, *, start=0, part=(0, 1), seed=0, on_bad_image='stop', replace=True,
     workers=0, threads=None, put=None,
 ):  # fmt: skip
-    """Batches of a source, read, decoded and cut ahead of their use by Grain's threads.
+    """Yield batches of a source, read, decoded and cropped ahead of time in Grain's threads.
 
     Args:
       source: see `sources`.
       form: of the images.
-      order: (start, stop) -> (example numbers, epochs) of these positions of the run; -1 is padding.
-      num_batches: how many.
-      batch_size: examples a batch, of all hosts together.
-      start: the position of the first batch's first example.
-      part: (number of this host, hosts): a host makes its own rows of every batch, and no other's.
-      seed: of what is random in an image.
-      on_bad_image: 'stop', or 'skip': the example is counted in 'bad', and another takes its place, or it is masked.
-      replace: whether the place of a bad example goes to the next in the source that is not bad (training), or is
-        masked out (a test).
-      workers: processes that make batches, by turns; 0 makes them in threads of this one.
-      threads: of each process; None is two a core, at most 32.
-      put: batch -> batch, applied ahead of its use in a thread of its own: the way to the device.
+      order: (start, stop) -> (example numbers, epochs) at these positions of the run; -1 is padding.
+      num_batches: number of batches.
+      batch_size: examples per batch, over all hosts.
+      start: position of the first example in the run.
+      part: (number of this host, number of hosts): each host makes its rows of every batch.
+      seed: for the random changes to images.
+      on_bad_image: 'stop', or 'skip': the example is marked in 'bad', and replaced or masked.
+      replace: replace a bad example by the next good one of the source (training); if False, mask it (testing).
+      workers: number of processes that make batches in turn; 0 makes them in threads of this process.
+      threads: per process; None is two per core, at most 32.
+      put: batch -> batch, such as the transfer to the device; applied ahead of time in a separate thread.
 
     Returns:
       A generator of dicts: image uint8 [B, size, size, C], label int32 [B], index int32 [B] (the example's number),
-      epoch int32 [B], offset int32 [B, 2] (see `crops.View.place`), mask bool [B] (False for padding and what was left
-      out), bad bool [B]. Its `close` ends the threads and the workers, as its end and any error do.
+      epoch int32 [B], offset int32 [B, 2] (see `crops.View.mean_offset`), mask bool [B] (False for padding and skipped
+      examples), bad bool [B]. Its threads and workers end when it is closed, is exhausted or fails.
 
     Raises:
-      BadImage: from the iterator, for an image that cannot be read or decoded; it names it.
-      UserError: from the iterator, when a worker process died.
+      BadImage: from the iterator, if an image cannot be read or decoded; the message names it.
+      UserError: from the iterator, if a worker process died.
     """
-    if not absl.flags.FLAGS.is_parsed():  # grain's workers read absl's flags, and not every caller is an absl app
+    if not absl.flags.FLAGS.is_parsed():  # Grain's workers read absl's flags, and not every caller is an absl app
         absl.flags.FLAGS.mark_as_parsed()
     if batch_size % part[1]:
-        raise UserError(f'batch_size {batch_size} cannot be cut over {part[1]} hosts; take a multiple of {part[1]}')
+        raise UserError(f'batch_size {batch_size} cannot be split over {part[1]} hosts; take a multiple of {part[1]}')
     load = _Load(source, form, order, start, batch_size, part, seed, on_bad_image, replace)
     threads = threads or _threads()
-    # A thread makes a whole batch, in place: no image is copied twice, and Grain's cost is one of batches, not images.
+    # A thread fills a whole batch in place: no image is copied twice, and Grain's cost is per batch, not per image.
     batches = grain.MapDataset.range(num_batches).map(load)
     batches = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1))
     if workers:
         options = grain.multiprocessing.MultiprocessingOptions(num_workers=workers)
-        batches = batches.mp_prefetch(options, _worker_begins).map(_out_of_shared_memory)
+        batches = batches.mp_prefetch(options, _start_worker).map(_copy)
     if put:
         batches = grain.experimental.ThreadPrefetchIterDataset(batches.map(put), prefetch_buffer_size=2)
-    return _until_closed(iter(batches), workers)
+    return _iterate(iter(batches), workers)
 
 
-def _worker_begins(number, workers):
-    """A worker ends with the process that it works for, even if that is killed."""
+def _start_worker(number, workers):
+    """Make a worker exit when its parent process ends, even if that is killed."""
     del number, workers
-    threading.Thread(target=_end_with, args=[multiprocessing.parent_process()], daemon=True).start()
+    threading.Thread(target=_exit_after, args=[multiprocessing.parent_process()], daemon=True).start()
 
 
-def _end_with(process):
+def _exit_after(process):
     process.join()
     os._exit(1)
 
 
-def _out_of_shared_memory(batch):
-    """A copy, so that none is held there at the process's end, which Python's resource tracker would complain of."""
+def _copy(batch):
+    """Copy a batch out of shared memory; Python's resource tracker warns of any that is left there at exit."""
     return {key: np.array(value) for key, value in batch.items()}
 
 
-def _until_closed(batches, workers):
-    """What Grain's iterator gives; closes it at the end, and says in a user's words that a worker died."""
+def _iterate(batches, workers):
+    """Yield the batches of Grain's iterator and close it at the end; if a worker died, raise a `UserError`."""
     try:
-        if workers:  # they start with the first batch
+        if workers:  # the processes start with the first batch
             first = _with_signals_blocked(next, batches, None)
             if first is None:
                 return
@@ -270,23 +272,23 @@ def _until_closed(batches, workers):
         code = re.search(r'Worker process was terminated .*exit code (-?\d+)', str(error))
         if code is None:
             raise
-        killed = ', killed: perhaps the memory is full' if code[1] == '-9' else ''
+        killed = ', killed: possibly out of memory' if code[1] == '-9' else ''
         raise UserError(
-            f'a worker process of the input died (exit code {code[1]}{killed}). The same command goes on from the last '
-            'checkpoint; --config.workers=0 needs none'
+            f'an input worker process died (exit code {code[1]}{killed}). The same command resumes from the last '
+            'checkpoint; --config.workers=0 uses no worker processes'
         ) from None
     finally:
         batches.close()
         if workers:
-            gc.collect()  # Grain's iterators leave the last batches in a cycle with the exception that ended them
+            gc.collect()  # Grain's iterators leave the last batches in a reference cycle with the exception
 
 
 def _with_signals_blocked(function, *arguments):
-    """Calls a function where processes that it starts are deaf to Ctrl-C and SIGTERM, which reach a whole group.
+    """Call a function so that the processes it starts ignore Ctrl-C and SIGTERM, which reach a whole process group.
 
-    They go on working until the process that they work for, which hears them, has saved what it did.
+    The workers then continue until the main process, which does receive the signal, has saved its state.
     """
-    if not hasattr(signal, 'pthread_sigmask'):  # Windows, where they do not reach a group
+    if not hasattr(signal, 'pthread_sigmask'):  # Windows, where signals do not reach a group
         return function(*arguments)
     multiprocessing.resource_tracker.ensure_running()  # starting it would unblock them
     signals = signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM)
@@ -295,7 +297,7 @@ def _with_signals_blocked(function, *arguments):
 
 
 class _Mapped(NamedTuple):
-    """The number of a chunk -> [what a function makes of the image of each of its examples]; see `map_images`."""
+    """Callable: number of a chunk -> list of results, one per example; see `map_images`."""
 
     source: object
     numbers: np.ndarray
@@ -307,35 +309,35 @@ class _Mapped(NamedTuple):
         return [self.example(int(number)) for number in self.numbers[_CHUNK * int(chunk) : _CHUNK * (int(chunk) + 1)]]
 
     def example(self, number):
-        found = {'index': number, 'label': -1, 'name': str(number), 'made': None}
+        result = {'index': number, 'label': -1, 'name': str(number), 'value': None}
         try:
             example = self.source[number]
-            found |= {'label': int(example.label), 'name': example.name}
+            result |= {'label': int(example.label), 'name': example.name}
             image = example.image
             image = geometry.decode(image, self.channels) if isinstance(image, bytes) else image
-            found['made'] = self.function(geometry.match_channels(image, self.channels))
+            result['value'] = self.function(geometry.match_channels(image, self.channels))
         except (ValueError, OSError) as error:
             if self.on_bad_image == 'stop':
-                raise BadImage(_complaint(self.source, number, error)) from None
-        return found
+                raise BadImage(_describe_error(self.source, number, error)) from None
+        return result
 
 
 def map_images(source, function, channels=3, on_bad_image='stop', threads=None, numbers=None):
-    """Every image of a split through a function, in its order, decoded in full, by several threads.
+    """Apply a function to every decoded image of a source, in order, in several threads.
 
     Args:
       source: see `sources`.
       function: uint8 [H, W, channels] -> anything.
       channels: 1 or 3.
-      on_bad_image: 'stop', or 'skip': for such an image the function is not called.
-      threads: None is two a core, at most 32.
-      numbers: of the examples; None is all.
+      on_bad_image: 'stop', or 'skip': the function is not called for invalid images.
+      threads: None is two per core, at most 32.
+      numbers: of the examples; None for all.
 
     Returns:
-      An iterator of dicts: index, label, name (of its file), made (what the function made, or None).
+      An iterator of dicts: index, label, name (of the file), value (the function's result; None for invalid images).
 
     Raises:
-      BadImage: from the iterator, for an image that cannot be read or decoded; it names it.
+      BadImage: from the iterator, if an image cannot be read or decoded; the message names it.
     """
     numbers = np.arange(len(source)) if numbers is None else np.asarray(numbers)
     chunks = -(-len(numbers) // _CHUNK)
@@ -346,7 +348,7 @@ def map_images(source, function, channels=3, on_bad_image='stop', threads=None, 
 
 
 def gather(images, labels, index, epoch):
-    """The batch of these examples of a set held whole (`in_memory`), as `stream` would give it; it can be traced."""
+    """Return the batch of these examples of a data set in memory (`in_memory`), as `stream` would; can be traced."""
     row = index % len(images)
     return {
         'image': images[row],
@@ -360,7 +362,7 @@ def gather(images, labels, index, epoch):
 
 
 def to_device(sharding):
-    """batch -> batch on the devices of a sharding along 'data'; on several hosts each puts its own rows."""
+    """Return a function that puts a batch on devices with this sharding; each host puts its own rows."""
 
     def put(batch):
         return {key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items()}
@@ -369,9 +371,9 @@ def to_device(sharding):
 
 
 def test_batches(source, form, batch_size, on_bad_image='stop', workers=0, part=(0, 1)):
-    """A whole split in its order, as batches of `stream`: every example once, the last batch padded and masked.
+    """Yield all examples of a split in order, each once, in batches like those of `stream`.
 
-    Of several hosts each makes its `part` of every batch.
+    The last batch is padded and masked. Each host makes its `part` of every batch.
     """
     total = len(source)
     num_batches, order = -(-total // batch_size), functools.partial(in_order, num_examples=total)

@@ -1,21 +1,21 @@
-"""A packed store: a data set rewritten once for fast training, in ArrayRecord; `pack` writes it.
+"""A packed store: a data set rewritten once as ArrayRecord files for fast training; `pack` writes it.
 
-    STORE/manifest.json                                   what is in it: see below
-    STORE/SPLIT/pack-00000-of-00129.array_record          its records, in the order of the source
-    STORE/SPLIT/pack-00000-of-00129.places.npy            where each lies, for fast reading; it can be missing
+    STORE/manifest.json                                   the contents, see below
+    STORE/SPLIT/pack-00000-of-00129.array_record          the records, in the order of the source
+    STORE/SPLIT/pack-00000-of-00129.places.npy            the position of each record, for fast reading; optional
 
 A record is a header of 10 bytes, little-endian, and the image:
 
     label int32 | height uint16 | width uint16 | channels uint8 | kind uint8 (0 JPEG, 1 raw) | image
 
-A raw image is height x width x channels bytes, row by row. Each record is a group of its own (`group_size:1`), so that
-any one is read alone, and is not compressed.
+A raw image is height x width x channels bytes, row by row. Each record is its own group (`group_size:1`), so that it
+can be read alone, and is not compressed.
 
-The manifest: `format` (1), `kind` ('jpeg' or 'raw'), `short_side` in pixels, `channels`, `quality` and `subsampling` of
-JPEG; and for each of `splits` `source`, `source_examples`, `class_names`, `numbered` (whether a class that is called by
-its own number has no name), `shard_records` (examples of the source to a shard), `num_shards`, `num_examples` (null
-until the split is whole), `command` (what packs it), `shards`: `name`, `count`, `bytes`, `sha256`, and `left_out`, the
-names of bad images. A shard is entered when it is whole.
+The manifest has `format` (1), `kind` ('jpeg' or 'raw'), `short_side` in pixels, `channels`, for JPEG `quality` and
+`subsampling`, and `splits`. Each split has `source`, `source_examples`, `class_names`, `numbered` (whether a class name
+that is the class's number means that the class has no name), `shard_records` (examples of the source per shard),
+`num_shards`, `num_examples` (null until the split is complete), `command` (which packs it) and `shards`: `name`,
+`count`, `bytes`, `sha256`, and `left_out`, the errors of skipped images. A shard is listed when it is complete.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
 from input_pipeline import classes
-from input_pipeline.example import Example, checked, known_split
+from input_pipeline.example import Example, check_label, check_split
 from input_pipeline.progress import bar
 from runtime import system
 from runtime.errors import UserError, first_line
@@ -38,113 +38,114 @@ FORMAT = 1
 MANIFEST = 'manifest.json'
 KINDS = ('jpeg', 'raw')
 HEADER = struct.Struct('<iHHBB')
-LARGEST_SIDE = 65_500  # pixels: libjpeg's limit, and within the header's
+MAX_SIDE = 65_500  # pixels: libjpeg's limit, and below the header's
 
 
 def to_record(label, image, shape, kind):
-    """A record: `image` is the bytes of a JPEG or of raw pixels, `shape` its (height, width, channels)."""
+    """Return a record; `image` is the bytes of a JPEG or of raw pixels, `shape` its (height, width, channels)."""
     return HEADER.pack(label, *shape, KINDS.index(kind)) + image
 
 
 def from_record(record, name):
-    """A record as an `Example`: a JPEG as bytes, a raw image as a uint8 [H, W, C] view of the record.
+    """Return the `Example` of a record: a JPEG as bytes, a raw image as a uint8 [H, W, C] view of the record.
 
     Raises:
-      ValueError: it is no such record.
+      ValueError: the record is invalid.
     """
     try:
         label, *shape, kind = HEADER.unpack_from(record)
         image = memoryview(record)[HEADER.size :]
         image = image.tobytes() if KINDS[kind] == 'jpeg' else np.frombuffer(image, np.uint8).reshape(shape)
     except (struct.error, IndexError, ValueError) as error:
-        raise ValueError(f'{name} is no record of a packed store ({first_line(error)})') from None
+        raise ValueError(f'{name} is not a record of a packed store ({first_line(error)})') from None
     return Example(image, label, name)
 
 
 def read_manifest(folder):
-    """The manifest of a store.
+    """Return the manifest of a store.
 
     Raises:
-      UserError: there is none, or it is of another format.
+      UserError: the manifest is missing, or has another format.
     """
     path = Path(folder) / MANIFEST
     try:
         manifest = json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(
-            f'{folder} is no packed store: pass --config.data_dir=STORE, or make one: python data.py pack '
+            f'{folder} is not a packed store: pass --config.data_dir=STORE, or make one: python data.py pack '
             f'--config configs/NAME.py --out {folder}'
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f'{path} cannot be read ({first_line(error)})') from None
     if not isinstance(manifest, dict) or 'splits' not in manifest:
-        raise UserError(f'{path} is no manifest of a packed store')
+        raise UserError(f'{path} is not the manifest of a packed store')
     if manifest.get('format') != FORMAT:
-        raise UserError(f'{path} has the format {manifest.get("format")}, and this version reads {FORMAT}: pack again')
+        raise UserError(f'{path} has the format {manifest.get("format")}, but this version reads {FORMAT}: pack again')
     return manifest
 
 
 def split_folder(folder, split):
-    """Where the shards of a split lie; a slice ('train[:50%]') keeps only letters, digits, '-', '.' and '_'."""
+    """Return the folder of a split's shards; in a slice ('train[:50%]'), '_' replaces special characters."""
     return Path(folder) / ''.join(c if c.isalnum() or c in '-._' else '_' for c in split)
 
 
-def shard_is_whole(folder, split, shard):
-    """Whether a shard's file is there with the size that the manifest says."""
+def shard_is_complete(folder, split, shard):
+    """Return whether a shard's file exists with the size in the manifest."""
     try:
         return os.stat(split_folder(folder, split) / shard['name']).st_size == shard['bytes']
     except FileNotFoundError:
         return False
 
 
-def checked_split(folder, manifest, split):
-    """The manifest's entry of a split.
+def complete_split(folder, manifest, split):
+    """Return the manifest's entry of a split.
 
     Raises:
-      UserError: the split is not there or not finished, or a shard is missing or not of the manifest's size.
+      UserError: the split is missing or not finished, or a shard is missing or has the wrong size.
     """
-    held = manifest['splits'][known_split(split, tuple(manifest['splits']))]
-    again = held['command'] or f'python data.py pack --out {folder}'
-    if len(held['shards']) < held['num_shards']:
+    entry = manifest['splits'][check_split(split, tuple(manifest['splits']))]
+    command = entry['command'] or f'python data.py pack --out {folder}'
+    if len(entry['shards']) < entry['num_shards']:
         raise UserError(
-            f'{folder}: {split} is not finished ({len(held["shards"]):,} of {held["num_shards"]:,} shards). Finish it: '
-            f'{again}'
+            f'{folder}: {split} is not finished ({len(entry["shards"]):,} of {entry["num_shards"]:,} shards). '
+            f'Finish it: {command}'
         )
-    for shard in held['shards']:
-        if not shard_is_whole(folder, split, shard):
+    for shard in entry['shards']:
+        if not shard_is_complete(folder, split, shard):
             path = split_folder(folder, split) / shard['name']
             size = f'has {path.stat().st_size:,} bytes' if path.exists() else 'is missing'
-            raise UserError(f'{path} {size}, and the manifest says {shard["bytes"]:,}. Write it again: {again}')
-    return held
+            raise UserError(f'{path} {size}, but the manifest says {shard["bytes"]:,}. Write it again: {command}')
+    return entry
 
 
-def told(held):
-    """The names of a split's classes, of its entry in the manifest; see `classes.told`."""
-    names = tuple(held['class_names'])
-    return classes.without_numbers(names) if held.get('numbered', True) else names  # older versions do not tell
+def known_names(entry):
+    """Return the class names of a split from its entry in the manifest; see `classes.known_names`."""
+    names = tuple(entry['class_names'])
+    return classes.without_numbers(names) if entry.get('numbered', True) else names  # older stores lack the key
 
 
-_BLOCK, _BLOCK_HEADER, _CHUNK_HEADER = 65_536, 24, 40  # bytes; of Riegeli, ArrayRecord's own ground
+_BLOCK, _BLOCK_HEADER, _CHUNK_HEADER = 65_536, 24, 40  # bytes; of Riegeli, the format below ArrayRecord
 
 
 def places_path(shard_path):
-    """The file beside a shard that says where in it each record lies: int64 [records, 2], see `find_places`."""
+    """Return the path of the file with the positions of a shard's records: int64 [records, 2], see `find_places`."""
     return f'{str(shard_path).removesuffix(".array_record")}.places.npy'
 
 
 def find_places(path, sizes):
-    """Where the records of a shard lie, so that they can be read without ArrayRecord's reader; None where unclear.
+    """Find the positions of a shard's records, to read them without ArrayRecord's reader.
 
-    That reader hashes and copies each record under Python's lock, which takes several times as long as reading it. A
-    record that is a group of its own and not compressed lies in the file as it is, but for a header of 24 bytes at
-    every 65,536: places count without those. Each record is compared with what ArrayRecord's reader gives.
+    That reader hashes and copies each record while it holds Python's lock, which takes several times as long as reading
+    it. A record that is its own group and not compressed is stored in the file unchanged, except for a header of 24
+    bytes every 65,536 bytes; positions do not count these headers. Each record is compared with what ArrayRecord's
+    reader returns.
 
     Args:
       path: the shard.
-      sizes: of its records in order, bytes.
+      sizes: of its records in order, in bytes.
 
     Returns:
-      int64 [records, 2]: place, size; both in bytes.
+      int64 [records, 2]: (position, size) in bytes; None if the file has an unexpected layout.
     """
     places, place = [], _CHUNK_HEADER  # the first chunk is the file's signature, without data
     reader = ArrayRecordReader(str(path), 'readahead_buffer_size:0,max_parallelism:0')
@@ -167,59 +168,61 @@ def find_places(path, sizes):
 
 
 def read_place(file, place, size):
-    """`size` bytes of a shard, an open file, at a place; uint8 [size]. Threads may share the file.
+    """Read `size` bytes at a position of a shard, an open file; return uint8 [size]. Threads may share the file.
 
     Raises:
-      OSError: the file ends before.
+      OSError: the file is truncated.
     """
     record, skipped = np.empty(size, np.uint8), bytearray(_BLOCK_HEADER)
-    room = _BLOCK - _BLOCK_HEADER
-    blocks, within = divmod(place, room)
+    block_data = _BLOCK - _BLOCK_HEADER
+    blocks, within = divmod(place, block_data)
     start = blocks * _BLOCK + _BLOCK_HEADER + within
-    parts, at = [record[: room - within]], room - within
-    while at < size:
-        parts += [skipped, record[at : at + room]]
-        at += room
-    for first in range(0, len(parts), _MOST_PARTS):
-        some = parts[first : first + _MOST_PARTS]
-        wanted = sum(map(len, some))
-        if system.read_at(file, some, start) != wanted:
-            raise OSError('it is cut short')
-        start += wanted
+    buffers, done = [record[: block_data - within]], block_data - within
+    while done < size:
+        buffers += [skipped, record[done : done + block_data]]
+        done += block_data
+    for first in range(0, len(buffers), _MAX_BUFFERS):
+        group = buffers[first : first + _MAX_BUFFERS]
+        num_bytes = sum(map(len, group))
+        if system.read_at(file, group, start) != num_bytes:
+            raise OSError('it is truncated')
+        start += num_bytes
     return record
 
 
-_MOST_PARTS = 1_024  # that Linux takes in a call
+_MAX_BUFFERS = 1_024  # Linux's limit for one call
 
 
 class PackedSource:
-    """A split of a packed store; see the module's text. Threads may share it.
+    """A split of a packed store; see the module's docstring. Threads may share it.
 
     Raises:
-      UserError: no store, no such split, an unfinished one (the message has the command that finishes it), or a shard
-        that is cut short.
+      UserError: no store, no such split, an unfinished split (the message has the command that finishes it), or a
+        truncated shard.
     """
 
     def __init__(self, folder, split):
         self._files, self._readers, self._lock = [], {}, threading.Lock()
         manifest = read_manifest(folder)
-        held = checked_split(folder, manifest, split)
+        entry = complete_split(folder, manifest, split)
         self.folder, self.split = folder, split
-        self.name, self.class_names = f'{folder}/{split}', tuple(held['class_names'])
-        self.numbered = held.get('numbered', True)
-        self.paths = [str(split_folder(folder, split) / shard['name']) for shard in held['shards']]
-        counts = [shard['count'] for shard in held['shards']]
+        self.name, self.class_names = f'{folder}/{split}', tuple(entry['class_names'])
+        self.numbered = entry.get('numbered', True)
+        self.paths = [str(split_folder(folder, split) / shard['name']) for shard in entry['shards']]
+        counts = [shard['count'] for shard in entry['shards']]
         self.ends = np.cumsum(counts, dtype=np.int64)
-        left_out = sum(len(shard['left_out']) for shard in held['shards'])
-        self.notes = [f'{self.name}: {left_out:,} bad images were left out when it was packed'] if left_out else []
-        places = [_load_places(path, count) for path, count in zip(self.paths, counts, strict=True)]
-        slow = [path for path, known in zip(self.paths, places, strict=True) if known is None]
+        left_out = sum(len(shard['left_out']) for shard in entry['shards'])
+        self.notes = [f'{self.name}: {left_out:,} invalid images were skipped when it was packed'] if left_out else []
+        places, slow = [np.empty((0, 2), np.int64)], []
+        for path, count in zip(self.paths, counts, strict=True):
+            shard_places = _load_places(path, count)
+            if shard_places is None:
+                slow.append(path)
+                shard_places = np.full((count, 2), -1)
+            places.append(shard_places)
         if slow:
-            self.notes.append(f'{slow[0]} (of {len(slow):,} shards) has no list of places, and is read more slowly')
-        places = [
-            np.full((count, 2), -1) if known is None else known for known, count in zip(places, counts, strict=True)
-        ]
-        self.places = np.concatenate([np.empty((0, 2), np.int64), *places])
+            self.notes.append(f'{slow[0]} has no valid .places.npy: reading is slower ({len(slow):,} such shards)')
+        self.places = np.concatenate(places)
         system.allow_open_files(len(self.paths))
         for path in self.paths:
             self._files.append(os.open(path, system.READ))
@@ -242,7 +245,7 @@ class PackedSource:
             raise OSError(
                 f'{self.name}[{index}] cannot be read from {self.paths[shard]}: {first_line(error)}'
             ) from None
-        return checked(from_record(record, f'{self.name}[{index}]'), self.class_names)
+        return check_label(from_record(record, f'{self.name}[{index}]'), self.class_names)
 
     def _reader(self, shard):
         with self._lock:
@@ -270,28 +273,29 @@ def _load_places(path, count):
 
 
 def sha256(path):
-    """The SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal."""
     with open(path, 'rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def verify(folder):
-    """Reads all of a store and compares every shard's SHA-256; returns (shards, examples).
+    """Compare the SHA-256 of every shard of a store; return (number of shards, number of examples).
 
     Raises:
-      UserError: a split is unfinished, or a shard is not what was written; the message names it.
+      UserError: a split is unfinished, or a shard has another checksum; the message names it.
     """
     manifest = read_manifest(folder)
-    splits = {split: checked_split(folder, manifest, split) for split in manifest['splits']}
-    total = sum(shard['bytes'] for held in splits.values() for shard in held['shards'])
+    splits = {split: complete_split(folder, manifest, split) for split in manifest['splits']}
+    total = sum(shard['bytes'] for entry in splits.values() for shard in entry['shards'])
     with bar(f'verifying {folder}', total) as advance:
-        for split, held in splits.items():
-            for shard in held['shards']:
+        for split, entry in splits.items():
+            for shard in entry['shards']:
                 path = split_folder(folder, split) / shard['name']
                 if sha256(path) != shard['sha256']:
                     raise UserError(
-                        f'{path} is not what was written (SHA-256). Remove it and write it again: {held["command"]}'
+                        f'{path} has another SHA-256 than when it was written. Remove it and write it again: '
+                        f'{entry["command"]}'
                     )
                 advance(shard['bytes'])
-    shards = [shard for held in splits.values() for shard in held['shards']]
+    shards = [shard for entry in splits.values() for shard in entry['shards']]
     return len(shards), sum(shard['count'] for shard in shards)

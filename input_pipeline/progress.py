@@ -1,4 +1,4 @@
-"""A bar of progress on a terminal; nothing elsewhere."""
+"""A progress bar, shown only on a terminal."""
 
 import contextlib
 
@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 @contextlib.contextmanager
 def bar(title, total):
-    """Gives a function that counts on by so many of `total`; the bar is on standard error, and vanishes at the end."""
+    """Show a bar on standard error until the end of the block; yields a function that advances it by some amount."""
     console = Console(stderr=True, highlight=False)
     columns = (
         TextColumn('{task.description}', markup=False),

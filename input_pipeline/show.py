@@ -2,8 +2,8 @@
 
     python data.py show --config configs/alexnet.py --out grid.png [--step 0] [--images 32]
 
-The very images of that step, cut and coloured as the network gets them, but for the normalisation, which would leave
-nothing to see: grey levels are as they are before the mean is subtracted. Under each are its number and its class.
+These are exactly the images of that step, cropped and augmented as the network gets them, but not normalized, so that
+they can be viewed. The caption of each is its number and its class.
 """
 
 from pathlib import Path
@@ -20,10 +20,11 @@ _MARGIN, _CAPTION, _COLUMNS = 4, 16, 8  # pixels, pixels, images
 
 
 def batch_to_show(config, step, source):
-    """The batch of a step as (images uint8 [B, H, W, C], labels [B], example numbers [B])."""
-    with config.copy_and_resolve_references().unlocked() as plain:
-        plain.normalize, plain.mean, plain.std, plain.colour.scale = 'constant', 'none', 'none', 1.0
-    pixels = Pixels(plain, statistics.of_run(plain, Path('.')), len(source))
+    """Return the batch of a step as (images uint8 [B, H, W, C], labels [B], example numbers [B])."""
+    with config.copy_and_resolve_references().unlocked() as unnormalized:
+        unnormalized.normalize, unnormalized.mean, unnormalized.std = 'constant', 'none', 'none'
+        unnormalized.colour.scale = 1.0
+    pixels = Pixels(unnormalized, statistics.of_run(unnormalized, Path('.')), len(source))
     form, first = pixels.train_form, step * config.batch_size
     if form.crop or not loader.fits_in_memory(source):
         (batch,) = loader.stream(
@@ -38,7 +39,7 @@ def batch_to_show(config, step, source):
 
 
 def grid(images, captions):
-    """A Pillow image of uint8 [N, H, W, C] in rows of eight, a line of text under each."""
+    """Draw uint8 [N, H, W, C] in rows of eight, with a caption under each; return a Pillow image."""
     count, height, width, _ = images.shape
     cell, columns = max(width, 96) + _MARGIN, min(count, _COLUMNS)
     rows = -(-count // columns)

@@ -1,6 +1,6 @@
-"""Readers of small data sets, which are held in memory: scikit-learn's digits, the forms of MNIST, CIFAR and SVHN.
+"""Readers of small data sets, which fit in memory: scikit-learn's digits and the formats of MNIST, CIFAR and SVHN.
 
-Each gives (images uint8 [N, H, W, C], labels [N]). `datasets` says which data sets come in which form.
+Each returns (images uint8 [N, H, W, C], labels [N]). `datasets` says which data sets have which format.
 """
 
 import gzip
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from input_pipeline import geometry, matlab
-from input_pipeline.example import known_split
+from input_pipeline.example import check_split
 from runtime import pickles
 from runtime.errors import UserError, first_line
 
@@ -22,54 +22,54 @@ _SPLITS = ('train', 'test')
 
 
 def digits(split):
-    """scikit-learn's bundled handwritten digits: 1,797 scans of 8x8 in 17 grey levels, ink high.
+    """Read scikit-learn's handwritten digits: 1,797 scans of 8x8 in 17 gray levels, ink high.
 
-    The split is fixed: 80% train, 20% test in equal proportions of each class. `digits_split.txt` lists the examples of
-    each in order, as scikit-learn's `train_test_split(test_size=0.2, random_state=0, stratify=labels)` draws them.
+    The split is fixed: 80% train, 20% test, in equal proportions of each class. `digits_split.txt` lists the examples
+    of each in order, as drawn by `train_test_split(test_size=0.2, random_state=0, stratify=labels)` of scikit-learn.
 
-    Importing scikit-learn takes as long as importing JAX, so the file that `sklearn.datasets.load_digits` reads is read
-    here.
+    Importing scikit-learn takes as long as importing JAX, so this reads the file of `sklearn.datasets.load_digits`
+    directly.
 
     Raises:
       UserError: scikit-learn is not installed, or there is no such split.
     """
     package = importlib.util.find_spec('sklearn')
     if package is None:
-        raise UserError('the digits come with scikit-learn: pip install scikit-learn')
+        raise UserError('the digits are part of scikit-learn: pip install scikit-learn')
     scans = Path(package.origin).parent / 'datasets/data/digits.csv.gz'
     table = np.loadtxt(scans, delimiter=',', dtype=np.uint8)  # 64 pixels and the label
     train, test = (Path(__file__).parent / 'digits_split.txt').read_text().split('\n\n')
-    chosen = {'train': train, 'test': test}[known_split(split, _SPLITS)]
-    table = table[np.array(chosen.split(), int)]
+    indices = {'train': train, 'test': test}[check_split(split, _SPLITS)].split()
+    table = table[np.array(indices, int)]
     return np.rint(table[:, :64].reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8), table[:, 64]
 
 
 def synthetic(split, size, channels, num_classes):
-    """Random pixels and labels, for benchmarks: 1,024 training and 256 test images."""
-    count = {'train': 1024, 'test': 256}[known_split(split, _SPLITS)]
+    """Generate random pixels and labels for benchmarks: 1,024 training and 256 test images."""
+    count = {'train': 1024, 'test': 256}[check_split(split, _SPLITS)]
     rng = np.random.default_rng(int(split == 'test'))
     images = rng.integers(0, 256, (count, size, size, channels), np.uint8)
     return images, rng.integers(0, num_classes, count)
 
 
-# IDX, the form of MNIST
+# IDX, MNIST's format
 
-_DEFLATE = 1_032  # bytes that one compressed byte can become, at most
+_DEFLATE = 1_032  # deflate's largest ratio of uncompressed to compressed bytes
 
 
 def idx(data_dir, split, title, folder):
-    """A split of MNIST, or of a set that takes its place, from its IDX files, gzipped or not.
+    """Read a split of MNIST, or of a data set in its format, from IDX files, gzipped or not.
 
     Args:
-      data_dir: the folder with the four files, or the one with `folder`.
+      data_dir: the folder with the four files, or the folder that contains `folder`.
       split: 'train' or 'test'.
       title: of the data set, for messages.
-      folder: in which torchvision puts them, 'MNIST/raw'.
+      folder: where torchvision stores the files, such as 'MNIST/raw'.
 
     Raises:
-      UserError: no such split, no such files, or files that are cut short.
+      UserError: no such split, missing files, or truncated files.
     """
-    stem = {'train': 'train', 'test': 't10k'}[known_split(split, _SPLITS)]
+    stem = {'train': 'train', 'test': 't10k'}[check_split(split, _SPLITS)]
     images, labels = (
         _idx_file(data_dir, f'{stem}-{part}-ubyte', title, folder) for part in ('images-idx3', 'labels-idx1')
     )
@@ -79,8 +79,8 @@ def idx(data_dir, split, title, folder):
 
 
 def _idx_file(data_dir, name, title, folder):
-    """An IDX file of bytes: a magic number with the count of dimensions, their sizes, the values."""
-    path = _first(data_dir, ('', folder), (f'{name}.gz', name))
+    """Read an IDX file of bytes: a magic number with the number of dimensions, their sizes, the values."""
+    path = _find_file(data_dir, ('', folder), (f'{name}.gz', name))
     if path is None:
         raise UserError(
             f'{title} is not in {data_dir!r}: put the four files train-images-idx3-ubyte.gz, '
@@ -95,14 +95,14 @@ def _idx_file(data_dir, name, title, folder):
             if magic != 0x800 + dimensions:
                 raise ValueError(f'magic number {magic:#x}')
             if count > _DEFLATE * path.stat().st_size:
-                raise ValueError(f'{count:,} bytes are not in it')
+                raise ValueError(f'it cannot contain {count:,} bytes')
             return np.frombuffer(file.read(count + 1), np.uint8).reshape(shape)
     except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
-        raise UserError(f'{path} is no whole IDX file ({first_line(error)}); fetch it again') from None
+        raise UserError(f'{path} is not a complete IDX file ({first_line(error)}); fetch it again') from None
 
 
-def _first(data_dir, folders, names):
-    """The path of the first file that is there, of some names in some folders of one; None where there is none."""
+def _find_file(data_dir, folders, names):
+    """Return the path of the first existing file with one of the names in one of the subfolders, or None."""
     paths = (Path(data_dir) / folder / name for folder in folders for name in names)
     return next((path for path in paths if path.is_file()), None)
 
@@ -111,14 +111,14 @@ def _first(data_dir, folders, names):
 
 
 class Cifar(NamedTuple):
-    """The files of one of the two CIFARs.
+    """The files of CIFAR-10 or CIFAR-100.
 
     Fields:
-      title: in messages.
-      archive: the file that is fetched.
+      title: for messages.
+      archive: the released file.
       binary, python: the folder of the binary and of the Python version.
-      train, test: what the files of a split are called, without a suffix.
-      labels: what the label bytes of a binary record are, in order.
+      train, test: patterns for the file names of a split, without suffix.
+      labels: the kinds of label at the start of a binary record, in order.
     """
 
     title: str
@@ -141,21 +141,21 @@ CIFAR100 = Cifar(
 
 
 def cifar(data_dir, split, files, label):
-    """A split of CIFAR-10 or CIFAR-100, in the binary version or in the one for Python.
+    """Read a split of CIFAR-10 or CIFAR-100, from the binary or the Python version.
 
     Args:
-      data_dir: the folder of the files, or the one that holds their folder.
+      data_dir: the folder with the files, or the folder that contains it.
       split: 'train' or 'test'.
       files: `CIFAR10` or `CIFAR100`.
-      label: which one of `files.labels`.
+      label: one of `files.labels`.
 
     Raises:
-      UserError: no such split, no such files, or files that are not theirs.
+      UserError: no such split, or missing or invalid files.
     """
-    pattern = {'train': files.train, 'test': files.test}[known_split(split, _SPLITS)]
+    pattern = {'train': files.train, 'test': files.test}[check_split(split, _SPLITS)]
     for suffix, folder, read in (('.bin', files.binary, _binary), ('', files.python, _python)):
-        for place in (Path(data_dir), Path(data_dir) / folder):
-            paths = sorted(path for path in place.glob(pattern + suffix) if path.suffix == suffix and path.is_file())
+        for root in (Path(data_dir), Path(data_dir) / folder):
+            paths = sorted(path for path in root.glob(pattern + suffix) if path.suffix == suffix and path.is_file())
             if paths:
                 pixels, labels = zip(*(read(path, files, label) for path in paths), strict=True)
                 images = np.concatenate(pixels).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
@@ -164,17 +164,17 @@ def cifar(data_dir, split, files, label):
 
 
 def _binary(path, files, label):
-    """Records of the label bytes and 3,072 bytes: red, green and blue planes of 32x32."""
+    """Read records of label bytes and 3,072 pixel bytes: red, green and blue planes of 32x32."""
     width = len(files.labels) + 3072
     data = path.read_bytes()
     if len(data) % width:
-        raise UserError(f'{path} is not whole records of {width:,} bytes; fetch {files.title} again')
+        raise UserError(f'{path} does not consist of records of {width:,} bytes; fetch {files.title} again')
     records = np.frombuffer(data, np.uint8).reshape(-1, width)
     return records[:, len(files.labels) :], records[:, files.labels.index(label)]
 
 
 def _python(path, files, label):
-    """A pickled dict with the same bytes, an array [N, 3072], and lists of labels; it is read as data."""
+    """Read a pickled dict with the same bytes, an array [N, 3072], and lists of labels, without executing it."""
     try:
         with open(path, 'rb') as file:
             batch = pickles.load(file, path, _call, build=_build)
@@ -182,26 +182,26 @@ def _python(path, files, label):
         batch = {key.decode() if isinstance(key, bytes) else key: value for key, value in batch.items()}
         pixels, labels = batch.get('data'), batch.get(label)
         if not isinstance(pixels, _Array) or not isinstance(labels, list):
-            raise ValueError(f'it has no data or no {label}')
+            raise ValueError(f'it lacks data or {label}')
         if not all(type(number) is int and 0 <= number < 256 for number in labels):
             raise ValueError(f'{label} are not numbers')
         return pixels.bytes(len(labels), 3072), np.array(labels, np.uint8)
     except (OSError, EOFError, ValueError, pickles.Broken) as error:
-        raise UserError(f'{path} is no file of {files.title} ({first_line(error)}); fetch it again') from None
+        raise UserError(f'{path} is not a file of {files.title} ({first_line(error)}); fetch it again') from None
 
 
 class _Array:
-    """What NumPy's pickled array says of itself: (version, shape, dtype, whether by columns, bytes)."""
+    """The state of a pickled NumPy array: (version, shape, dtype, whether in column order, bytes)."""
 
     state = ()
 
     def bytes(self, *shape):
-        """Its values, uint8; ValueError where it is of another shape or type."""
+        """Return the values as uint8; raise ValueError if the array has another shape or type."""
         match self.state:
-            case (_, held, 'u1', by_columns, data) if held == shape and type(data) in (bytes, str):
+            case (_, saved_shape, 'u1', by_columns, data) if saved_shape == shape and type(data) in (bytes, str):
                 data = data.encode('latin-1') if isinstance(data, str) else data  # text, as Python 2 wrote it
                 return np.frombuffer(data, np.uint8).reshape(shape, order='F' if by_columns else 'C')
-        raise ValueError(f'its data is no array of bytes, {shape[0]:,} x {shape[1]:,}')
+        raise ValueError(f'its data is not an array of bytes, {shape[0]:,} x {shape[1]:,}')
 
 
 def _call(function, arguments):
@@ -224,16 +224,16 @@ def _build(thing, state):
 
 
 def svhn(data_dir, split):
-    """A split of SVHN's cropped digits, from its MATLAB files; their label 10 is the digit 0.
+    """Read a split of SVHN's cropped digits from MATLAB files; label 10 there is the digit 0.
 
     Args:
       data_dir: the folder of train_32x32.mat, test_32x32.mat and extra_32x32.mat.
-      split: 'train', 'test', 'extra', or 'train+extra', what papers train on.
+      split: 'train', 'test', 'extra', or 'train+extra' as in papers.
 
     Raises:
-      UserError: no such split, no such files, or files that are not SVHN's.
+      UserError: no such split, or missing or invalid files.
     """
-    known_split(split, (*_SPLITS, 'extra', 'train+extra'))
+    check_split(split, (*_SPLITS, 'extra', 'train+extra'))
     parts = [_svhn_file(data_dir, f'{part}_32x32.mat') for part in split.split('+')]
     images = np.empty((sum(len(labels) for _, labels in parts), 32, 32, 3), np.uint8)
     np.concatenate([pixels for pixels, _ in parts], out=images)
@@ -241,7 +241,7 @@ def svhn(data_dir, split):
 
 
 def _svhn_file(data_dir, name):
-    path = _first(data_dir, ('',), (name,))
+    path = _find_file(data_dir, ('',), (name,))
     if path is None:
         raise UserError(
             f'SVHN is not in {data_dir!r}: put train_32x32.mat and test_32x32.mat (and extra_32x32.mat, for '
@@ -249,10 +249,10 @@ def _svhn_file(data_dir, name):
         )
     arrays = matlab.read(path, ('X', 'y'))
     pixels, labels = (arrays.get(key, np.empty(0)) for key in ('X', 'y'))
-    pixels = pixels[..., None] if pixels.ndim == 3 else pixels  # MATLAB leaves out a last side of 1
+    pixels = pixels[..., None] if pixels.ndim == 3 else pixels  # MATLAB drops a last dimension of 1
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape != (32, 32, 3, labels.size):
         raise UserError(
-            f'{path} is not SVHN: X should be bytes, 32 x 32 x 3 x N, and y N numbers; they are of the shapes '
+            f'{path} is not SVHN: X should be bytes, 32 x 32 x 3 x N, and y N numbers, but their shapes are '
             f'{pixels.shape} and {labels.shape}'
         )
     if not np.isin(labels, np.arange(1, 11)).all():
@@ -260,23 +260,23 @@ def _svhn_file(data_dir, name):
     return pixels.transpose(3, 0, 1, 2), labels.ravel().astype(np.int32) % 10
 
 
-# Copies
+# Copies as image files
 
 
-def of_folders(source):
-    """The images of a source of class folders, all of 32x32.
+def read_folders(source):
+    """Read all images of a source of class folders, which must be 32x32.
 
     Raises:
-      UserError: an image is of another size, or cannot be read.
+      UserError: an image has another size, or cannot be read.
     """
     images, labels = np.empty((len(source), 32, 32, 3), np.uint8), np.empty(len(source), np.int32)
-    for index, place in enumerate(images):
+    for index in range(len(source)):
         example = source[index]
         try:
             image = geometry.decode(example.image)
         except ValueError as error:
             raise UserError(f'{example.name} {first_line(error)}; fetch the data set again') from None
-        if image.shape != place.shape:
-            raise UserError(f'{example.name} is of {image.shape[0]}x{image.shape[1]} pixels, not of 32x32')
-        place[...], labels[index] = image, example.label
+        if image.shape[:2] != (32, 32):
+            raise UserError(f'{example.name} has {image.shape[0]}x{image.shape[1]} pixels, not 32x32')
+        images[index], labels[index] = image, example.label
     return images, labels

@@ -1,10 +1,10 @@
-"""Where examples lie: one random-access interface over every kind of data set.
+"""Sources: one random-access interface to every kind of data set.
 
-A source has a length, `source[i]` gives an `Example`, `source.class_names` its classes, `source.name` what it is, and
-`source.notes` lines that a person should see (what is not there, what was left out). Where `source.numbered` a class
-that is called by its own number has no name (`classes.told`). `source[i]` raises OSError or
-ValueError where that example cannot be read. `ArraySource` holds its images in memory; the loader keeps those on the
-device. The others read one record at a time, from any number of threads, and pickle small enough to be sent to workers.
+A source has a length, and `source[i]` returns an `Example`, or raises OSError or ValueError if it cannot be read.
+`source.class_names` are its classes, `source.name` describes it, and `source.notes` are lines for the user (about
+missing or skipped files). If `source.numbered`, a class name that is the class's number means that the class has no
+name (`classes.known_names`). `ArraySource` keeps its images in memory, and the loader puts them on the device. The
+other sources read one record at a time, from any number of threads, and their pickles are small enough for workers.
 """
 
 import os
@@ -12,7 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from input_pipeline.example import Example, checked, empty_classes, few, is_class, is_image, known_split, skipped
+from input_pipeline.example import (
+    Example,
+    check_label,
+    check_split,
+    empty_classes,
+    is_class,
+    is_image,
+    list_some,
+    skipped_note,
+)
 from input_pipeline.labels import read_labels
 from runtime.errors import UserError, first_line
 
@@ -21,15 +30,15 @@ LABEL_FILES = ('labels.csv', 'labels.txt')
 
 
 class FolderSource:
-    """A folder of class folders, `FOLDER/CLASS/IMAGE`, the layout PyTorch users have.
+    """A folder of class folders, `FOLDER/CLASS/IMAGE`, PyTorch's usual layout.
 
-    Classes are the folders in sorted order; images are in the order of their names, those in folders below the class's
-    among them. Links are followed, but for those to a folder that they lie in. What is neither (hidden files, other
-    kinds of files, images beside the class folders, what unpackers leave) is counted and named in `notes`. A class
-    without images is an error, or with `on_bad_image='skip'` a class without examples and one of `notes`.
+    Classes are the folders in sorted order. Images are in the order of their names and include those in subfolders of
+    the class folders. Links are followed, except to a folder that contains them. All else (hidden files, other kinds of
+    files, images next to the class folders, archivers' files) is counted and named in `notes`. A class without images
+    is an error, or with `on_bad_image='skip'` a class without examples and a note.
 
     Raises:
-      UserError: no such folder, no images, or a class without any.
+      UserError: no such folder, no images, or a class without images.
     """
 
     numbered = False
@@ -39,27 +48,27 @@ class FolderSource:
         classes, images, others = _list(self.folder)
         if not classes and images:
             raise UserError(
-                f'{folder} holds images and no class folders: pass --config.labels=FILE, a file with their labels'
+                f'{folder} contains images but no class folders: pass --config.labels=FILE, a file with their labels'
             )
         others += images
-        found = [_images_below(self.folder, name, others) for name in classes]
+        files_by_class = [_images_below(self.folder, name, others) for name in classes]
         # 1.28 million names as Python strings would take a quarter of a gigabyte in every process.
-        self.files = np.array([os.fsencode(file) for files in found for file in files], np.bytes_)
-        self.labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(files) for files in found])
+        self.files = np.array([os.fsencode(file) for files in files_by_class for file in files], np.bytes_)
+        self.labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(files) for files in files_by_class])
         self.class_names = tuple(classes)
         if not len(self.files):
-            needs = f'{folder} holds no images: it needs one folder a class with images inside'
-            raise UserError('. '.join([needs, *skipped(self.folder, others)]))
+            message = f'{folder} contains no images: it needs one folder per class with images in it'
+            raise UserError('. '.join([message, *skipped_note(self.folder, others)]))
         self.notes = empty_classes(self.labels, classes, self.folder, on_bad_image, others)
-        self.notes += _sorted_as_text(classes) + skipped(self.folder, others)
+        self.notes += _sorted_as_text(classes) + skipped_note(self.folder, others)
 
     def _open(self, folder, layout):
         self.folder = self.name = str(folder)
         if not os.path.isdir(self.folder):
-            beside = _list(os.path.dirname(self.folder) or '.')[0] if os.path.isdir(Path(folder).parent) else []
-            advice = f'no folder {folder}: pass --config.data_dir=FOLDER, holding {layout}'
-            if 0 < len(beside) < 10:
-                advice += f', or a split that is there (--config.train_split, --config.test_split): {", ".join(beside)}'
+            siblings = _list(os.path.dirname(self.folder) or '.')[0] if os.path.isdir(Path(folder).parent) else []
+            advice = f'no folder {folder}: pass --config.data_dir=FOLDER, which contains {layout}'
+            if 0 < len(siblings) < 10:
+                advice += f', or an existing split (--config.train_split, --config.test_split): {", ".join(siblings)}'
             raise UserError(advice)
 
     def __len__(self):
@@ -72,14 +81,14 @@ class FolderSource:
 
 
 def _sorted_as_text(classes):
-    """A note where the folders' names are numbers whose order as text is another."""
+    """Return a list with a note if the folders' names are numbers that sort differently as text."""
     if not all(name.isdecimal() for name in classes) or classes == sorted(classes, key=int):
         return []
     return [f'the class folders are numbers and sorted as text: {", ".join(classes[:4])}, ... are 0, 1, 2, 3, ...']
 
 
 def _list(folder):
-    """The names of a folder's class folders, of its images, each sorted, and of all else; folders there end in '/'."""
+    """Return the sorted class folders and images of a folder, and all other names, where folders end in a slash."""
     folders, images, others = [], [], []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -95,31 +104,32 @@ def _list(folder):
 
 
 def _images_below(root, folder, others):
-    """The paths of all images below ROOT/FOLDER, relative to ROOT, sorted part by part of the path.
+    """Return the paths of all images below ROOT/FOLDER, relative to ROOT, sorted by the parts of the path.
 
-    What is no image is appended to `others`, and so are links to a folder that they lie in, which have no end.
+    Files that are not images are appended to `others`, and so are links to a folder that contains them, which would
+    never end.
     """
-    found = []
-    waiting = [(folder, (os.path.realpath(os.path.join(root, folder)),))]
-    while waiting:
-        below, way = waiting.pop()  # and the real paths of the folders that led there
-        folders, images, left = _list(os.path.join(root, below))
-        found += [f'{below}/{name}' for name in images]
-        others += [f'{below}/{name}' for name in left]
+    paths = []
+    pending = [(folder, (os.path.realpath(os.path.join(root, folder)),))]
+    while pending:
+        current, parents = pending.pop()  # `parents`: real paths of the current folder and those above it
+        folders, images, rest = _list(os.path.join(root, current))
+        paths += [f'{current}/{name}' for name in images]
+        others += [f'{current}/{name}' for name in rest]
         for name in folders:
-            path = os.path.join(root, below, name)
-            real = os.path.realpath(path) if os.path.islink(path) else os.path.join(way[-1], name)
-            if any(f'{place}/'.startswith(f'{real}/') for place in way):
-                others.append(f'{below}/{name}/')
+            path = os.path.join(root, current, name)
+            real = os.path.realpath(path) if os.path.islink(path) else os.path.join(parents[-1], name)
+            if any(f'{parent}/'.startswith(f'{real}/') for parent in parents):
+                others.append(f'{current}/{name}/')
             else:
-                waiting.append((f'{below}/{name}', (*way, real)))
-    return sorted(found, key=lambda path: path.split('/'))
+                pending.append((f'{current}/{name}', (*parents, real)))
+    return sorted(paths, key=lambda path: path.split('/'))
 
 
 class FlatFolderSource(FolderSource):
-    """A flat folder of images, in the order of their names, with a label file (`labels.read_labels` has its forms).
+    """A flat folder of images, in the order of their names, with a label file (see `labels.read_labels`).
 
-    It reads the validation set of ILSVRC2012 as it is released.
+    This reads the validation set of ILSVRC2012 as released.
 
     Raises:
       UserError: no such folder, no images, or a label file that cannot be read, lacks an image or has a label out of
@@ -132,17 +142,17 @@ class FlatFolderSource(FolderSource):
         self._open(folder, 'SPLIT/IMAGE')
         folders, images, others = _list(self.folder)
         if not images:
-            raise UserError(f'{folder} holds no images')
+            raise UserError(f'{folder} contains no images')
         self.files = np.array([os.fsencode(name) for name in images], np.bytes_)
         self.labels, self.class_names, self.notes = read_labels(labels_file, images, num_classes, synsets)
         others = [name for name in others if name not in (*LABEL_FILES, os.path.basename(labels_file))]
-        self.notes += skipped(self.folder, [*others, *(f'{name}/' for name in folders)])
+        self.notes += skipped_note(self.folder, [*others, *(f'{name}/' for name in folders)])
 
 
 class AnnotatedFolderSource(FolderSource):
     """Tiny-ImageNet's validation images: `FOLDER/images`, and their classes in `FOLDER/val_annotations.txt`.
 
-    Its lines are the file's name, the class and a box, between tabs. Classes are sorted, images in the order of their
+    Each line is a file name, a class and a box, separated by tabs. Classes are sorted; images are in the order of their
     names.
 
     Raises:
@@ -158,23 +168,23 @@ class AnnotatedFolderSource(FolderSource):
         class_of = dict(line.split('\t')[:2] for line in lines if '\t' in line)
         _, images, others = _list(Path(folder) / 'images')
         if not images:
-            raise UserError(f'{folder}/images holds no images')
-        lacking = [name for name in images if name not in class_of]
-        if lacking:
-            raise UserError(f'{folder}/{ANNOTATIONS} has no line of {few(lacking)}')
+            raise UserError(f'{folder}/images contains no images')
+        unlabeled = [name for name in images if name not in class_of]
+        if unlabeled:
+            raise UserError(f'{folder}/{ANNOTATIONS} has no line for {list_some(unlabeled)}')
         self.class_names = tuple(sorted(set(class_of.values())))
         numbers = {name: number for number, name in enumerate(self.class_names)}
         self.files = np.array([os.fsencode(f'images/{name}') for name in images], np.bytes_)
         self.labels = np.array([numbers[class_of[name]] for name in images], np.int32)
         absent = len(class_of.keys() - set(images))
-        self.notes = skipped(f'{folder}/images', others)
-        self.notes += [f'{folder}/{ANNOTATIONS} labels {absent:,} images that are not there'] if absent else []
+        self.notes = skipped_note(f'{folder}/images', others)
+        self.notes += [f'{folder}/{ANNOTATIONS} has labels for {absent:,} missing images'] if absent else []
 
 
 class TfdsSource:
     """A TFDS data set prepared as ArrayRecord (no TensorFlow at run time)."""
 
-    numbered = True  # so TFDS calls classes to which a data set gives no names
+    numbered = True  # TFDS numbers the classes of data sets without class names
 
     def __init__(self, name, data_dir, split):
         import tensorflow_datasets as tfds
@@ -183,52 +193,51 @@ class TfdsSource:
         try:
             builder = tfds.builder(name, **directory)
         except tfds.core.registered.DatasetNotFoundError as error:
-            raise UserError(f'TFDS knows no data set {name!r}: {first_line(error)}') from None
+            raise UserError(f'TFDS has no data set {name!r}: {first_line(error)}') from None
         command = f'python data.py prepare {name}' + (f' --data_dir {data_dir}' if data_dir else '')
         if not builder.data_path.exists():
             raise UserError(
                 f'{name} is not prepared in {builder.data_path}. Prepare it (needs requirements-prepare.txt): {command}'
             )
-        wanted = tfds.core.FileFormat.ARRAY_RECORD
-        if builder.info.file_format != wanted:
+        if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
             raise UserError(
-                f'{builder.data_path} is in {builder.info.file_format.value} form, which has no random access. Convert '
-                f'it (needs requirements-prepare.txt): {command}'
+                f'{builder.data_path} has the format {builder.info.file_format.value}, which has no random access. '
+                f'Convert it (needs requirements-prepare.txt): {command}'
             )
-        split = known_split(split, tuple(builder.info.splits), slices=True)
+        split = check_split(split, tuple(builder.info.splits), slices=True)
         self.records = builder.as_data_source(split, decoders={'image': tfds.decode.SkipDecoding()})
         self.class_names = tuple(builder.info.features['label'].names)
         self.name, self.notes = f'{name}/{split}', []
         if len(self) and self.records[0]['label'] < 0:
-            raise UserError(f'{self.name} has no labels; there are the splits {", ".join(builder.info.splits)}')
+            raise UserError(f'{self.name} has no labels; the splits are {", ".join(builder.info.splits)}')
 
     def __len__(self):
         return len(self.records)
 
     def __getitem__(self, index):
         record = self.records[index]
-        return checked(Example(record['image'], int(record['label']), f'{self.name}[{index}]'), self.class_names)
+        return check_label(Example(record['image'], int(record['label']), f'{self.name}[{index}]'), self.class_names)
 
 
-HELD_OUT = ('validation', 'val', 'test')  # TFDS, PyTorch's users and we have a name each for what is tested
+HELD_OUT = ('validation', 'val', 'test')  # the names of the test split in TFDS, in PyTorch folders and here
 
 
 def find_split(data_dir, split, labels=''):
-    """The name of the folder of a split in a folder of splits, and notes.
+    """Return the name of a split's folder, and notes.
 
-    Of 'test', 'val' and 'validation' the one that is asked for, or where it is not there, or holds images without
-    labels as Tiny-ImageNet's test/ does, another of the three that has some.
+    'test', 'val' and 'validation' are interchangeable: if the requested folder is missing, or its images have no labels
+    (as in Tiny-ImageNet's test/), one of the others is used.
     """
     folder = Path(data_dir)
     names = [split, *(name for name in HELD_OUT if name != split)] if split in HELD_OUT else [split]
-    there = [name for name in names if (folder / name).is_dir()]
-    found = next((name for name in there if _has_labels(folder, name, labels)), there[0] if there else split)
-    notes = [f'{folder / split} has no labels: {folder / found} is tested'] if found != split in there else []
-    return found, notes
+    existing = [name for name in names if (folder / name).is_dir()]
+    name = next((name for name in existing if _has_labels(folder, name, labels)), existing[0] if existing else split)
+    notes = [f'{folder / split} has no labels: {folder / name} is used'] if name != split in existing else []
+    return name, notes
 
 
 def _has_labels(data_dir, split, labels):
-    """Whether it is known of which classes the images in the folder of a split are."""
+    """Return whether the images in a split's folder have labels."""
     folder = data_dir / split
     classes, images, _ = _list(folder)
     if (folder / ANNOTATIONS).is_file() or any(folder.glob('*.tar')):
@@ -239,11 +248,11 @@ def _has_labels(data_dir, split, labels):
 
 
 def find_imagenet(data_dir, split, labels=''):
-    """In which form ImageNet, or what is laid out like it, lies in a folder.
+    """Find out in which format ImageNet, or data with the same layout, is stored in a folder.
 
     Args:
-      data_dir: a packed store; a folder of TFDS with imagenet2012 in it ('' is TFDS's own); a folder with the released
-        tars; one with train/ and val/ of class folders or of flat images with a label file; or flat images with a
+      data_dir: a packed store; a TFDS folder with imagenet2012 in it ('' is TFDS's default); a folder with the released
+        tars; a folder with train/ and val/ of class folders or of flat images with a label file; or flat images with a
         label file, which are then both splits.
       split: 'train', or any of 'validation', 'val' and 'test'.
       labels: see `datasets.open_source`.
@@ -252,15 +261,15 @@ def find_imagenet(data_dir, split, labels=''):
       (dataset, split) for `datasets.open_source`.
 
     Raises:
-      UserError: none of these is there.
+      UserError: the folder has none of these.
     """
     from input_pipeline import packed
 
     folder = Path(data_dir or Path.home() / 'tensorflow_datasets')
     names = [split, *(name for name in HELD_OUT if name != split)] if split in HELD_OUT else [split]
     if (folder / packed.MANIFEST).is_file():
-        held = packed.read_manifest(folder)['splits']
-        return 'pack', next((name for name in names if name in held), split)
+        splits = packed.read_manifest(folder)['splits']
+        return 'pack', next((name for name in names if name in splits), split)
     if (folder / 'imagenet2012').is_dir():
         return 'tfds:imagenet2012', 'validation' if split in HELD_OUT else split
     name = find_split(folder, split, labels)[0]
@@ -270,26 +279,26 @@ def find_imagenet(data_dir, split, labels=''):
         return 'tar', split
     if folder.is_dir() and _list(folder)[1]:
         return 'flat', '.'
-    where = f'in {folder}' if data_dir else f'in {folder}, where TFDS keeps it: pass --config.data_dir=FOLDER'
+    where = f'in {folder}' if data_dir else f"in {folder}, TFDS's default: pass --config.data_dir=FOLDER"
     raise UserError(
-        f'no ImageNet ({split}) {where}. FOLDER may hold train/ and val/ with class folders, the released tars, '
-        'imagenet2012/ as TFDS prepares it (ArrayRecord), a packed store, or images with a label file (labels.csv)'
+        f'no ImageNet ({split}) {where}. FOLDER may contain train/ and val/ with class folders, the released tars, '
+        'imagenet2012/ prepared by TFDS (ArrayRecord), a packed store, or images with a label file (labels.csv)'
     )
 
 
-def of_folder(data_dir, split, labels='', num_classes=None, on_bad_image='stop', flat=False):
-    """The source of a split of a folder of splits: class folders, Tiny-ImageNet's, or flat images with a label file.
+def open_folder(data_dir, split, labels='', num_classes=None, on_bad_image='stop', flat=False):
+    """Open a split in a folder of splits: class folders, Tiny-ImageNet's, or flat images with a label file.
 
     Args: see `datasets.open_source`.
-      flat: it is flat, which else is found out.
+      flat: the images are flat; False finds out.
     """
     name, notes = find_split(data_dir, split, labels)
-    source = _of_split(Path(data_dir), name, labels, num_classes, on_bad_image, flat)
+    source = _open_split_folder(Path(data_dir), name, labels, num_classes, on_bad_image, flat)
     source.notes = notes + source.notes
     return source
 
 
-def _of_split(data_dir, split, labels, num_classes, on_bad_image, flat):
+def _open_split_folder(data_dir, split, labels, num_classes, on_bad_image, flat):
     folder = data_dir / split
     if not flat and (folder / ANNOTATIONS).is_file():
         return AnnotatedFolderSource(folder)
@@ -299,12 +308,15 @@ def _of_split(data_dir, split, labels, num_classes, on_bad_image, flat):
 
 
 def find_labels(labels, folders, needed=True):
-    """The path of a label file: `labels` itself, or of that name in one of some folders; None where none is needed."""
+    """Return the path of a label file: `labels` itself, or a file of this name in one of the folders.
+
+    If there is none, return None, or raise `UserError` if `needed`.
+    """
     if labels and Path(labels).is_file():
         return Path(labels)
-    places = [folder / name for folder in folders for name in ([labels] if labels else LABEL_FILES)]
-    found = next((place for place in places if place.is_file()), None)
-    if found is None and needed:
-        looked = ', '.join(map(str, dict.fromkeys(places)))
-        raise UserError(f'no label file: pass --config.labels=FILE (looked for {looked})')
-    return found
+    candidates = [folder / name for folder in folders for name in ([labels] if labels else LABEL_FILES)]
+    path = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if path is None and needed:
+        tried = ', '.join(map(str, dict.fromkeys(candidates)))
+        raise UserError(f'no label file: pass --config.labels=FILE (looked for {tried})')
+    return path

@@ -1,9 +1,9 @@
-"""Statistics of a data set: its mean image, the channels' mean and deviation, the principal components of RGB.
+"""Statistics of a data set: mean image, mean and standard deviation of each channel, principal components of RGB.
 
     python data.py statistics --config configs/alexnet.py [--config.KEY=VALUE] [--out FILE]
 
-They are of what the config's crops are cut from: the central squares of the photographs for AlexNet, else the centre of
-each. A run measures its own where its config asks for them and it has no file yet.
+They are measured on the region that the config's crops come from: for AlexNet the central square of each photograph,
+else its center. A run measures its own if its config needs them and does not name a file.
 """
 
 import functools
@@ -17,26 +17,26 @@ from runtime.errors import UserError, first_line, moved
 from runtime.files import atomic_file
 
 NAME = 'statistics.npz'
-MEASURED = ('mean_image', 'channel_mean', 'channel_mean_std')  # of `normalize`: what needs statistics
+MEASURED = ('mean_image', 'channel_mean', 'channel_mean_std')  # values of `config.normalize` that need statistics
 KEYS = ('mean_image', 'mean', 'std', 'vectors', 'deviations', 'num_examples')
 _BATCH = 32
 
 
 def measure(source, size, channels, crop=None, on_bad_image='stop', fit='resize'):
-    """Statistics over all images of a source, each once, without chance.
+    """Measure the statistics of all images of a source.
 
     Args:
       source: see `sources`.
-      size: of the square that is measured.
+      size: side of the square to measure.
       channels: 1 or 3.
-      crop: (height, width, draws) -> `crops.View` of it; None for small images, whole.
-      on_bad_image: 'stop', or 'skip': left out.
+      crop: (height, width, draws) -> `crops.View` of the square; None for small images, which are not cropped.
+      on_bad_image: 'stop', or 'skip' invalid images.
       fit: see `loader.Form`.
 
     Returns:
-      {'mean_image': float32 [size, size, C], 'mean': [C], 'std': [C] (over all pixels), 'vectors': [C, C], columns the
-      eigenvectors of the channels' covariance, 'deviations': [C], the roots of its eigenvalues, largest first,
-      'num_examples'}; grey levels, 0..255.
+      {'mean_image': float32 [size, size, C], 'mean': [C], 'std': [C] (over all pixels), 'vectors': [C, C] (columns are
+      eigenvectors of the channels' covariance), 'deviations': [C] (square roots of its eigenvalues, largest first),
+      'num_examples'}; in gray levels, 0..255.
     """
     total, image_sum, products = 0, np.zeros((size, size, channels)), np.zeros((channels, channels))
     order = functools.partial(loader.in_order, num_examples=len(source))
@@ -50,7 +50,7 @@ def measure(source, size, channels, crop=None, on_bad_image='stop', fit='resize'
             total += len(images)
             image_sum += images.sum(0, dtype=np.uint64)
             for image in images:
-                pixels = image.reshape(-1, channels).astype(np.float32) - 127.5  # about the middle: exact enough
+                pixels = image.reshape(-1, channels).astype(np.float32) - 127.5  # centered for precision
                 products += pixels.T @ pixels
             advance(int(np.sum(batch['index'] >= 0)))
     if not total:
@@ -70,7 +70,7 @@ def measure(source, size, channels, crop=None, on_bad_image='stop', fit='resize'
 
 
 def of_mean_image(mean_image):
-    """The statistics that a mean image alone tells [H, W, C]; deviations of 1, and no component of the colours."""
+    """Return statistics with a given mean image [H, W, C], standard deviations of 1 and no principal components."""
     channels = mean_image.shape[-1]
     return {
         'mean_image': np.asarray(mean_image, np.float32),
@@ -83,36 +83,38 @@ def of_mean_image(mean_image):
 
 
 def save(path, statistics):
-    """Writes statistics to a file; it is there whole or not at all."""
+    """Write statistics to a file, atomically."""
     with atomic_file(path, 'wb') as file:
         np.savez_compressed(file, **statistics)
 
 
 def load(path):
-    """The statistics of a file.
+    """Read statistics from a file.
 
     Raises:
-      UserError: it is not there, or no such file.
+      UserError: the file is missing or invalid.
     """
     try:
-        with open(path, 'rb') as file, np.load(file, allow_pickle=False) as held:
-            return {key: held[key] for key in KEYS}
+        with open(path, 'rb') as file, np.load(file, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in KEYS}
     except FileNotFoundError:
         raise UserError(
             f'no statistics in {path}: make them with python data.py statistics --config ... --out {path}'
         ) from None
-    except Exception as error:  # NumPy, zipfile and zlib have a dozen for broken files
-        raise UserError(f'{path} is no file of statistics ({first_line(error)})') from None
+    except Exception as error:  # NumPy, zipfile and zlib raise many kinds for broken files
+        raise UserError(f'{path} is not a statistics file ({first_line(error)})') from None
 
 
 def needed(config):
-    """Whether anything of the config is measured on its images."""
+    """Return whether the config needs statistics."""
     return config.normalize in MEASURED or config.colour.lighting == 'measured'
 
 
 def view(config):
-    """(size, rule) of the part of a training image that is measured: the square that crops are cut from, or the centre
-    of a photograph, of the size that the network takes."""
+    """Return (size, rule) of the region of a training image that is measured.
+
+    It is the square that crops come from, or the center of the photograph, of the network's input size.
+    """
     crop = config.crop
     size = crop.short_side[0] if crop.square or crop.warp else config.image_size
     values = {
@@ -124,24 +126,24 @@ def view(config):
 
 
 def measured(config, source):
-    """What `measure` makes of the training images of a config."""
+    """Call `measure` for the training images of a config."""
     size, rule = view(config)
     return measure(source, size, config.channels, rule, config.on_bad_image, config.fit)
 
 
 def blank(config):
-    """Statistics of the right shapes that were never measured: to compile and to time with."""
+    """Return dummy statistics with the right shapes, for compiling and timing."""
     size, _ = view(config)
     return of_mean_image(np.zeros((size, size, config.channels)))
 
 
 def of_run(config, workdir, source=None):
-    """The statistics that a config needs: {} where it needs none, else those of the file it names, or of the run.
+    """Return the statistics that a config needs, from the file it names or from the run's; {} if it needs none.
 
     Args:
       config: see `configs/base.py`.
       workdir: of the run.
-      source: the training images, to measure where the run has no file yet; it is kept there.
+      source: the training images, which are measured and the result saved if the run has no file yet.
 
     Raises:
       UserError: a missing or invalid file.

@@ -1,10 +1,10 @@
-"""Images read in place from the tars in which ImageNet is released; nothing is unpacked.
+"""Reads images directly from the released tars of ImageNet; nothing is unpacked.
 
-ILSVRC2012_img_train.tar holds a tar for each class (n01440764.tar, ...), each with that class's JPEGs;
-ILSVRC2012_img_val.tar holds the validation images. All headers are walked once, and where each image begins is kept in
-an index beside the tar (ILSVRC2012_img_train.tar.index.npz; tars.index.npz in a folder of tars), or where that place
-cannot be written, in $XDG_CACHE_HOME/imagenet-decade/tar (~/.cache/imagenet-decade/tar). The index holds every tar's
-size and time of change and is made anew when they differ.
+ILSVRC2012_img_train.tar contains a tar for each class (n01440764.tar, ...) with the JPEGs of the class;
+ILSVRC2012_img_val.tar contains the validation images. All headers are read once, and the position of each image is
+saved in an index next to the tar (ILSVRC2012_img_train.tar.index.npz; tars.index.npz in a folder of tars) or, if that
+folder is not writable, in $XDG_CACHE_HOME/imagenet-decade/tar (~/.cache/imagenet-decade/tar). The index stores the size
+and modification time of every tar and is rebuilt when they differ.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from input_pipeline.example import IMAGE_SUFFIXES, NO_CLASSES, Example, empty_classes, is_image, skipped
+from input_pipeline.example import IMAGE_SUFFIXES, NO_CLASSES, Example, empty_classes, is_image, skipped_note
 from input_pipeline.labels import read_labels
 from input_pipeline.progress import bar
 from runtime import system
@@ -30,24 +30,24 @@ _FORMAT = 2  # of the index
 
 
 def find(data_dir, split):
-    """The tar, or folder of tars, that holds a split.
+    """Return the path of the tar, or of the folder of class tars, of a split.
 
-    `data_dir` holds the tars as they are released, or SPLIT.tar, or a folder SPLIT of class tars; for 'train' it may
-    itself be the tar, or hold the class tars.
+    `data_dir` contains the tars as released, or SPLIT.tar, or a folder SPLIT of class tars; for 'train' it may itself
+    be the tar, or contain the class tars.
 
     Raises:
-      UserError: there is none.
+      UserError: there is no such tar.
     """
-    given = Path(data_dir)
-    folder = given.parent if given.is_file() else given
-    places = [folder / _RELEASED.get(split, f'{split}.tar'), folder / f'{split}.tar', folder / split]
+    data_dir = Path(data_dir)
+    folder = data_dir.parent if data_dir.is_file() else data_dir
+    candidates = [folder / _RELEASED.get(split, f'{split}.tar'), folder / f'{split}.tar', folder / split]
     if split == 'train':
-        places = [given, *places] if given.is_file() else [*places, given]
-    for place in places:
-        if place.is_file() or (place.is_dir() and _class_tars(place)):
-            return place
+        candidates = [data_dir, *candidates] if data_dir.is_file() else [*candidates, data_dir]
+    for path in candidates:
+        if path.is_file() or (path.is_dir() and _class_tars(path)):
+            return path
     raise UserError(
-        f'no tar of the split {split!r} in {folder}: pass --config.data_dir=FOLDER with {places[0].name}, or with '
+        f'no tar of the split {split!r} in {folder}: pass --config.data_dir=FOLDER with {candidates[0].name}, or with '
         f'class tars (n01440764.tar, ...) in {folder / split}'
     )
 
@@ -59,17 +59,17 @@ def _class_tars(folder):
 class TarSource:
     """The images of a tar of class tars, of a folder of class tars, or of a flat tar with a label file.
 
-    Classes are the sorted names of the class tars, images are in the order of their names within each: the order of
-    `sources.FolderSource` on the unpacked files. Of a flat tar, `labels.read_labels` gives the classes.
+    Classes are the sorted names of the class tars, and images are in the order of their names within each class, as in
+    `sources.FolderSource` on the unpacked files. The classes of a flat tar come from `labels.read_labels`.
 
     Args:
       path: the tar or the folder.
-      labels_file: of a flat tar; not looked at otherwise.
+      labels_file: for a flat tar; ignored otherwise.
       num_classes, synsets: see `labels.read_labels`.
       on_bad_image: 'stop' or 'skip'; see `sources.FolderSource`.
 
     Raises:
-      UserError: no tar, a tar that is cut short, no images, a class without images, or labels that do not fit.
+      UserError: no tar, a truncated tar, no images, a class without images, or labels that do not fit.
     """
 
     def __init__(self, path, labels_file=None, num_classes=None, synsets=None, on_bad_image='stop'):
@@ -78,9 +78,9 @@ class TarSource:
         self.tars = [str(path / name) for name in _class_tars(path)] if path.is_dir() else [str(path)]
         index, self.notes = _index(path, self.tars)
         self.tar_of, self.offsets, self.sizes, self.names = (index[key] for key in ('tar', 'offsets', 'sizes', 'names'))
-        self.notes += skipped(path, list(map(os.fsdecode, index['skipped'])))
+        self.notes += skipped_note(path, list(map(os.fsdecode, index['skipped'])))
         if not len(self.names):
-            raise UserError(f'{path} holds no images, neither itself nor in tars inside')
+            raise UserError(f'{path} contains no images, nor tars with images')
         if len(index['classes']):
             self.labels, self.class_names = index['labels'], tuple(map(os.fsdecode, index['classes']))
             self.notes += empty_classes(self.labels, self.class_names, self.name, on_bad_image)
@@ -89,8 +89,8 @@ class TarSource:
             self.labels, self.class_names, notes = read_labels(labels_file, names, num_classes, synsets)
             self.notes, self.numbered = self.notes + notes, True
         else:
-            raise UserError(f'{path} holds images and no class tars: pass --config.labels=FILE with their labels')
-        if len(self.tars) == 1:  # one that is opened once; of a thousand, each read opens its own
+            raise UserError(f'{path} contains images but no class tars: pass --config.labels=FILE with their labels')
+        if len(self.tars) == 1:  # a single tar stays open; of a thousand tars, each read opens one
             self._file = os.open(self.tars[0], system.READ)
 
     def __len__(self):
@@ -123,7 +123,7 @@ class TarSource:
 
 
 def _read(file, size, offset):
-    """`size` bytes of a file from `offset` on, fewer only where it ends; threads may share the file."""
+    """Read `size` bytes of a file from `offset`, fewer only at its end; threads may share the file."""
     data = system.pread(file, size, offset)
     while 0 < len(data) < size:
         more = system.pread(file, size - len(data), offset + len(data))
@@ -134,10 +134,11 @@ def _read(file, size, offset):
 
 
 def _index(path, tars):
-    """The index of some tars, read from where it is kept or made and kept there; and notes.
+    """Return the index of some tars and notes; the index is read from its file, or built and saved.
 
-    A dict: classes bytes [C] (none: the tar is flat); skipped bytes [S], the names of what is no image; and of each
-    image tar int32 [N] (a number in `tars`), offsets and sizes int64 [N] in bytes, labels int32 [N], names bytes [N].
+    The index is a dict: classes bytes [C] (empty for a flat tar); skipped bytes [S], the names of files that are not
+    images; and for each image tar int32 [N] (its position in `tars`), offsets and sizes int64 [N] in bytes, labels
+    int32 [N], names bytes [N].
     """
     stamp = []
     for tar in tars:
@@ -154,39 +155,39 @@ def _index(path, tars):
     }
     name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
     cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'imagenet-decade' / 'tar' / f'{name}.npz'
-    places = (path / 'tars.index.npz' if path.is_dir() else path.with_name(f'{path.name}.index.npz'), cache)
-    for place in places:
-        index = _load(place, expected)
+    index_files = (path / 'tars.index.npz' if path.is_dir() else path.with_name(f'{path.name}.index.npz'), cache)
+    for file in index_files:
+        index = _load(file, expected)
         if index is not None:
             return index, []
     index = _walk(tars, path.is_dir(), int(expected['stamp'][:, 0].sum()))
-    for place in places:
+    for file in index_files:
         try:
-            _save(place, expected | index)
+            _save(file, expected | index)
             return index, []
         except OSError as error:
             reason = first_line(error)
-    return index, [f'the index of {path} cannot be kept, and is made at every start ({reason})']
+    return index, [f'the index of {path} cannot be saved and is rebuilt at every start ({reason})']
 
 
-def _load(place, expected):
+def _load(path, expected):
     try:
-        with open(place, 'rb') as file, np.load(file) as held:
-            if all(key in held and np.array_equal(held[key], value) for key, value in expected.items()):
-                return {key: held[key] for key in ('classes', 'skipped', 'tar', 'offsets', 'sizes', 'labels', 'names')}
+        with open(path, 'rb') as file, np.load(file) as saved:
+            if all(key in saved and np.array_equal(saved[key], value) for key, value in expected.items()):
+                return {key: saved[key] for key in ('classes', 'skipped', 'tar', 'offsets', 'sizes', 'labels', 'names')}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        pass  # none there, or not whole
+        pass  # missing or damaged
     return None
 
 
-def _save(place, arrays):
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(place, 'wb') as file:  # several processes may make the index at once
+def _save(path, arrays):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path, 'wb') as file:  # several processes may write the index at once
         np.savez(file, **arrays)
 
 
 def _walk(tars, are_classes, total):
-    """The index of tars by their headers; see `_index`."""
+    """Build the index of tars from their headers; see `_index`."""
     images, classes, others = [], [], []  # images: (class name or None, name, number of the tar, offset, size)
     with bar(f'indexing {os.path.basename(tars[0])}{" ..." if len(tars) > 1 else ""}', total) as advance:
         for number, tar in enumerate(tars):
@@ -210,16 +211,16 @@ def _walk(tars, are_classes, total):
 
 
 def _walk_one(file, tar, number, is_class, images, classes, others, advance):
-    """Appends what one tar holds to `images` and `classes`, and the names of what is neither to `others`."""
-    whole = os.fstat(file).st_size
+    """Append the contents of one tar to `images` and `classes`, and the names of all other files to `others`."""
+    tar_size = os.fstat(file).st_size
     if is_class:
-        inner = [(os.path.basename(tar), 0, whole)]
+        inner_tars = [(os.path.basename(tar), 0, tar_size)]
     else:
-        held = list(_members(file, 0, whole, tar))
-        inner = [member for member in held if member[0].endswith('.tar') and member[2] is not None]
-        taken = inner or [member for member in held if _is_image(member)]
-        others += sorted(name for name, *_ in set(held) - set(taken))
-    for name, start, size in inner:
+        members = list(_members(file, 0, tar_size, tar))
+        inner_tars = [member for member in members if member[0].endswith('.tar') and member[2] is not None]
+        used = inner_tars or [member for member in members if _is_image(member)]
+        others += sorted(name for name, *_ in set(members) - set(used))
+    for name, start, size in inner_tars:
         label = os.path.basename(name).removesuffix('.tar')
         classes.append(label)
         for member in _members(file, start, size, tar if is_class else f'{tar}/{name}'):
@@ -229,24 +230,24 @@ def _walk_one(file, tar, number, is_class, images, classes, others, advance):
             else:
                 others.append(f'{os.path.basename(name)}/{member[0]}')
         advance(size)
-    if not inner:
-        images.extend((None, name, number, start, size) for name, start, size in taken)
-        advance(whole)
+    if not inner_tars:
+        images.extend((None, name, number, start, size) for name, start, size in used)
+        advance(tar_size)
 
 
 def _is_image(member):
-    """Whether a member of a tar, see `_members`, is taken for an image."""
+    """Return whether a member of a tar (see `_members`) counts as an image."""
     *folders, base = member[0].split('/')
     return is_image(base) and member[2] is not None and not set(folders) & set(NO_CLASSES)
 
 
-def _members(file, start, size, place):
-    """The files in a tar that lies at start..start+size of an open file: (name, offset in the file, size) of each.
+def _members(file, start, size, tar_name):
+    """Yield the files of a tar stored at start..start+size of an open file: (name, offset in the file, size) of each.
 
-    The size is None of what is no file and no folder, as a link.
+    The size is None for a link or another special file.
 
     Raises:
-      UserError: it is no tar, or cut short.
+      UserError: it is not a tar, or it is truncated.
     """
     last = ''
     try:
@@ -254,22 +255,22 @@ def _members(file, start, size, place):
             while (member := tar.next()) is not None:
                 if member.isfile():
                     if member.offset_data + member.size > size:
-                        raise UserError(f'{place} is cut short: it ends within {member.name}; fetch it again')
+                        raise UserError(f'{tar_name} is truncated: it ends within {member.name}; fetch it again')
                     last = member.name
                     yield member.name, start + member.offset_data, member.size
                 elif not member.isdir():
                     yield member.name, 0, None
-                tar.members.clear()  # else it keeps an object for every one
-            # tarfile takes a broken header for the end; the end is a block of zeros.
+                tar.members.clear()  # otherwise it keeps an object for each member
+            # tarfile takes a broken header for the end of the tar; the real end is a block of zeros.
             if system.pread(file, tarfile.BLOCKSIZE, start + tar.offset)[: max(size - tar.offset, 0)] != bytes(512):
-                raise UserError(f'{place} is cut short: it ends after {last or "its first header"}; fetch it again')
+                raise UserError(f'{tar_name} is truncated: it ends after {last or "its first header"}; fetch it again')
     except (tarfile.TarError, OSError) as error:
-        what = f'is cut short or broken after {last}' if last else 'is no tar (a compressed one must be decompressed)'
-        raise UserError(f'{place} {what} ({first_line(error)}); fetch it again') from None
+        problem = f'is truncated or broken after {last}' if last else 'is not a tar (decompress it if it is compressed)'
+        raise UserError(f'{tar_name} {problem} ({first_line(error)}); fetch it again') from None
 
 
 class _Part:
-    """A part of an open file, as tarfile reads it."""
+    """A part of an open file, with the methods that tarfile needs."""
 
     def __init__(self, file, start, size):
         self.file, self.start, self.size, self.position = file, start, size, 0

@@ -42,7 +42,7 @@ def class_folders(folder, classes='abc', size=20, images=3):
 
 def test_the_number_of_classes(tmp_path, monkeypatch):
     config = digits(dataset='folder', data_dir=str(class_folders(tmp_path)))
-    with pytest.raises(UserError, match='has 3 classes and the config 10') as error:
+    with pytest.raises(UserError, match='has 3 classes but the config has 10') as error:
         datasets.open_splits(config)
     config.num_classes = followed(monkeypatch, str(error.value), 'num_classes')
     assert [len(source) for source in datasets.open_splits(config)] == [9, 9]
@@ -71,7 +71,7 @@ def test_an_image_that_is_too_large(monkeypatch):
 def test_a_store_is_gone_on_with_without_the_bad_image(tmp_path, monkeypatch):
     source = datasets.open_source('folder', 'train', class_folders(tmp_path / 'data'))
     (tmp_path / 'data' / 'train' / 'b' / '1.png').write_bytes(b'no image')
-    with pytest.raises(UserError, match='Mend or remove it, or pass') as error:
+    with pytest.raises(UserError, match='Fix or remove it, or pass') as error:
         pack.pack({'train': source}, tmp_path / 'store', 16, shard_records=2)
     skip = followed(monkeypatch, str(error.value), 'on_bad_image')
     manifest = pack.pack({'train': source}, tmp_path / 'store', 16, shard_records=2, on_bad_image=skip)

@@ -77,7 +77,7 @@ def test_a_class_is_found_by_its_name_wherever_it_stands():
     for _ in range(50):
         ours = [f'class {number}' for number in RNG.permutation(30)[: RNG.integers(1, 30)]]
         theirs = list(RNG.permutation(ours)[: RNG.integers(1, len(ours) + 1)]) + ['none'] * int(RNG.integers(2))
-        found = classes.places(theirs, ours)
+        found = classes.positions(theirs, ours)
         assert [None if place is None else ours[place] for place in found] == [
             name if name in ours else None for name in theirs
         ]
@@ -98,7 +98,7 @@ def test_a_class_is_found_by_its_name_wherever_it_stands():
     ],
 )
 def test_what_has_but_a_number(theirs, ours, found):
-    assert classes.places(theirs, ours) == found
+    assert classes.positions(theirs, ours) == found
 
 
 def test_imagenets_names_are_those_of_its_release(test_data):
@@ -116,8 +116,11 @@ def test_imagenets_names_are_those_of_its_release(test_data):
 @pytest.mark.parametrize(
     'test, says',
     [
-        (('a', 'b', 'd'), r"/test has the class 'd', and .*/train has not\. There are: a, b, c$"),
-        (('a', 'B', 'c'), r"/test has the class 'B' and .*/train 'b', which differ in case, .*: rename one of them$"),
+        (('a', 'b', 'd'), r"/test has the class 'd', which .*/train does not have\. There are: a, b, c$"),
+        (
+            ('a', 'B', 'c'),
+            r"/test has the class 'B' and .*/train 'b', which differ only in case, .*: rename one of them$",
+        ),
         (('a', 'b', 'c', 'd'), "has the class 'd'"),
         (('a', 'c'), r"/test lacks the class 'b' of .*/train: .*pass --config.on_bad_image=skip to test without it$"),
     ],
@@ -139,7 +142,7 @@ def test_a_near_miss_is_offered(tmp_path):
     with pytest.raises(UserError, match="has the class 'german shepard', .*, did you mean 'german shepherd'\\?"):
         datasets.open_splits(config)
     assert classes.unknown_class('A', ('hot-dog', 'x'), 'B', ('Hot_Dog', 'y')).endswith(
-        'which differ in case, spaces or dashes only (and 1 more): rename one of them'
+        'which differ only in case, spaces or dashes (and 1 more): rename one of them'
     )
 
 
@@ -156,10 +159,10 @@ def test_the_advice_for_a_class_without_test_images_works(tmp_path):
 
 def test_memory_and_files_are_relabelled_alike():
     held = example.ArraySource(RNG.integers(0, 256, (6, 4, 4, 1), np.uint8), np.arange(6) % 3, 'xyz', 'held')
-    new = classes.relabelled(held, (5, 0, 2), 'abcdef', ['a note'])
+    new = classes.relabel(held, (5, 0, 2), 'abcdef', ['a note'])
     assert isinstance(new, example.ArraySource) and new.labels.tolist() == [5, 0, 2] * 2
     assert new.images is held.images and new.notes == ['a note'] and held.notes == []
-    assert [classes.Relabelled(held, (5, 0, 2), 'abcdef')[k].label for k in range(3)] == [5, 0, 2]
+    assert [classes.RelabeledSource(held, (5, 0, 2), 'abcdef')[k].label for k in range(3)] == [5, 0, 2]
 
 
 def test_folders_that_are_numbers_say_how_they_are_sorted(tmp_path):
@@ -174,12 +177,12 @@ def test_a_store_holds_splits_of_the_same_classes(tmp_path):
     config = on_folders(tmp_path / 'data', ('a', 'b'), ('a', 'c'), channels=1)
     store = tmp_path / 'store'
     pack.pack(pack.sources_of(config, 'train', store), store, 8, channels=1)
-    with pytest.raises(UserError, match=f"/test has the class 'c', and {store}/train has not"):
+    with pytest.raises(UserError, match=f"/test has the class 'c', which {store}/train does not have"):
         pack.sources_of(config, 'test', store)
     (tmp_path / 'data' / 'test' / 'c').rename(tmp_path / 'data' / 'test' / 'b')
     pack.pack(pack.sources_of(config, 'test', store), store, 8, channels=1)
     config.update({'dataset': 'pack', 'data_dir': str(store)})
-    assert classes.told(datasets.open_splits(config)[1]) == ('a', 'b')
+    assert classes.known_names(datasets.open_splits(config)[1]) == ('a', 'b')
     # A store of an older version does not say that its classes have names.
     manifest = json.loads((store / 'manifest.json').read_text())
     for held in manifest['splits'].values():
@@ -190,7 +193,7 @@ def test_a_store_holds_splits_of_the_same_classes(tmp_path):
         datasets.open_splits(config)
     manifest['splits']['test']['class_names'] = ['0', '1']
     (store / 'manifest.json').write_text(json.dumps(manifest))
-    assert classes.told(datasets.open_splits(config)[1]) == (None, None)
+    assert classes.known_names(datasets.open_splits(config)[1]) == (None, None)
 
 
 # A run
@@ -279,7 +282,7 @@ def test_classes_that_the_network_lacks_are_refused(three, tmp_path):
     entry = evaluation.open_checkpoint(config, folder)
     config = on_folders(tmp_path, 'abcdef', 'bdz')
     for labels in ('', 'subset=all', 'subset=own'):
-        with pytest.raises(UserError, match="has the class 'z', and the network has not. There are: a, b, c"):
+        with pytest.raises(UserError, match="has the class 'z', which the network does not have. There are: a, b, c"):
             evaluation.test(config, entry, labels=labels)
     with pytest.raises(UserError, match="is of ImageNet's 1000 classes, and the network has 6"):
         evaluation.test(config, entry, labels='imagenet_v2')
@@ -400,8 +403,8 @@ def test_converted_and_exported_weights_carry_their_names(tmp_path, converted):
     hub = exporting.hub_config(digits(num_classes=2), 'x', None, ('rose', 'tulip'))
     assert hub['label_names'] == ['rose', 'tulip']
     assert 'label_names' not in exporting.hub_config(digits(num_classes=2), 'x', None, (None, 'tulip'))
-    assert datasets.described(('rose', 'tulip'), 2) == '2: rose, tulip'
-    assert datasets.described((None, None), 2) == datasets.described(None, 2) == '2, of an order that is not told'
+    assert datasets.describe(('rose', 'tulip'), 2) == '2: rose, tulip'
+    assert datasets.describe((None, None), 2) == datasets.describe(None, 2) == '2, in an unknown order'
 
 
 def test_cifar10s_folders_have_cifar10s_names(tmp_path):

@@ -562,7 +562,7 @@ def test_mistakes_that_a_user_can_mend(options, message):
 
 
 def test_lighting_of_grey_images_is_refused_and_measured_components_are_not():
-    with pytest.raises(UserError, match='3 channels and the images have 1'):
+    with pytest.raises(UserError, match='3 channels but the images have 1'):
         augment(BYTES[..., :1], KEYS, lighting='fb')
     chex.assert_shape(augment(BYTES[..., :1], KEYS, lighting=([[1.0]], [70.0])), (6, 12, 10, 1))
 

@@ -69,10 +69,10 @@ def test_alexnet_has_lighting_and_flips_in_training_alone():
 def test_what_is_measured_for_each_network():
     size, rule = statistics.view(config_of('alexnet'))
     view = rule(300, 500)  # short side 256: 256 x 427
-    assert size == 256 and view.whole == (256, 427, 0, 85)
+    assert size == 256 and view.resize_then_slice == (256, 427, 0, 85)
     # ResNet's mean image is of the network's own size (KaimingHe/deep-residual-networks)
     size, rule = statistics.view(config_of('vgg_d', normalize='mean_image', crop__short_side=(256, 480)))
-    assert size == 224 and rule(256, 480).whole == (256, 480, 16, 128)
+    assert size == 224 and rule(256, 480).resize_then_slice == (256, 480, 16, 128)
     assert statistics.view(config_of('lenet5')) == (32, None)
 
 
@@ -117,7 +117,7 @@ def test_a_form_gives_the_size_that_the_network_takes(name):
 def cut_by(rule, image):
     """(the views of a photograph, their offsets)."""
     views, resized = rule(*image.shape[:2]), {}
-    return [crops.cut(image, view, resized) for view in views], [view.offset for view in views]
+    return [crops.extract(image, view, resized) for view in views], [view.offset for view in views]
 
 
 def test_test_views_are_those_of_pillow_to_the_bit():
@@ -131,7 +131,7 @@ def test_test_views_are_those_of_pillow_to_the_bit():
         scaled = (256, 256 * width // height) if height < width else (256 * height // width, 256)
         whole = np.asarray(Image.fromarray(image).resize(scaled[::-1], Image.Resampling.BILINEAR))
         top, left = (scaled[0] - 256) // 2, (scaled[1] - 256) // 2
-        views, offsets = found['made']
+        views, offsets = found['value']
         for view, (y, x) in zip(views, [(0, 0), (0, 32), (32, 0), (32, 32), (16, 16)], strict=True):
             np.testing.assert_array_equal(view, whole[top + y : top + y + 224, left + x : left + x + 224])
         assert offsets == [(0, 0), (0, 32), (32, 0), (32, 32), (16, 16)]
@@ -144,7 +144,7 @@ def test_test_views_of_a_broken_image_stop_or_come_empty():
     with pytest.raises(UserError, match=r'broken.jpg cannot be decoded.*on_bad_image=skip'):
         list(loader.map_images(source, cut))
     broken, whole = loader.map_images(source, cut, on_bad_image='skip')
-    assert broken['made'] is None and np.shape(whole['made'][0]) == (5, 224, 224, 3)
+    assert broken['value'] is None and np.shape(whole['value'][0]) == (5, 224, 224, 3)
 
 
 @pytest.mark.parametrize(

@@ -47,9 +47,9 @@ def test_a_new_data_set_is_one_entry(monkeypatch):
     train, test = datasets.open_splits(config)
     assert np.array_equal(train.images, images) and train.name == 'toys/train' and test.class_names[1] == 'block'
     assert datasets.of_network(None, config) == datasets.class_names('toys', 2) == ('ball', 'block')
-    assert datasets.described(('ball', 'block'), 2) == 'toys: ball, block'
+    assert datasets.describe(('ball', 'block'), 2) == 'toys: ball, block'
     few = 'CIFAR-100: apple, aquarium_fish, baby, bear, beaver and 95 more'
-    assert datasets.described(datasets.CIFAR100, 100) == few
+    assert datasets.describe(datasets.CIFAR100, 100) == few
     assert opening._own_view(config).name == 'mnist_single'
 
 
@@ -121,7 +121,7 @@ def test_cifar100(cifar100):
     assert names == ['large_natural_outdoor_scenes', 'fruit_and_vegetables', 'non-insect_invertebrates']
     (inside,) = folder.iterdir()
     assert len(datasets.open_source('cifar100', 'test', str(inside))) == 1
-    for name in datasets.named(lambda data: 'CIFAR-100' in data.title):
+    for name in datasets.names_where(lambda data: 'CIFAR-100' in data.title):
         assert list(datasets.DATASETS[name].class_names) == sorted(datasets.DATASETS[name].class_names)
 
 
@@ -180,11 +180,11 @@ def test_a_hostile_pickle_ends_in_a_line_and_is_not_run(tmp_path):
 def test_broken_binary_files(tmp_path):
     images = noise(2, 32, 32, 3)
     (tmp_path / 'train.bin').write_bytes(records(images, [1, 2], [3, 4]).tobytes()[:-1])
-    with pytest.raises(UserError, match='train.bin is not whole records of 3,074 bytes; fetch CIFAR-100 again'):
+    with pytest.raises(UserError, match='train.bin does not consist of records of 3,074 bytes; fetch CIFAR-100 again'):
         datasets.open_source('cifar100', 'train', str(tmp_path))
     (tmp_path / 'train.bin').write_bytes(records(images, [1, 20], [3, 4]).tobytes())
     assert len(datasets.open_source('cifar100', 'train', str(tmp_path))) == 2
-    with pytest.raises(UserError, match=r'cifar100_coarse/train\[1\] has the label 20, and the 20 classes'):
+    with pytest.raises(UserError, match=r'cifar100_coarse/train\[1\] has the label 20, but the 20 classes'):
         datasets.open_source('cifar100_coarse', 'train', str(tmp_path))
     with pytest.raises(UserError, match='CIFAR-100 is not in .*: unpack cifar-100-binary.tar.gz'):
         datasets.open_source('cifar100', 'test', str(tmp_path))
@@ -232,7 +232,7 @@ def test_matlab_files_are_read_as_scipy_reads_them(tmp_path):
             np.testing.assert_array_equal(found[name], array)
             assert found[name].dtype == array.dtype
         for name in ('text', 'cells'):
-            with pytest.raises(UserError, match=f'{name} is no array of real numbers'):
+            with pytest.raises(UserError, match=f'{name} is not an array of real numbers'):
                 matlab.read(tmp_path / 'x.mat', (name,))
 
 
@@ -261,19 +261,19 @@ def test_hostile_matlab_files(tmp_path):
     nan = matrix((1, 1), struct.pack('<d', float('nan')), flags=6, name=b'y', kind=9)
     cases = [
         ('it has no header of level 5', b'x' * 500),
-        ('it is of version 2', header[:124] + b'\x00\x02IM' + bytes(400)),
-        ('it is cut short', header + packed(matrix())[:-9]),
-        ('it is cut short', header + packed(matrix(), said=2**32 - 8)),
-        ('it is cut short', header + matrix()[:-2000]),
+        ('it has version 2', header[:124] + b'\x00\x02IM' + bytes(400)),
+        ('it is truncated', header + packed(matrix())[:-9]),
+        ('it is truncated', header + packed(matrix(), said=2**32 - 8)),
+        ('it is truncated', header + matrix()[:-2000]),
         ('unpack', header + matrix()[:5]),
         ('Error -3', header + packed(matrix())[:40] + b'x' * 20 + packed(matrix())[60:] + y),
         ('X has the shape', header + packed(matrix((32, 32, 3, 2**30))) + y),
         ('X has the shape', header + packed(matrix((-1, 32, -96, 1))) + y),
         ('X has the shape', header + packed(matrix((), b'')) + y),
-        ('X is no array of real numbers', header + packed(matrix(flags=1)) + y),
+        ('X is not an array of real numbers', header + packed(matrix(flags=1)) + y),
         ('X has numbers of type 14', header + packed(matrix(kind=14)) + y),
         ('buffer size', header + packed(matrix(kind=9, numbers=bytes(12))) + y),
-        ('an element that makes no sense', header + packed(matrix()) + struct.pack('<II', 2**24, 1)),
+        ('an invalid element', header + packed(matrix()) + struct.pack('<II', 2**24, 1)),
         ('is not SVHN: X should be bytes', header + packed(matrix((32, 32, 3, 2), bytes(6144))) + y),
         ('is not SVHN: X should be bytes', header + y),
         ('is not SVHN: its labels', header + packed(matrix()) + matrix((1, 1), b'\x00', name=b'y')),
@@ -318,7 +318,7 @@ def test_fashion_mnist_has_the_files_of_mnist_and_its_own_classes(tmp_path, data
 @pytest.mark.parametrize('data', [idx(noise(3, 28, 28), 2**31), idx(noise(3, 28, 28), 4), b'', IDX[:9], IDX + b'1'])
 def test_a_broken_idx_file(tmp_path, data):
     (tmp_path / 't10k-images-idx3-ubyte').write_bytes(data)
-    with pytest.raises(UserError, match='t10k-images-idx3-ubyte is no whole IDX file'):
+    with pytest.raises(UserError, match='t10k-images-idx3-ubyte is not a complete IDX file'):
         datasets.open_source('fashion_mnist', 'test', str(tmp_path))
 
 
@@ -327,7 +327,7 @@ def test_a_broken_compressed_idx_file(tmp_path):
     bomb = gzip.compress(idx(noise(3, 28, 28), 2**20) + bytes(2**20))  # says more than a file of its size can hold
     for broken in (data[:20] + b'x' * 50 + data[70:], data[:-9], data[:5], bomb):
         (tmp_path / 't10k-images-idx3-ubyte.gz').write_bytes(broken)
-        with pytest.raises(UserError, match='t10k-images-idx3-ubyte.gz is no whole IDX file'):
+        with pytest.raises(UserError, match='t10k-images-idx3-ubyte.gz is not a complete IDX file'):
             datasets.open_source('fashion_mnist', 'test', str(tmp_path))
 
 
@@ -351,7 +351,7 @@ def test_tiny_imagenet_by_its_name(tmp_path):
         train = datasets.open_source('tiny_imagenet', 'train', str(data_dir))
         assert train.class_names == ('n01', 'n02') and len(train) == 2
         test = datasets.open_source('tiny_imagenet', 'test', str(data_dir))
-        assert test.labels.tolist() == [1, 0] and test.notes[0].endswith('val is tested')
+        assert test.labels.tolist() == [1, 0] and test.notes[0].endswith('val is used')
     lines.write_bytes(b'\xff\xfe\x00')
     with pytest.raises(UserError, match='val_annotations.txt cannot be read'):
         datasets.open_source('tiny_imagenet', 'val', str(tmp_path))
@@ -370,7 +370,7 @@ def test_imagenette_trains_ten_classes_and_tests_networks_of_1000(tmp_path):
     labels = label_sets.create('subset=all', test, 1000, WNIDS)
     assert sorted({labels.label(label) for label in test.labels}) == [0, 217, 482, 491, 497, 566, 569, 571, 574, 701]
     photographs(tmp_path / 'imagenette2-160', 'val/n09999999/0.JPEG')
-    with pytest.raises(UserError, match="has the class 'n09999999', and Imagenette has not"):
+    with pytest.raises(UserError, match="has the class 'n09999999', which Imagenette does not have"):
         datasets.open_source('imagenette', 'val', str(tmp_path))
     with pytest.raises(UserError, match="'imagenette' needs --config.data_dir"):
         datasets.open_source('imagenette', 'val')
@@ -387,14 +387,14 @@ def test_copies_of_cifar_in_class_folders(tmp_path):
             Image.fromarray(np.full((32, 32, 3), number, np.uint8)).save(tmp_path / split / name / '0.png')
     train, test = datasets.open_splits(config)
     assert train.images[:, 0, 0, 0].tolist() == [9 - label for label in train.labels] == list(range(9, -1, -1))
-    assert len(test) == 10 and datasets.copies('cifar10', str(tmp_path), 'test') == tmp_path / 'val'
-    assert datasets.copies('mnist', str(tmp_path), 'test') is None
+    assert len(test) == 10 and datasets.image_folder('cifar10', str(tmp_path), 'test') == tmp_path / 'val'
+    assert datasets.image_folder('mnist', str(tmp_path), 'test') is None
     config.num_classes = 11
-    with pytest.raises(UserError, match='cifar10 has 10 classes and the config 11: pass --config.num_classes=10'):
+    with pytest.raises(UserError, match='cifar10 has 10 classes but the config has 11: pass --config.num_classes=10'):
         datasets.open_splits(config)
     place = tmp_path / 'val' / 'cat' / '0.png'
     Image.fromarray(noise(31, 32, 3)).save(place)
-    with pytest.raises(UserError, match='cat/0.png is of 31x32 pixels, not of 32x32'):
+    with pytest.raises(UserError, match='cat/0.png has 31x32 pixels, not 32x32'):
         datasets.open_source('cifar10', 'test', str(tmp_path))
     place.write_bytes(place.read_bytes()[:-40])
     with pytest.raises(UserError, match='cat/0.png .*; fetch the data set again'):

@@ -99,7 +99,7 @@ def test_a_jpeg_without_its_last_two_bytes_is_refused(form, channels):
 @pytest.mark.parametrize('data', [b'', b'\xff', b'\xff\xd8', b'\xff\xd8\xff', b'\xff\xd8 no image', b'Not found\n' * 9])
 def test_what_is_no_image_is_refused(data):
     for channels in (1, 3):
-        with pytest.raises(ValueError, match='cannot be decoded: it is no image'):
+        with pytest.raises(ValueError, match='cannot be decoded: it is not an image'):
             geometry.decode(data, channels)
 
 

@@ -84,10 +84,10 @@ def test_colors_of_sixteen_bits_keep_their_high_byte():
 
 
 @pytest.mark.parametrize(('image', 'reason'), [
-    (FLOATS * 255, r'floating-point values of 0 to 255, and those of 0 to 1 can be read: save it with 8 or 16 bits'),
-    (FLOATS - 0.5, r'floating-point values of -0.5 to 0.5'),
-    (np.full((4, 4), np.nan, np.float32), 'floating-point values of nan to nan'),
-    (RAMP.astype(np.int32), r'signed or 32-bit integers, whose white is not known: save it with 8 or 16 bits'),
+    (FLOATS * 255, r'floating-point values from 0 to 255, but only 0 to 1 can be read: save it with 8 or 16 bits'),
+    (FLOATS - 0.5, r'floating-point values from -0.5 to 0.5'),
+    (np.full((4, 4), np.nan, np.float32), 'floating-point values from nan to nan'),
+    (RAMP.astype(np.int32), r'signed or 32-bit integers, whose value of white is unknown: save it with 8 or 16 bits'),
 ])  # fmt: skip
 def test_numbers_whose_white_is_not_known_are_refused_in_a_line(image, reason):
     for channels in (1, 3):
@@ -182,7 +182,9 @@ def test_upright_is_pillows(orientation, form):
     data = encoded(COLORS, form, exif=exif)
     with Image.open(io.BytesIO(data)) as image:
         expected = np.asarray(ImageOps.exif_transpose(image).convert('RGB'))
-    assert np.array_equal(geometry.turned(geometry.decode(data), geometry.orientation(io.BytesIO(data))), expected)
+    assert np.array_equal(
+        geometry.make_upright(geometry.decode(data), geometry.orientation(io.BytesIO(data))), expected
+    )
 
 
 def test_no_orientation_can_be_read_of_what_has_none():

@@ -53,7 +53,7 @@ def test_flat_images_without_labels_are_not_the_test_split_where_others_have_som
     (tmp_path / 'val' / 'labels.csv').write_text('2.png,0\n')
     source = datasets.open_source('flat', 'test', str(tmp_path), num_classes=1)
     assert names(source) == ['2.png']
-    assert source.notes == [f'{tmp_path}/test has no labels: {tmp_path}/val is tested']
+    assert source.notes == [f'{tmp_path}/test has no labels: {tmp_path}/val is used']
 
 
 @pytest.fixture
@@ -80,21 +80,19 @@ def test_tiny_imagenet(tiny_imagenet, dataset, split):
     expected = {line.split('\t')[0]: line.split('\t')[1] for line in lines}
     assert {Path(item.name).name: val.class_names[item.label] for item in val} == expected
     assert geometry.decode(val[2].image)[0, 0, 0] == 10  # val_10 comes before val_2
-    assert val.notes == ([f'{tiny_imagenet}/test has no labels: {tiny_imagenet}/val is tested'] * (split == 'test'))
+    assert val.notes == ([f'{tiny_imagenet}/test has no labels: {tiny_imagenet}/val is used'] * (split == 'test'))
 
 
 def test_tiny_imagenet_with_other_images_than_lines(tiny_imagenet):
     (tiny_imagenet / 'val' / 'images' / 'val_3.JPEG').unlink()
     val = datasets.open_source('folder', 'val', str(tiny_imagenet))
-    assert len(val) == 11 and val.notes == [
-        f'{tiny_imagenet}/val/val_annotations.txt labels 1 images that are not there'
-    ]
+    assert len(val) == 11 and val.notes == [f'{tiny_imagenet}/val/val_annotations.txt has labels for 1 missing images']
     write(tiny_imagenet, 'val/images/x.png')
-    with pytest.raises(UserError, match='val_annotations.txt has no line of x.png'):
+    with pytest.raises(UserError, match='val_annotations.txt has no line for x.png'):
         datasets.open_source('folder', 'val', str(tiny_imagenet))
 
 
-ADVICE = '(Pillow reads no .heic here: convert them)'
+ADVICE = '(this Pillow cannot read .heic: convert them)'
 JUNK = (
     '.DS_Store', 'Thumbs.db', 'loose.png', '__MACOSX/a/._1.png', 'lost+found/x', '.ipynb_checkpoints/1.png',
     'a/Thumbs.db', 'a/.ipynb_checkpoints/1-checkpoint.png', 'a/._1.png', 'a/3.heic', 'b/4.HEIC', 'b/readme.txt',
@@ -114,9 +112,9 @@ def test_what_systems_leave_is_no_class_and_is_counted(tmp_path):
 
 
 def test_skipping_is_told_of_single_files_and_of_many():
-    assert example.skipped('here', []) == []
-    assert example.skipped('here', ['x/y.txt']) == ['here: 1 file or folder is skipped: x/y.txt']
-    (many,) = example.skipped('here', [f'{n}.txt' for n in range(2000)])
+    assert example.skipped_note('here', []) == []
+    assert example.skipped_note('here', ['x/y.txt']) == ['here: 1 file or folder is skipped: x/y.txt']
+    (many,) = example.skipped_note('here', [f'{n}.txt' for n in range(2000)])
     assert many == 'here: 2,000 files and folders are skipped: 2,000 .txt (0.txt, ...)'
 
 
@@ -137,7 +135,7 @@ def test_a_class_of_images_that_pillow_does_not_read(tmp_path):
     with pytest.raises(UserError, match='b is a class without images .nor in 1 more.: .* is skipped: b/2.heic .Pillow'):
         sources.FolderSource(tmp_path)
     (tmp_path / 'a' / '1.png').unlink()
-    with pytest.raises(UserError, match='holds no images: .* 2 files and folders are skipped: b/2.heic, c/note.txt'):
+    with pytest.raises(UserError, match='contains no images: .* 2 files and folders are skipped: b/2.heic, c/note.txt'):
         sources.FolderSource(tmp_path)
 
 
@@ -206,5 +204,5 @@ def test_a_folder_for_predictions(tmp_path):
     assert notes == [f'{tmp_path}: 3 files and folders are skipped: .hidden.png, c.heic, sub/ {ADVICE}']
     (tmp_path / 'none').mkdir()
     (tmp_path / 'none' / 'x.heic').write_bytes(b'')
-    with pytest.raises(UserError, match='none holds no images. .*x.heic .Pillow reads no .heic here: convert them'):
+    with pytest.raises(UserError, match='none holds no images. .*x.heic .this Pillow cannot read .heic: convert them'):
         prediction.files([str(tmp_path / 'none')])

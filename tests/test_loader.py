@@ -276,7 +276,7 @@ def test_test_batches_are_the_same_each_time():
     form = CROPPED._replace(crop=functools.partial(crops.center_crop, size=16, short_side=(20, 20)))
     once, again = (joined(loader.test_batches(photographs(), form, 7)) for _ in range(2))
     assert_same(once, again)
-    expected = [crops.cut(i, crops.center_crop(24, 33, size=16, short_side=(20, 20))) for i in photographs().images]
+    expected = [crops.extract(i, crops.center_crop(24, 33, size=16, short_side=(20, 20))) for i in photographs().images]
     assert np.array_equal(once['image'][once['mask']], expected)
 
 
@@ -298,8 +298,8 @@ BREAK = {
 }
 SAYS = {
     'truncated': '/1/007.png cannot be decoded: ',
-    'empty': '/1/007.png cannot be decoded: it is no image',
-    'text': '/1/007.png cannot be decoded: it is no image',
+    'empty': '/1/007.png cannot be decoded: it is not an image',
+    'text': '/1/007.png cannot be decoded: it is not an image',
     'vanished': '/1/007.png: No such file or directory',
     'a folder': '/1/007.png: Is a directory',
 }
@@ -316,7 +316,7 @@ def test_an_image_that_cannot_be_read_stops_and_is_named(tmp_path, how):
     ):
         message = raised(batches)
         assert message.startswith(str(tmp_path)) and SAYS[how] in message
-        assert message.endswith('Mend or remove it, or pass --config.on_bad_image=skip to leave such out')
+        assert message.endswith('Fix or remove it, or pass --config.on_bad_image=skip to skip such images')
 
 
 def test_batches_before_a_bad_image_are_given(tmp_path):
@@ -416,7 +416,7 @@ def test_a_label_out_of_range_is_named(store):
         file.write(b'\7\0\0\0')
     order = functools.partial(loader.in_order, num_examples=60)
     message = raised(loader.stream(store, SMALL, order, 15, 4))
-    assert f'{store.name}[37] has the label 7, and classes are 0 to 2. Mend or remove it' in message
+    assert f'{store.name}[37] has the label 7, but the classes are 0 to 2. Fix or remove it' in message
     batch = joined(stream(store, 15, 4, SMALL, order, on_bad_image='skip'))
     assert np.flatnonzero(batch['bad']).tolist() == [37] and batch['label'][37] == 38 % 3
     assert np.array_equal(batch['image'][37], batch['image'][38])
@@ -430,7 +430,7 @@ def test_a_shard_that_is_cut_short_in_mid_epoch_names_the_record(store):
     message = raised(batches)
     number = int(message.split('[')[1].split(']')[0])
     assert 30 < number < 60
-    assert f'{store.name}[{number}] cannot be read from {store.paths[1]}: it is cut short' in message
+    assert f'{store.name}[{number}] cannot be read from {store.paths[1]}: it is truncated' in message
     batch = joined(stream(store, 30, 2, loader.Form(8, 3), order, on_bad_image='skip'))
     assert np.flatnonzero(batch['bad']).tolist() == list(range(number, 60))
     assert np.array_equal(batch['image'][59], store[0].image)
@@ -501,7 +501,7 @@ def test_a_worker_that_dies_is_told_within_seconds(put, kept):
         next(batches)
     os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
     started = time.monotonic()
-    assert 'a worker process of the input died (exit code -9, killed: perhaps the memory is full)' in raised(batches)
+    assert 'an input worker process died (exit code -9, killed: possibly out of memory)' in raised(batches)
     assert time.monotonic() - started < 30 and not multiprocessing.active_children()
 
 
@@ -511,7 +511,7 @@ def test_errors_of_workers_reach_the_user(tmp_path, put):
     source = folder_source(tmp_path, 40)
     BREAK['text'](path_of(source, 33))
     message = raised(streamed_by_two(source, put=put))
-    assert '/1/033.png cannot be decoded: it is no image that Pillow reads. Mend or remove it' in message
+    assert '/1/033.png cannot be decoded: it is not an image that Pillow can read. Fix or remove it' in message
     with pytest.raises(RuntimeError, match='batch 2: LookupError: what is this'):
         order = functools.partial(loader.in_order, num_examples=64)
         list(loader.stream(Failing(broken_exception), SMALL, order, 8, 8, workers=2, put=put))

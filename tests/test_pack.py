@@ -198,12 +198,12 @@ def test_killed_and_finished_by_the_command_line(script, tmp_path):
     for path in (straight / 'test').iterdir():
         assert (folder / 'test' / path.name).read_bytes() == path.read_bytes()
     verified = script('data.py', 'pack', '--verify', folder)
-    assert verified.returncode == 0 and 'is whole: 360 examples in 180 shards' in verified.stdout, verified.stderr
+    assert verified.returncode == 0 and 'is complete: 360 examples in 180 shards' in verified.stdout, verified.stderr
     broken = folder / 'test' / 'pack-00007-of-00180.array_record'
     broken.write_bytes(broken.read_bytes()[:-1] + b'?')
     verified = script('data.py', 'pack', '--verify', folder)
     assert verified.returncode == 2 and len(verified.stderr.splitlines()) == 1
-    assert broken.name in verified.stderr and 'is not what was written' in verified.stderr
+    assert broken.name in verified.stderr and 'has another SHA-256 than when it was written' in verified.stderr
 
 
 def test_a_shard_that_is_cut_short_or_missing_is_refused_and_written_again(images, tmp_path):
@@ -231,7 +231,7 @@ def test_a_shard_cut_under_an_open_store(images, tmp_path):
     store = packed.PackedSource(tmp_path / 'store', 'train')
     assert store[0].label == 0
     os.truncate(store.paths[0], 3000)
-    with pytest.raises(OSError, match=r'train\[11\] cannot be read from .*array_record: it is cut short'):
+    with pytest.raises(OSError, match=r'train\[11\] cannot be read from .*array_record: it is truncated'):
         store[11]
 
 
@@ -262,7 +262,7 @@ def test_a_store_without_places_is_read_by_array_record(images, tmp_path):
     for number, path in enumerate(sorted((tmp_path / 'store' / 'train').glob('*.npy'))):
         path.write_bytes(path.read_bytes()[:-1]) if number else path.unlink()
     slow = packed.PackedSource(tmp_path / 'store', 'train')
-    assert store.notes == [] and '(of 3 shards) has no list of places' in slow.notes[0]
+    assert store.notes == [] and 'has no valid .places.npy: reading is slower (3 such shards)' in slow.notes[0]
     with ThreadPoolExecutor(4) as pool:  # all begin with the readers not yet open
         for a, b in zip(store, pool.map(slow.__getitem__, range(12)), strict=True):
             assert np.array_equal(a.image, b.image) and a[1:] == b[1:]
@@ -278,17 +278,17 @@ def test_damage_within_a_shard_is_found(images, tmp_path):
         at = file.read().index(store[6].image.tobytes()[:100])
         file.seek(at)
         file.write(b'????')
-    with pytest.raises(UserError, match='is not what was written'):
+    with pytest.raises(UserError, match='has another SHA-256 than when it was written'):
         packed.verify(tmp_path / 'store')
     with open(store.paths[0], 'r+b') as file:
         file.seek(at - packed.HEADER.size)
         file.write(b'????')
-    with pytest.raises(ValueError, match=r'train\[6\] has the label \d+, and classes are 0 to 1'):
+    with pytest.raises(ValueError, match=r'train\[6\] has the label \d+, but the classes are 0 to 1'):
         store[6]
     with open(store.paths[0], 'r+b') as file:
         file.seek(at - packed.HEADER.size)
         file.write(b'\0\0\0\0??')
-    with pytest.raises(ValueError, match=r'train\[6\] is no record of a packed store'):
+    with pytest.raises(ValueError, match=r'train\[6\] is not a record of a packed store'):
         store[6]
 
 
@@ -296,25 +296,25 @@ def test_other_settings_and_foreign_folders_are_refused(images, tmp_path):
     folder = tmp_path / 'store'
     pack.pack({'train': images}, folder, 24, shard_records=4)
     for options, message in (
-        ({'short_side': 25}, 'was begun with short_side 24, not 25'),
-        ({'raw': True}, "was begun with kind 'jpeg', not 'raw'"),
-        ({'channels': 1}, 'was begun with channels 3, not 1'),
-        ({'shard_records': 5}, 'train was begun with shard_records 4, not 5'),
+        ({'short_side': 25}, 'was started with short_side 24, not 25'),
+        ({'raw': True}, "was started with kind 'jpeg', not 'raw'"),
+        ({'channels': 1}, 'was started with channels 3, not 1'),
+        ({'shard_records': 5}, 'train was started with shard_records 4, not 5'),
     ):
         with pytest.raises(UserError, match=message):
             pack.pack({'train': images}, folder, **({'short_side': 24, 'shard_records': 4} | options))
-    with pytest.raises(UserError, match='train was begun with source '):
+    with pytest.raises(UserError, match='train was started with source '):
         pack.pack({'train': datasets.open_source('digits', 'test')}, folder, 24, shard_records=4)
-    with pytest.raises(UserError, match=r'holds something else \(a\)'):
+    with pytest.raises(UserError, match=r'contains other files \(a\)'):
         pack.pack({'train': images}, tmp_path / 'images', 24)
     (tmp_path / 'other').mkdir()
     (tmp_path / 'other' / 'manifest.json').write_text('{"name": "a web app"}')
-    with pytest.raises(UserError, match='is no manifest of a packed store'):
+    with pytest.raises(UserError, match='is not the manifest of a packed store'):
         pack.pack({'train': images}, tmp_path / 'other', 24)
     (tmp_path / 'other' / 'manifest.json').write_text('{"format": 1, "spl')
     with pytest.raises(UserError, match='cannot be read'):
         datasets.open_source('pack', 'train', str(tmp_path / 'other'))
-    with pytest.raises(UserError, match='is no packed store: .*python data.py pack --config'):
+    with pytest.raises(UserError, match='is not a packed store: .*python data.py pack --config'):
         datasets.open_source('pack', 'train', str(tmp_path / 'images'))
     with pytest.raises(UserError, match='--short_side must be above 0'):
         pack.pack({'train': images}, tmp_path / 'new', 0)
@@ -346,13 +346,13 @@ def test_bad_images_stop_or_are_left_out(images, tmp_path):
     assert 'a/01.JPEG cannot be decoded' in left_out[0] and 'b/09.JPEG' in left_out[1]
     assert 'b/10.JPEG is 7x20000: at a short side of 24 its long side would be 68,571 pixels' in left_out[2]
     store = packed.PackedSource(folder, 'train')
-    assert len(store) == 9 and '3 bad images were left out' in store.notes[0]
+    assert len(store) == 9 and '3 invalid images were skipped' in store.notes[0]
     kept = [geometry.decode(images[i].image).shape for i in (0, 2, 3, 4, 5, 6, 7, 8, 11)]
     shapes = [geometry.decode(example.image).shape for example in store]
     assert [a[0] < a[1] for a in kept] == [b[0] < b[1] for b in shapes]
     wrong = datasets.open_source('digits', 'test')
     wrong.labels[3] = 11
-    with pytest.raises(UserError, match=r'digits/test\[3\] has the label 11, and classes are 0 to 9'):
+    with pytest.raises(UserError, match=r'digits/test\[3\] has the label 11, but the classes are 0 to 9'):
         pack.pack({'test': wrong}, tmp_path / 'wrong', 8)
 
 
@@ -401,7 +401,7 @@ def test_the_command_line_says_what_is_wrong(script, tmp_path):
     for arguments, message in (
         (['--out', tmp_path / 'x'], 'no config: pass --config'),
         (['--config', 'configs/lenet5_digits.py'], 'no store: pass --out STORE'),
-        (['--verify', tmp_path], 'is no packed store'),
+        (['--verify', tmp_path], 'is not a packed store'),
     ):
         done = script('data.py', 'pack', *arguments)
         assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr

@@ -463,7 +463,9 @@ def test_where_each_familys_centre_crop_lies():
         config = imagenet.get_config()
         config.test_crop.update({'truncate': True, 'center_rounds': rule})
         crop = Pixels(config).test_form.crop
-        places[rule] = [crop(height, width, None).whole[2:] for height, width in ((375, 500), (640, 427), (427, 640))]
+        places[rule] = [
+            crop(height, width, None).resize_then_slice[2:] for height, width in ((375, 500), (640, 427), (427, 640))
+        ]
     assert places['down'] == [(16, 58), (79, 16), (16, 79)]
     assert places['up'] == [(16, 59), (80, 16), (16, 80)]
     assert places['even'] == [(16, 58), (80, 16), (16, 80)]  # Python's round of 58.5 and 79.5

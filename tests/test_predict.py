@@ -156,7 +156,7 @@ def test_the_script_says_what_it_does_and_nothing_of_pillows(digits_run, script,
     found = {entry['file'].split('/')[-1]: entry['best'][0]['name'] for entry in json.loads(done.stdout)}
     assert found['sixteen.png'] == found['float.tif'] == found['turned.jpg'] == found['exif.jpg'] == '7'
     turned = f'turned upright by EXIF orientation: {tmp_path}/turned.jpg (--ignore_exif takes them as they are stored)'
-    heic = '1 file or folder is skipped: photo.heic (Pillow reads no .heic here: convert them)'
+    heic = '1 file or folder is skipped: photo.heic (this Pillow cannot read .heic: convert them)'
     assert done.stderr.splitlines() == [f'note: {tmp_path}: {heic}', f'note: {turned}']
     with Image.open(tmp_path / 'grid.png') as page:
         assert page.height < 3000

@@ -341,7 +341,7 @@ def member_of(family, protocol, average=''):
 def scored(member, images):
     """The probabilities of each, by the evaluator."""
     scorer = scoring.Scorer([member], 1, 4, jax.device_put)
-    examples = [{'index': number, 'made': scorer.items(image)} for number, image in enumerate(images)]
+    examples = [{'index': number, 'value': scorer.items(image)} for number, image in enumerate(images)]
     with jax.disable_jit():  # few images of many sizes: compiling takes longer
         found = {example['index']: np.exp(logs) for example, logs in scorer.log_probabilities(examples)}
     return [found[number] for number in range(len(images))]
@@ -426,7 +426,7 @@ def test_views_of_a_photograph_too_large_to_be_resized_lie_where_they_lie(family
     images = few(name)[:2]
     member = member_of(family, name)
     whole = scored(member, images)
-    monkeypatch.setattr(crops, 'MOST_PIXELS', 0)
+    monkeypatch.setattr(crops, 'MAX_RESIZED_PIXELS', 0)
     one_by_one = scored(member, images)
     agree(one_by_one, whole, 4e-3)
 
@@ -439,7 +439,7 @@ def test_boxes_are_cut_from_a_canvas_alone_and_in_stacks_alike(shape):
     found = []
     for name, most in (('single_224', 2**24), ('ten_crop_full', 2**24), ('single_224', 0), ('ten_crop_full', 0)):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(crops, 'MOST_PIXELS', most)
+            patch.setattr(crops, 'MAX_RESIZED_PIXELS', most)
             ((_, item),) = scoring.Scorer([member_of('zfnet', name)], 1, 4, jax.device_put).items(square)
         top, left = item.boxes[-1, 0]
         found.append((item.pixels[top : top + 224, left : left + 224], item.places[-1, 0].tolist()))

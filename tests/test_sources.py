@@ -58,7 +58,7 @@ def test_mnist_says_what_is_wrong(mnist_folder, tmp_path):
         datasets.open_source('mnist', 'trian', str(mnist_folder))
     images = mnist_folder / 'train-images-idx3-ubyte.gz'
     images.write_bytes(images.read_bytes()[:-100])
-    with pytest.raises(UserError, match='train-images-idx3-ubyte.gz is no whole IDX file'):
+    with pytest.raises(UserError, match='train-images-idx3-ubyte.gz is not a complete IDX file'):
         datasets.open_source('mnist', 'train', str(mnist_folder))
 
 
@@ -73,7 +73,7 @@ def test_cifar10_planes_become_pixels(tmp_path):
     source = datasets.open_source('cifar10', 'train', str(tmp_path))
     assert np.array_equal(source.images, images) and source.labels.tolist() == labels.tolist()
     assert source.class_names[source[1].label] == 'truck'
-    with pytest.raises(UserError, match='whole records'):
+    with pytest.raises(UserError, match='does not consist of records'):
         datasets.open_source('cifar10', 'test', str(tmp_path))
     with pytest.raises(UserError, match='CIFAR-10 is not in'):
         datasets.open_source('cifar10', 'test', str(tmp_path / 'none'))
@@ -102,10 +102,10 @@ def test_a_folder_of_class_folders(tmp_path):
         source[6]
     with pytest.raises(UserError, match='no folder .*: a, b$'):
         sources.FolderSource(tmp_path / 'none')
-    with pytest.raises(UserError, match='holds images and no class folders: pass --config.labels=FILE'):
+    with pytest.raises(UserError, match='contains images but no class folders: pass --config.labels=FILE'):
         sources.FolderSource(tmp_path / 'a')
     (tmp_path / 'a' / 'inside').mkdir()
-    with pytest.raises(UserError, match='holds no images'):
+    with pytest.raises(UserError, match='contains no images'):
         sources.FolderSource(tmp_path / 'a' / 'inside')
 
 
@@ -213,9 +213,9 @@ def test_a_part_of_the_validation_set_takes_its_lines_by_number(validation, tmp_
     for name in names[:2]:
         (folder / name).unlink()
     source = sources.FlatFolderSource(folder, file)
-    assert tuple(source.labels) == LABELS[2:] and source.notes == [f'{file} labels 2 images that are not there']
+    assert tuple(source.labels) == LABELS[2:] and source.notes == [f'{file} has labels for 2 missing images']
     file.write_text('0\n1\n2\n3\n')
-    with pytest.raises(UserError, match='4 labels, and none for ILSVRC2012_val_00000005.JPEG'):
+    with pytest.raises(UserError, match='4 labels, but none for ILSVRC2012_val_00000005.JPEG'):
         sources.FlatFolderSource(folder, file)
     (folder / 'other.JPEG').write_bytes(b'')
     with pytest.raises(UserError, match='has 3 labels for 4 images'):
@@ -228,13 +228,16 @@ def test_a_part_of_the_validation_set_takes_its_lines_by_number(validation, tmp_
     [
         (['{0} 1', '{1} 4', '{2} 0'], r'labels, line 2: the label 4 is out of range: 4 classes .* are 0 to 3'),
         (['{0} 1', '{1} 2', '{2} -1'], 'labels, line 3: the label -1 is out of range'),
-        (['file,label', '{0},1', '{1},cat', '{2},0'], "labels, line 3: 'cat' is no class number and no WordNet id"),
-        (['{0},1', '{1}', '{2},0'], 'labels, line 2: 1 fields, and line 1 has 2'),
-        (['{0} 1', '{1} n01440764'], 'labels, line 2: .* mixed forms'),
-        (['{0} 1', '{1} 2', '{0} 2'], 'labels, line 3: ILSVRC2012_val_00000001.JPEG has a second label'),
+        (
+            ['file,label', '{0},1', '{1},cat', '{2},0'],
+            "labels, line 3: 'cat' is neither a class number nor a WordNet id",
+        ),
+        (['{0},1', '{1}', '{2},0'], 'labels, line 2: 1 fields, but line 1 has 2'),
+        (['{0} 1', '{1} n01440764'], 'labels, line 2: .*: use numbers or ids, not both'),
+        (['{0} 1', '{1} 2', '{0} 2'], 'labels, line 3: ILSVRC2012_val_00000001.JPEG has two different labels, 1 and 2'),
         (['{0} 1', '{1} 2'], r'no label for ILSVRC2012_val_00000003.JPEG \(3 of 5 images\)'),
-        (['{0} n01440764', '{1} n01443537'], '2 WordNet ids and the config 4 classes: put the list .*synsets.txt'),
-        (['file,label'], 'a header and no labels'),
+        (['{0} n01440764', '{1} n01443537'], '2 WordNet ids but the config has 4 classes: put the list .*synsets.txt'),
+        (['file,label'], 'a header but no labels'),
         ([''], 'is empty'),
     ],
 )
@@ -309,7 +312,7 @@ def test_tfds_array_record_without_tensorflow(tmp_path):
     assert all(source[i].label == value // 10 % 2 for i, value in enumerate(values))
     with pytest.raises(UserError, match='no split'):
         datasets.open_source('tfds:tiny', 'trian', str(tmp_path))
-    with pytest.raises(UserError, match='TFDS knows no data set'):
+    with pytest.raises(UserError, match='TFDS has no data set'):
         datasets.open_source('tfds:tinny', 'train', str(tmp_path))
 
 
@@ -322,7 +325,7 @@ def test_unknown_names_offer_the_nearest():
 
 
 def test_labels_in_memory_are_classes():
-    with pytest.raises(UserError, match=r'few\[2\] has the label 3, and the 3 classes are 0 to 2'):
+    with pytest.raises(UserError, match=r'few\[2\] has the label 3, but the 3 classes are 0 to 2'):
         example.ArraySource(np.zeros((3, 2, 2, 1), np.uint8), [0, 2, 3], 'abc', 'few')
 
 
@@ -342,7 +345,7 @@ def test_real_imagenet_labels(test_data):
         by_list = datasets.open_source('flat', name, str(folder), num_classes=1000, labels=str(truth))
         assert len(by_table) == count and np.array_equal(by_table.labels, by_list.labels)
         assert all(by_table.class_names[label] == by_list.class_names[label] for label in by_table.labels)
-        assert by_list.notes == [f'{truth} labels {50_000 - count:,} images that are not there']
+        assert by_list.notes == [f'{truth} has labels for {50_000 - count:,} missing images']
     photos = datasets.open_source('flat', 'imagenet_photos', str(folder), num_classes=1000)
     assert all(example.name.split('/')[-1].startswith(photos.class_names[example.label]) for example in photos)
 
@@ -364,5 +367,7 @@ def test_a_devkit_cut_anywhere_is_refused_in_a_line(tmp_path):
     data, path = (tmp_path / 'whole.mat').read_bytes(), tmp_path / 'cut.mat'
     for size in range(0, len(data) - 8, 37):
         path.write_bytes(data[:size])
-        with pytest.raises(UserError, match="cut.mat cannot be read as the devkit's .*; fetch the devkit again"):
+        with pytest.raises(
+            UserError, match="cut.mat cannot be read as the devkit's meta.mat .*; fetch the devkit again"
+        ):
             labels.devkit_order(path)

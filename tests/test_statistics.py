@@ -141,7 +141,7 @@ def of_a_later_zip(data):
 def test_what_is_no_file_of_statistics_is_named(saved, broken):
     _, path = saved
     path.write_bytes(broken(path.read_bytes()))
-    with pytest.raises(UserError, match='statistics.npz is no file of statistics') as error:
+    with pytest.raises(UserError, match='statistics.npz is not a statistics file') as error:
         statistics.load(path)
     assert '\n' not in str(error.value)
 
@@ -149,7 +149,7 @@ def test_what_is_no_file_of_statistics_is_named(saved, broken):
 def test_a_file_that_is_not_there_can_be_made(tmp_path):
     with pytest.raises(UserError, match=f'no statistics in {tmp_path}/a.npz: make them with python data.py statistics'):
         statistics.load(tmp_path / 'a.npz')
-    with pytest.raises(UserError, match='is no file of statistics'):
+    with pytest.raises(UserError, match='is not a statistics file'):
         statistics.load(tmp_path)
 
 
@@ -203,12 +203,12 @@ def test_a_picture_of_a_batch(script, small_alexnet, tmp_path):
 
 @pytest.mark.parametrize(('command', 'arguments', 'says'), [
     ('show', [], 'data.py: error: show needs --out; it takes --out, --step, --images'),
-    ('show', ['--out', 'grid.npz'], '--out grid.npz is no picture: pass --out FILE.png'),
+    ('show', ['--out', 'grid.npz'], '--out grid.npz is not a picture: pass --out FILE.png'),
     ('show', ['--out', 'grid.png', '--images=0'], 'flag --images=0: 0 is not a positive integer'),
-    ('show', ['--out', 'grid.png', '--raw'], '--raw is not of show, which takes --out, --step, --images'),
+    ('show', ['--out', 'grid.png', '--raw'], 'show has no flag --raw; it takes --out, --step, --images'),
     ('pack', [], 'no store: pass --out STORE'),
-    ('pack', ['mnist'], 'pack takes flags alone: --out, '),
-    ('prepare', ['--data_dir=x'], 'prepare takes one name, such as mnist; it was given none'),
+    ('pack', ['mnist'], 'pack takes only flags: --out, '),
+    ('prepare', ['--data_dir=x'], 'prepare takes one name, such as mnist; got none'),
     ('shw', [], "no command 'shw', did you mean show? show: Draws"),
     ('statistics', ['--config.data_dir=nowhere'], 'no folder nowhere/train: pass --config.data_dir=FOLDER'),
 ])  # fmt: skip

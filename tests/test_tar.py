@@ -104,7 +104,7 @@ def test_threads_and_pickles_share_it(release):
 def test_the_validation_tar_takes_a_label_file(release):
     files = {f'ILSVRC2012_val_{i:08}.JPEG': bytes([i]) * i for i in (2, 1, 4, 3)}
     (release / 'ILSVRC2012_img_val.tar').write_bytes(tar_of(files))
-    with pytest.raises(UserError, match='holds images and no class tars: pass --config.labels=FILE'):
+    with pytest.raises(UserError, match='contains images but no class tars: pass --config.labels=FILE'):
         datasets.open_source('tar', 'test', str(release))
     (release / 'truth.txt').write_text('2\n0\n1\n2\n')
     source = datasets.open_source('tar', 'test', str(release), num_classes=3, labels='truth.txt')
@@ -147,7 +147,7 @@ def test_the_index_goes_to_the_cache_where_the_folder_takes_none(release, cache)
     cache.rmdir()
     cache.write_text('no folder')
     source = tar.TarSource(path)
-    assert contents(source) == expected and 'made at every start' in source.notes[0]
+    assert contents(source) == expected and 'rebuilt at every start' in source.notes[0]
     assert len(list(release.iterdir())) == 2  # nothing half-written stays
 
 
@@ -160,7 +160,7 @@ def test_a_tar_that_is_cut_short_is_named_with_its_member(release, tmp_path):
         (second.offset_data + 700, f'ends within {second.name}'),
         (second.offset + 100, f'after {first.name}'),  # within the second's header
         (second.offset, f'after {first.name}'),  # between two members: an end without its mark
-        (100, 'is no tar'),
+        (100, 'is not a tar'),
     ):
         path.write_bytes(data[:cut])
         with pytest.raises(UserError, match=message) as error:
@@ -170,10 +170,10 @@ def test_a_tar_that_is_cut_short_is_named_with_its_member(release, tmp_path):
     with tarfile.open(fileobj=io.BytesIO(inner)) as archive:
         last = archive.getmembers()[1]
     path.write_bytes(tar_of({'n01440764.tar': inner[: last.offset_data + 1]}))
-    with pytest.raises(UserError, match=f'{path.name}/n01440764.tar is cut short: it ends within {last.name}'):
+    with pytest.raises(UserError, match=f'{path.name}/n01440764.tar is truncated: it ends within {last.name}'):
         tar.TarSource(path)
     path.write_bytes(data[: first.offset_data] + b'\x1f\x8b' + bytes(100) + data[first.offset_data + 102 :])
-    with pytest.raises(UserError, match=f'{first.name} is no tar'):
+    with pytest.raises(UserError, match=f'{first.name} is not a tar'):
         tar.TarSource(path)
     assert list(release.iterdir()) == [path]
 
@@ -197,7 +197,7 @@ def test_a_class_tar_without_images(release):
     source = tar.TarSource(path, on_bad_image='skip')
     assert source.class_names == ('n0', 'n1') and source[0].label == 1 and len(source.notes) == 1
     path.write_bytes(tar_of({'readme.txt': b''}))
-    with pytest.raises(UserError, match='holds no images'):
+    with pytest.raises(UserError, match='contains no images'):
         tar.TarSource(path)
 
 

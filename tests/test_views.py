@@ -11,7 +11,7 @@ SHAPES = {'landscape': (375, 500), 'portrait': (500, 375), 'square': (256, 256),
 
 def grid_of(shape, short_side, **kept):
     """The resized photograph, (height, width) of what is kept of it."""
-    _, kept = crops.resized(*SHAPES[shape], short_side, truncate=True, **kept)
+    _, kept = crops.crop_grid(*SHAPES[shape], short_side, truncate=True, **kept)
     return kept[2:]
 
 

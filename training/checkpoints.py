@@ -29,7 +29,7 @@ def describe(config, class_names=None):
 
     Args:
       config: the network's config.
-      class_names: see `input_pipeline.classes.told`; None if unknown.
+      class_names: see `input_pipeline.classes.known_names`; None if unknown.
     """
     return {
         'architecture': config.architecture,

@@ -216,7 +216,7 @@ class Run:
         """Read the weights of `init_from`."""
         variables = jax.eval_shape(self.initial_state).variables
         pixels = {key: getattr(self.config, key) for key in checkpoints.INPUT}
-        names = classes.told(self.source)
+        names = classes.known_names(self.source)
         return init_from.load(self.config.init_from, variables, self.config.init_layers, pixels, names)
 
     def rate(self, at, controller):
@@ -337,7 +337,7 @@ class Run:
     def info(self, at):
         """Return the description of the run for a checkpoint before step `at`: JSON values."""
         return {
-            **checkpoints.describe(self.config, classes.told(self.source)),
+            **checkpoints.describe(self.config, classes.known_names(self.source)),
             'examples_seen': self.position(at),
             'average_start': self.average_start,
             'training_images': self.num_examples,

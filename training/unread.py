@@ -6,7 +6,7 @@ from input_pipeline import crops, datasets, statistics
 from runtime.errors import UserError
 from training.run import build_model
 
-_IN_MEMORY = datasets.named(lambda data: data.in_memory)  # stored on the device, unless it is cropped
+_IN_MEMORY = datasets.names_where(lambda data: data.in_memory)  # stored on the device, unless it is cropped
 
 
 class _Rule(NamedTuple):
@@ -63,8 +63,8 @@ RULES = (
     _Rule(('pixel_range',), 'normalize', ('range',)),
     _Rule(('mean', 'std'), 'normalize', ('constant',)),
     _Rule(('channel_order',), 'channels', (3,)),
-    _Rule(('data_dir',), 'dataset', _not(*datasets.named(lambda data: not data.data_dir))),
-    _Rule(('labels',), 'dataset', datasets.named(lambda data: data.labels)),
+    _Rule(('data_dir',), 'dataset', _not(*datasets.names_where(lambda data: not data.data_dir))),
+    _Rule(('labels',), 'dataset', datasets.names_where(lambda data: data.labels)),
 )
 
 
@@ -118,7 +118,7 @@ def _rules_of(config, key):
         yield 'dataset', _IN_MEMORY, ''
         yield 'crop.kind', ('none',), ''
     if key in ('workers', 'on_bad_image') and not cropped:
-        unread = datasets.named(lambda data: data.in_memory and (key == 'workers' or not data.copies))
+        unread = datasets.names_where(lambda data: data.in_memory and (key == 'workers' or not data.image_folders))
         yield 'dataset', _not(*unread), ''
     if key == 'statistics' and not statistics.needed(config):
         yield 'normalize', statistics.MEASURED, ''

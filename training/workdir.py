@@ -218,11 +218,11 @@ def resume_point(place, source):
                 f'{place} contains a run with {info["training_images"]:,} training images, and here are {images:,}; '
                 'pass its data to resume, or another --workdir'
             )
-        names = classes.told(source)
+        names = classes.known_names(source)
         saved_names = info.get('class_names', names)
-        if not classes.are_same(names, saved_names):
+        if not classes.same_classes(names, saved_names):
             raise UserError(
-                f'{place} contains a run with other classes: {classes.first_difference(saved_names, names)} here; pass '
+                f'{place} contains a run with other classes: {classes.first_difference(saved_names, names)}; pass '
                 'its data to resume, or another --workdir'
             )
         return {'start': (latest, info['examples_seen']), 'average_start': info.get('average_start')}

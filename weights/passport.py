@@ -32,7 +32,7 @@ def make(config, model, variables, pixels, source, licence=None, notes=(), class
       source: where the weights come from: {'name', ...}.
       licence: of the weights, where it is known.
       notes: what was done to them, in sentences.
-      class_names: see `input_pipeline.classes.told`; None where nobody tells.
+      class_names: see `input_pipeline.classes.known_names`; None where nobody tells.
 
     Raises:
       UserError: the network answers the probe image with numbers that are not finite.
@@ -52,7 +52,7 @@ def make(config, model, variables, pixels, source, licence=None, notes=(), class
         'source': source,
         'licence': licence,
         'preprocessing': pixels_of(config),
-        'classes': datasets.described(class_names, number),
+        'classes': datasets.describe(class_names, number),
         'class_names': class_names and list(class_names),
         'notes': list(notes),
         'probe': probe,
