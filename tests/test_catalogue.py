@@ -187,7 +187,9 @@ def test_a_network_without_counts_is_not_drawn(toy):
 def test_a_new_network_without_errors_or_readers(toy, command):
     toy(published=False, unpublished=True)
     assert len(command('to?')[1].splitlines()) == 2
-    with pytest.raises(UserError, match='^toy: no reader of weights of Toy by darknet, _READ of weights/releases.py$'):
+    with pytest.raises(
+        UserError, match='^toy: no reader for Toy weights by darknet in _READERS of weights/releases.py$'
+    ):
         releases.release('toy', catalogue.NETWORKS['toy'], Theirs('darknet', 'toy'))
     with pytest.raises(ValueError, match='^"! toy" does not say how toy was tested: "! toy: one crop"$'):
         papers.parse(TABLE.replace('toy: one crop', 'toy'))
