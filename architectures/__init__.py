@@ -53,7 +53,7 @@ def activations(model, variables, images, **options):
 
     Args:
       model: a network of `create`.
-      variables: variables of the network, from `initialise` or a checkpoint.
+      variables: variables of the network, from `initialize` or a checkpoint.
       images: [B, H, W, C].
       **options: options of the call: `train`, `dense`.
 
@@ -109,7 +109,7 @@ def convolutions(model, image_shape):
     return paths
 
 
-def initialise(model, seed, image_shape, train=False):
+def initialize(model, seed, image_shape, train=False):
     """Return the variables of a network, with weights drawn by its initializers.
 
     Args:

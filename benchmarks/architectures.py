@@ -86,7 +86,7 @@ def our_step(kind, phase, name, batch, dtype):
     images = jnp.asarray(np.random.default_rng(0).standard_normal((batch, *shape), np.float32))
     jit = functools.partial(jax.jit, compiler_options=layers.compiler_options())
     if phase == 'forward':
-        variables = architectures.initialise(model, 0, shape)
+        variables = architectures.initialize(model, 0, shape)
         forward = jit(model.apply)
         return lambda: jax.block_until_ready(forward(variables, images))
 

@@ -60,7 +60,7 @@ def _member(network, protocol):
 
     config = listing.load(network)
     model = architectures.create(network, **config.architecture_options)
-    variables = architectures.initialise(model, 0, (config.image_size, config.image_size, 3))
+    variables = architectures.initialize(model, 0, (config.image_size, config.image_size, 3))
     config.normalize = 'constant'
     return scoring.Member(model, variables, config, protocols.create(protocol, network=network), Pixels(config))
 

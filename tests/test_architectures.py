@@ -322,7 +322,7 @@ def test_alexnets_sixth_convolution_keeps_pool5s_shape_and_has_conv5s():
     assert added['kernel'].shape == (3, 3, 128, 256) and added['bias'].shape == (256,)
     assert size(traced.variables['params']) == size(plain.variables['params']) + 3 * 3 * 128 * 256 + 256
     small = architectures.create('alexnet', extra_conv=True, window=1, num_classes=10)
-    assert np.all(architectures.initialise(small, 0, (67, 67, 3))['params']['conv6']['bias'] == 1)
+    assert np.all(architectures.initialize(small, 0, (67, 67, 3))['params']['conv6']['bias'] == 1)
 
 
 @pytest.mark.parametrize('depth', [20, 32, 44, 56, 110, 1202])
@@ -823,7 +823,7 @@ def test_options_from_a_file_are_those_of_the_code():
 def test_the_variables_that_are_traced_are_those_of_a_start(name):
     model, shape = architectures.create(name), NETWORKS[name].input_shape
     for train in (False, True):  # GoogLeNet gets its heads only to train
-        start = jax.eval_shape(lambda train=train: architectures.initialise(model, 0, shape, train=train))
+        start = jax.eval_shape(lambda train=train: architectures.initialize(model, 0, shape, train=train))
         chex.assert_trees_all_equal_shapes_and_dtypes(start, trace(name, train=train).variables)
 
 

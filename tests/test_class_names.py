@@ -45,7 +45,7 @@ def on_folders(root, train, test, each=3, **changes):
 
 def network(folder, config, names, seed=0):
     """A checkpoint with random weights, of classes of these names; None: as older versions wrote it."""
-    variables = architectures.initialise(build_model(config), seed, (32, 32, 1))
+    variables = architectures.initialize(build_model(config), seed, (32, 32, 1))
     variables = jax.tree.map(lambda x: 1.5 * x, variables)  # else probabilities hardly differ
     with checkpoints.Checkpoints(folder / checkpoints.FOLDER) as kept:
         kept.save_model(variables, checkpoints.describe(config, names))
@@ -224,7 +224,7 @@ def test_a_run_of_an_older_version_is_resumed(tmp_path):
 def test_weights_of_as_many_other_classes_are_told(tmp_path):
     config = digits(num_classes=2)
     folder = network(tmp_path, config, ('cat', 'dog'))
-    variables = architectures.initialise(build_model(config), 1, (32, 32, 1))
+    variables = architectures.initialize(build_model(config), 1, (32, 32, 1))
     says = "init_from: it was trained on other classes: class 1 is 'dog' there and 'horse' here"
     assert transfer.load(folder, variables, class_names=('cat', 'horse')).notes[-1] == says
     for names in (('cat', 'dog'), (None, None), ('a', 'b', 'c')):

@@ -65,7 +65,7 @@ DEPTHS = {'resnet20': {'depth': 8}, 'resnet32': {'depth': 14}}
 def network(name, size, **options):
     """A network, and random weights whose logits differ between the photographs, by 3."""
     model = architectures.create(name, num_classes=10, **options)
-    variables = jax.device_get(architectures.initialise(model, 0, (size, size, 3)))
+    variables = jax.device_get(architectures.initialize(model, 0, (size, size, 3)))
     config = config_of(name, size, **options)
     member = scoring.Member(model, variables, config, None, Pixels(config))
     scores = naive.logits(member, np.stack([naive.middle(image, size, size) for image in PHOTOGRAPHS]))

@@ -29,7 +29,7 @@ from runtime.errors import UserError
 def test_the_classifier_makes_the_logits_of_the_last_hidden_layer(name, size, classifier, options):
     model = architectures.create(name, **{'num_classes': 10} | options)
     channels = NETWORKS[name].input_shape[2]
-    variables = architectures.initialise(model, 0, (size, size, channels))
+    variables = architectures.initialize(model, 0, (size, size, channels))
     images = jax.random.normal(jax.random.key(1), (3, size, size, channels))
 
     @jax.jit
@@ -46,7 +46,7 @@ def test_the_classifier_makes_the_logits_of_the_last_hidden_layer(name, size, cl
 def test_before_the_units_of_1998_there_are_the_84_that_they_are_compared_to():
     model = architectures.create('lenet5_1998')
     images = jax.random.normal(jax.random.key(1), (2, 32, 32, 1))
-    variables = architectures.initialise(model, 0, (32, 32, 1))
+    variables = architectures.initialize(model, 0, (32, 32, 1))
 
     @jax.jit
     def both(variables, images):

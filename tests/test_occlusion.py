@@ -46,7 +46,7 @@ def test_the_minimum_is_where_the_object_is(top, left):
 @pytest.mark.parametrize('size, stride', [(8, 5), (7, 32)])
 def test_a_map_is_a_loop_over_covered_images(size, stride):
     model = architectures.create('lenet5')
-    member = member_of(model, architectures.initialise(model, 0, (32, 32, 1)), test_batch_size=16)
+    member = member_of(model, architectures.initialize(model, 0, (32, 32, 1)), test_batch_size=16)
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 1), np.uint8)
     found = occlusion.slider(member, size, stride)(pixels, (0, 0))
     preprocess = member.pixels.test

@@ -51,7 +51,7 @@ def random_member(photographs, name, protocol, size=224):
     config.architecture, config.image_size, config.num_classes = name, size, 100
     config.normalize, config.mean = 'constant', 'caffe'
     model = architectures.create(name, num_classes=100)
-    variables = jax.device_get(architectures.initialise(model, 0, (size, size, 3)))
+    variables = jax.device_get(architectures.initialize(model, 0, (size, size, 3)))
     member = scoring.Member(model, variables, config, protocols.create(protocol, network=name), Pixels(config))
     (last,) = (layer for layer in variables['params'].values() if layer.get('bias', np.zeros(0)).shape == (100,))
     scores = naive.logits(member, np.stack([naive.middle(image, size, size) for image in photographs[:10]]))

@@ -34,7 +34,7 @@ def run(tmp_path_factory):
     """What a run of LeNet-5 on scikit-learn's digits leaves, its weights those at the start: the workdir."""
     config = digits()
     workdir = tmp_path_factory.mktemp('runs') / 'a&b'
-    variables = architectures.initialise(build_model(config), 0, (32, 32, 1))
+    variables = architectures.initialize(build_model(config), 0, (32, 32, 1))
     with checkpoints.Checkpoints(workdir / checkpoints.FOLDER) as kept:
         kept.save_model(variables, checkpoints.describe(config))
     (workdir / 'config.json').write_text(config.to_json_best_effort())

@@ -366,7 +366,7 @@ def test_onnx_runtime_answers_as_the_network(name, tmp_path):
 
     shape = catalogue.NETWORKS[name].input_shape
     model = architectures.create(name, **ONE_OF_A_KIND.get(name, {}))
-    variables = jax.device_get(architectures.initialise(model, 0, shape))
+    variables = jax.device_get(architectures.initialize(model, 0, shape))
     with layers.plain_forms():
         onnx_file.write(tmp_path / 'm.onnx', lambda images: model.apply(variables, images), shape, name)
     session = onnxruntime.InferenceSession(tmp_path / 'm.onnx')
