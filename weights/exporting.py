@@ -48,8 +48,11 @@ def release_for(arch, model, by=''):
         if not differs:
             return release
         differences.append(f'{release.theirs} of {release.by} has {", ".join(differs)}')
-    why = '; '.join(differences) or f'{by or "torchvision or timm"} has no {arch}'
-    raise UserError(f'{why}: not the same network. Pass --release {OURS} to keep our names and layouts')
+    if differences:
+        why = f'{"; ".join(differences)}: not the same network'
+    else:
+        why = f'{by or "torchvision or timm"} has no {arch}'
+    raise UserError(f'{why}. Pass --release {OURS} to keep our names and layouts')
 
 
 def state_dict(arch, model, variables, release):
