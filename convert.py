@@ -1,51 +1,53 @@
-"""Published weights in, ours out.
+"""Convert published weights to a checkpoint, or export a checkpoint.
 
 In:  python convert.py --arch resnet50 --source resnet50.pth --out runs/resnet50_torchvision
 Out: python convert.py --to safetensors --checkpoint runs/resnet50 --out resnet50_hub
 """
 
-from runtime import interrupts  # first: Ctrl-C is heard from here on
+from runtime import interrupts  # first, so that Ctrl-C is handled from here on
 
 if __name__ == '__main__':
     interrupts.listen()
 
-from runtime import command_line  # noqa: I001  (next: the clock starts with it)
+from runtime import command_line  # noqa: I001  (second: it starts the clock)
 
 from absl import flags
 
 from runtime.errors import UserError
 
 ARCH = flags.DEFINE_string('arch', None, 'Our name of the network (`python -m architectures`).')
-SOURCE = flags.DEFINE_string('source', None, 'The file: .safetensors, .pth, .pt, .th, .bin, .ckpt, .npz, .caffemodel.')
-OUT = flags.DEFINE_string('out', None, 'The folder to make.')
+SOURCE = flags.DEFINE_string(
+    'source', None, 'The weight file: .safetensors, .pth, .pt, .th, .bin, .ckpt, .npz, .caffemodel.'
+)
+OUT = flags.DEFINE_string('out', None, 'The folder to create.')
 RELEASE = flags.DEFINE_string(
-    'release', '', 'Whose weights, where names alone do not tell: torchvision, timm, caffe, ...'
+    'release', '', "The release, if the tensors' names do not determine it: torchvision, timm, caffe, ..."
 )
 KEEP_BGR = flags.DEFINE_bool(
-    'keep_bgr', False, 'Leave a first layer that reads blue, green, red; else its channels are swapped.'
+    'keep_bgr', False, 'Do not swap the channels of a first layer that reads blue, green, red.'
 )
-MEAN = flags.DEFINE_string('mean', '', 'A mean image to subtract, .binaryproto of Caffe.')
-LICENCE = flags.DEFINE_string('licence', '', 'The licence of the weights, for the passport.')
+MEAN = flags.DEFINE_string('mean', '', 'A mean image to subtract, a Caffe .binaryproto.')
+LICENCE = flags.DEFINE_string('licence', '', 'The license of the weights, for the passport.')
 TO = flags.DEFINE_string('to', '', 'Export: safetensors, stablehlo or onnx.')
 CHECKPOINT = flags.DEFINE_string(
     'checkpoint', None, "Export: a run's workdir, a converted checkpoint, or one checkpoint."
 )
-STEP = flags.DEFINE_string('step', 'best', "Export, of a workdir: 'best' by its test error, 'latest', or a step.")
+STEP = flags.DEFINE_string('step', 'best', "Export, from a workdir: 'best' by its test error, 'latest', or a step.")
 
 
 def main():
     if not OUT.value:
-        raise UserError('no --out: name the folder to make')
+        raise UserError('no --out: pass the folder to create')
     import weights
 
     if TO.value:
         if not CHECKPOINT.value:
-            raise UserError('no --checkpoint: name what to export, a workdir or one checkpoint')
+            raise UserError('no --checkpoint: pass a workdir or one checkpoint to export')
         config, _ = command_line.load_config()
         from training import unread
 
         unread.refuse(config, *command_line.set_keys())
-        with interrupts.Raised():  # a folder that is not whole is removed
+        with interrupts.Raised():  # an incomplete folder is removed
             notes = weights.export(config, CHECKPOINT.value, STEP.value, TO.value, OUT.value, RELEASE.value)
         for note in notes:
             print(note)

@@ -1,6 +1,6 @@
-"""The networks, or the layers of one: `python -m architectures`, `python -m architectures vgg_d`."""
+"""List the networks, or the layers of one: `python -m architectures`, `python -m architectures vgg_d`."""
 
-from runtime import interrupts  # first: Ctrl-C is heard from here on
+from runtime import interrupts  # first, so that Ctrl-C is handled from here on
 
 if __name__ == '__main__':
     interrupts.listen()
@@ -18,31 +18,31 @@ from runtime.errors import Parser, UserError
 
 
 def _option(text):
-    """('key', value) of KEY=VALUE; a value that is no literal of Python is a string."""
+    """Parse KEY=VALUE into (key, value); a value that is not a Python literal is a string."""
     key, equals, value = text.partition('=')
     if not equals:
-        raise UserError(f'--option {text}: an option is KEY=VALUE')
+        raise UserError(f'--option {text}: pass KEY=VALUE')
     with contextlib.suppress(ValueError, SyntaxError):
         value = ast.literal_eval(value)
     return key, value
 
 
 def main():
-    """Prints what the command line asks for; returns the exit code: 0, or 2 after an error that the user can mend."""
+    """Run the command line and return the exit code: 0, or 2 after a user error."""
     parser = Parser(prog='architectures', description=__doc__.partition(':')[0] + '.')
-    parser.add_argument('name', nargs='?', default='*', help="a network, or a pattern: 'resnet*'; without one: all")
+    parser.add_argument('name', nargs='?', default='*', help="a network or a pattern: 'resnet*'; default: all")
     parser.add_argument(
         '--option', action='append', default=[], metavar='KEY=VALUE', help='an option of the network; may be repeated'
     )
-    parser.add_argument('--image_size', type=int, metavar='N', help='side of the images, which it then reads dense')
-    parser.add_argument('--json', action='store_true', help='as JSON')
+    parser.add_argument('--image_size', type=int, metavar='N', help='apply the network densely to images of this side')
+    parser.add_argument('--json', action='store_true', help='print JSON')
     try:
         flags = parser.parse_args()
-        jax.config.update('jax_platforms', 'cpu')  # nothing is computed: leave the accelerator to those who compute
+        jax.config.update('jax_platforms', 'cpu')  # networks are only traced: leave the accelerator to others
         options = dict(map(_option, flags.option))
         if any(wildcard in flags.name for wildcard in '*?['):
             if options or flags.image_size is not None:
-                raise UserError('--option and --image_size are for one network: name it')
+                raise UserError('--option and --image_size need the name of one network')
             entries = describe.networks(flags.name)
             lines = [json.dumps(list(entries), indent=2, default=str)] if flags.json else describe.table(entries)
         else:
@@ -53,8 +53,8 @@ def main():
     except UserError as error:
         print(f'architectures: error: {" ".join(str(error).split())}', file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python flushes once more at its end
+    except BrokenPipeError:  # for example `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout at exit
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The networks of all families as data: the tables at the ends of the family files, joined."""
+"""All networks as data: the tables at the ends of the family files, joined."""
 
 from collections import ChainMap
 
@@ -17,16 +17,16 @@ from architectures import (
     zfnet,
 )
 
-# In the decade's order. A new family file is added here.
+# In chronological order. Add a new family file here.
 FAMILIES = (
     lenet, alexnet, zfnet, overfeat, inception, vgg, prelu_net, resnet, wide_resnet, resnext, densenet, senet,
 )  # fmt: skip
 
-# {name: `entry.Entry`}; a view of the tables, in the order of the families.
+# {name: `entry.Entry`}: a view of the families' tables, in their order.
 NETWORKS = ChainMap(*(family.NETWORKS for family in reversed(FAMILIES)))
 
 
 def file_of(name):
-    """The file whose table has a network: 'architectures/vgg.py'."""
+    """Return the file that defines a network: 'architectures/vgg.py'."""
     family = next(family for family in FAMILIES if name in family.NETWORKS)
     return f'{family.__name__.replace(".", "/")}.py'

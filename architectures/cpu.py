@@ -1,10 +1,10 @@
-"""How the CPU backend runs a layer fast.
+"""Fast forms of the layers on the CPU backend.
 
-XLA's CPU backend is quick at matrix products, at dense convolutions of stride 1 and at elementwise loops, and slow,
-some of it a hundredfold, at the rest: 1x1, strided and grouped convolutions and their gradients, `reduce_window`. The
-forms below compute the same numbers from what it is quick at. `layers.py` picks them by backend and shape; nobody else
-looks in here. `tests/test_layers.py` holds each form against the plain one in value and gradient, `benchmark.py`
-measures what they are worth beside PyTorch.
+XLA's CPU backend is fast at matrix products, dense convolutions of stride 1 and elementwise loops, and slow, up to a
+hundredfold, at the rest: 1x1, strided and grouped convolutions and their gradients, and `reduce_window`. The forms
+below compute the same numbers with the fast operations. Only `layers.py` uses them, by backend and shape.
+`tests/test_layers.py` compares values and gradients of each form with the plain one; `benchmark.py` compares their
+speed with PyTorch's.
 """
 
 import functools
@@ -19,10 +19,10 @@ DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
 
 @functools.cache
 def compiler_options():
-    """Options for `jax.jit` under which convolutions run on XLA's own kernels, dots and reductions on the library's.
+    """Return options of `jax.jit` that run convolutions with XLA's kernels, dots and reductions with the library's.
 
-    The option is an experimental one of jaxlib 0.10: where it is refused there are none. Measured: 1.1 to 1.3 times
-    the speed of a training step of a deep network.
+    The option is experimental in jaxlib 0.10; if it is refused, there are none. Measured: 1.1 to 1.3 times the speed
+    of a training step of a deep network.
     """
     options = {'xla_cpu_experimental_ynn_fusion_type': 'LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE'}
     try:
@@ -36,12 +36,12 @@ def compiler_options():
 
 
 def convolution(images, kernel, stride, pads, groups=1):
-    """A convolution of [B, H, W, C] by [k, k', C/groups, F] in the fastest form known.
+    """Convolve [B, H, W, C] with [k, k', C/groups, F] in the fastest form known.
 
     Args:
       stride: (rows, columns).
       pads: ((top, bottom), (left, right)), not negative.
-      groups: of channels.
+      groups: groups of channels.
 
     Returns:
       [B, H', W', F].
@@ -60,13 +60,13 @@ def convolution(images, kernel, stride, pads, groups=1):
 
 
 def _pointwise(images, matrix):
-    """A 1x1 convolution. Two axes, so that the gradient too is a product of matrices: of more, XLA makes transposes."""
+    """A 1x1 convolution, on two axes: with more, XLA adds transposes to the gradient's matrix product."""
     return _product(images.reshape(-1, len(matrix)), matrix).reshape(*images.shape[:-1], -1)
 
 
 @jax.custom_vjp
 def _product(x, matrix):
-    """[N, C] @ [C, F], N large. The gradient to the matrix is taken as the product whose first operand is narrow."""
+    """[N, C] @ [C, F] for large N. The matrix's gradient is computed with the narrower array as first operand."""
     return x @ matrix
 
 
@@ -76,7 +76,7 @@ def _product_backward(residuals, gradient):
     over_n = (((0,), (0,)), ((), ()))
     if x.shape[1] <= gradient.shape[1]:
         return to_x, lax.dot_general(x, gradient, over_n)
-    # The barrier keeps XLA from turning it round again: 7 ms against 10 for 25088 x 256 x 64.
+    # The barrier keeps XLA from swapping the operands back: 7 ms instead of 10 for 25088 x 256 x 64.
     return to_x, lax.optimization_barrier(lax.dot_general(gradient, x, over_n)).T
 
 
@@ -88,10 +88,10 @@ def _plain(images, kernel, stride, pads):
 
 
 def _grouped(images, kernel, stride, pads, groups, width=32):
-    """A grouped convolution as a dense one for each `width` channels, its kernel block-diagonal.
+    """A grouped convolution as dense ones with block-diagonal kernels, each over `width` channels.
 
-    XLA's CPU backend takes 85 s for a training step of ResNeXt-50 with its own grouped convolution. Zeros cost
-    multiply-adds, but a product 4 channels wide leaves a vector unit idle all the same; 32 was the fastest measured.
+    With XLA's own grouped convolution, a training step of ResNeXt-50 takes 85 s on CPU. The zeros cost multiply-adds,
+    but a product only 4 channels wide would leave vector units idle; a width of 32 was the fastest measured.
     """
     rows, columns, channels, features = kernel.shape
     together = max(1, min(groups, width // channels))
@@ -113,10 +113,10 @@ def _grouped(images, kernel, stride, pads, groups, width=32):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def strided_convolution(images, kernel, stride, pads):
-    """A convolution whose gradient to the images is taken phase by phase.
+    """A convolution whose gradient with respect to the images is computed phase by phase.
 
-    XLA's gradient fills the incoming one up with zeros and convolves that. Here each of the stride^2 phases of the
-    images gets a convolution of its own, with those taps of the kernel that reach it: no work on zeros.
+    XLA dilates the incoming gradient with zeros and convolves that. Here each of the stride^2 phases of the images is
+    computed by a convolution with those taps of the kernel that reach it, without work on zeros.
     """
     return _plain(images, kernel, stride, pads)
 
@@ -146,19 +146,19 @@ strided_convolution.defvjp(_strided_forward, _strided_backward)
 
 
 def _interleave(phases, stride, offset, shape):
-    """[B, H, W, C] from its phases: phases[a * stride + b][:, i, j] is at row stride * i + a - offset, and so on."""
+    """Build [B, H, W, C] from its phases: phases[a * stride + b][:, i, j] is at row stride * i + a - offset, etc."""
     rows, columns = phases[0].shape[1:3]
-    whole = jnp.stack(phases).reshape(*stride, *phases[0].shape).transpose(2, 3, 0, 4, 1, 5)
-    whole = whole.reshape(shape[0], rows * stride[0], columns * stride[1], shape[-1])
-    missing = [max(0, offset[axis] + shape[axis + 1] - whole.shape[axis + 1]) for axis in (0, 1)]
+    maps = jnp.stack(phases).reshape(*stride, *phases[0].shape).transpose(2, 3, 0, 4, 1, 5)
+    maps = maps.reshape(shape[0], rows * stride[0], columns * stride[1], shape[-1])
+    missing = [max(0, offset[axis] + shape[axis + 1] - maps.shape[axis + 1]) for axis in (0, 1)]
     if any(missing):  # rows beyond the last window
-        whole = jnp.pad(whole, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)))
-    return whole[:, offset[0] : offset[0] + shape[1], offset[1] : offset[1] + shape[2]]
+        maps = jnp.pad(maps, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)))
+    return maps[:, offset[0] : offset[0] + shape[1], offset[1] : offset[1] + shape[2]]
 
 
 # Winograd's F(2x2, 3x3): Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015, section 4.1. A 4x4
-# tile of the images makes 2x2 outputs by 16 products where the definition takes 36: Y = A'[(G w G') * (B' d B)]A. The
-# transforms below are its matrices, each applied to both axes of a grid of arrays by `_twice`.
+# tile of the images gives 2x2 outputs with 16 products instead of 36: Y = A'[(G w G') * (B' d B)]A. The functions below
+# apply its matrices to one axis; `_twice` applies them to both axes of a grid of arrays.
 
 
 def _tile_transform(a, b, c, d):
@@ -182,26 +182,26 @@ def _kernel_gradient_transform(a, b, c, d):
 
 
 def _twice(transform, grid):
-    """The transform of a grid's columns, then of its rows."""
+    """Transform the columns of a grid, then its rows."""
     half = zip(*(transform(*column) for column in zip(*grid, strict=True)), strict=True)
     return [transform(*row) for row in half]
 
 
 def _products(left, right, contract):
-    """The grid of matrix products of two grids; `contract` is the axis of each operand that is summed over."""
+    """Return the grid of matrix products of two grids; `contract` has the axis of each operand to sum over."""
     dimensions = (((contract[0],), (contract[1],)), ((), ()))
     pairs = [zip(*rows, strict=True) for rows in zip(left, right, strict=True)]
     return [[lax.dot_general(a, b, dimensions) for a, b in row] for row in pairs]
 
 
 def _phases(images, window, pads, tiles):
-    """A window x window grid of [B * tiles, C]: what stands at each place of tiles two pixels apart."""
+    """Return a window x window grid of [B * tiles, C]: the pixels at each position of tiles two pixels apart."""
     spans = [2 * count + window - 2 for count in tiles]
     padding = [(pads[axis][0], spans[axis] - images.shape[axis + 1] - pads[axis][0]) for axis in (0, 1)]
     images = jnp.pad(images, ((0, 0), *padding, (0, 0)))
     stops = [2 * count - 1 for count in tiles]
-    places = range(window)
-    grid = [[images[:, i : i + stops[0] : 2, j : j + stops[1] : 2] for j in places] for i in places]
+    positions = range(window)
+    grid = [[images[:, i : i + stops[0] : 2, j : j + stops[1] : 2] for j in positions] for i in positions]
     return [[part.reshape(-1, images.shape[-1]) for part in row] for row in grid]
 
 
@@ -222,7 +222,7 @@ def _winograd(images, kernel, pads, contract):
 def winograd_convolution(images, kernel, pads):
     """A 3x3 convolution of stride 1 by Winograd's minimal filtering: 2.25 times fewer multiplications.
 
-    In float32 it is as exact as the definition: either is off by about 1e-6 of the largest output. Measured: 1.4 to 2
+    In float32 it is as exact as the direct form: both are off by about 1e-6 of the largest output. Measured: 1.4 to 2
     times as fast as XLA's convolution, in the forward pass and in both gradients.
     """
     return _winograd(images, kernel, pads, contract=0)
@@ -245,7 +245,7 @@ winograd_convolution.defvjp(
 
 
 def is_tiny(image_shape, kernel_shape):
-    """Whether `toeplitz_convolution` pays: small images of few channels, where a convolution is no work at all."""
+    """Whether `toeplitz_convolution` pays: for small images of few channels."""
     height, width = image_shape[1:3]
     _, _, channels, features = kernel_shape
     return height * width <= 64 * 64 and channels <= 16 and features <= 32
@@ -254,9 +254,9 @@ def is_tiny(image_shape, kernel_shape):
 def toeplitz_convolution(images, kernel):
     """A VALID, stride 1 convolution of tiny images as one matrix product.
 
-    A row of the output is cut into tiles of t columns. A tile depends on k rows by t + k - 1 columns of the image, and
-    linearly, by a Toeplitz matrix built from the kernel. The product does (t + k - 1)/k times the
-    convolution's work, but it is t times as wide, and with 6 or 16 channels width is what a matrix unit lacks.
+    A row of the output is split into tiles of t columns. A tile is a linear function of k rows by t + k - 1 columns of
+    the image, with a Toeplitz matrix built from the kernel. The product does (t + k - 1)/k times the work of the
+    convolution, but is t times as wide: with only 6 or 16 channels, a matrix unit needs the width.
 
     Args:
       images: [B, H, W, C].
@@ -275,7 +275,7 @@ def toeplitz_convolution(images, kernel):
     windows = windows.reshape(batch, height, columns // tile, span * channels)
     windows = jnp.concatenate([windows[:, row : row + rows] for row in range(k_rows)], axis=-1)
 
-    # [k, span, C, t, F]: for each column of the tile, the kernel moved that far to the right.
+    # [k, span, C, t, F]: for each column of the tile, the kernel shifted right by that column.
     matrix = jnp.stack(
         [jnp.pad(kernel, ((0, 0), (shift, tile - 1 - shift), (0, 0), (0, 0))) for shift in range(tile)], axis=3
     )
@@ -284,7 +284,7 @@ def toeplitz_convolution(images, kernel):
 
 
 def _tile(columns):
-    """The tile's width: 4 or 5 columns were the fastest measured; otherwise the nearest divisor."""
+    """Return the width of a tile: the divisor nearest to 4.5, as 4 or 5 columns were the fastest measured."""
     divisors = [t for t in range(1, columns + 1) if columns % t == 0]
     return min(divisors, key=lambda t: (abs(t - 4.5), t))
 
@@ -296,23 +296,23 @@ def _tile(columns):
 def max_pool(x, window, stride, pads):
     """Max pooling of [B, H, W, C] as the maximum of window^2 strided slices.
 
-    The gradient goes to the first largest of a window in row order, as in Torch and in XLA's own: after a ReLU ties
-    are common, and the gradient of `jnp.maximum` would split them.
+    The gradient goes to the first maximum of a window in row order, as in Torch and XLA. After a ReLU ties are common,
+    and the gradient of `jnp.maximum` would be split between them.
 
     Args:
-      window, stride: of both axes.
-      pads: ((top, bottom), (left, right)), with what is smaller than anything.
+      window, stride: size and stride on both axes.
+      pads: ((top, bottom), (left, right)), filled with minus infinity.
     """
     return functools.reduce(jnp.maximum, _taps(x, window, stride, pads))
 
 
 def _taps(x, window, stride, pads):
-    """For each place of the window, in row order: what stands there in each window, [B, H', W', C]."""
+    """Return, for each position in the window in row order, the values there in all windows: [B, H', W', C]."""
     if any(itertools.chain(*pads)):
         x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)
     spans = [(size - window) // stride * stride + 1 for size in x.shape[1:3]]
-    places = itertools.product(range(window), repeat=2)
-    return [x[:, i : i + spans[0] : stride, j : j + spans[1] : stride] for i, j in places]
+    positions = itertools.product(range(window), repeat=2)
+    return [x[:, i : i + spans[0] : stride, j : j + spans[1] : stride] for i, j in positions]
 
 
 def _max_pool_forward(x, window, stride, pads):
@@ -358,28 +358,28 @@ def average_pool(x, window, stride, pads):
 
 
 def settled(*vectors):
-    """The vectors, each [C] float32, as they are, but computed once.
+    """Return the vectors, each [C] float32, unchanged, but make XLA compute them only once.
 
-    XLA fuses what makes them into every loop that uses them, to be computed again for each element; into a product it
-    fuses nothing. It takes a third of the instructions out of a deep network's step, and the time to compile them.
+    XLA would fuse their computation into every loop that uses them and repeat it for each element; it fuses nothing
+    into a matrix product. This removes a third of the instructions of a deep network's step, and their compile time.
     """
     return tuple(jnp.eye(len(vectors), dtype=jnp.float32) @ jnp.stack(vectors))
 
 
 @jax.custom_vjp
 def separate_gradient(x):
-    """x; its gradient is computed and stored in one place instead of in every loop that reads it.
+    """Return x; its gradient is computed and stored once instead of in every loop that reads it.
 
-    In a dense block the gradient of a map is a sum over all layers above it, and XLA writes that sum out in the loop of
-    every layer: code of the square of the depth, and minutes to compile it. A branch that it cannot foresee ends a
-    loop; this one costs a copy. (`lax.optimization_barrier` is gone before the CPU backend fuses.)
+    In a dense block the gradient of a map is a sum over all later layers, and XLA repeats that sum in the loop of every
+    layer: code that grows with the square of the depth and takes minutes to compile. A branch that XLA cannot resolve
+    ends the fusion, at the cost of a copy. (`lax.optimization_barrier` is removed before the CPU backend fuses.)
     """
     return x
 
 
 def _separate(gradient):
     first = gradient.reshape(-1)[0]
-    return lax.cond(first == first, lambda g: g, lambda g: g * jnp.nan, gradient)  # the same, whatever the branch
+    return lax.cond(first == first, lambda g: g, lambda g: g * jnp.nan, gradient)  # both branches give the same value
 
 
 separate_gradient.defvjp(lambda x: (x, None), lambda _, gradient: (_separate(gradient),))

@@ -1,8 +1,7 @@
-"""A network as a graph of its layers, found in the operations that it is traced to: nothing is computed.
+"""A network as a graph of its layers, found by tracing it; nothing is computed.
 
 The edges are those of the computation: what a residual addition adds, what a module concatenates, what a gate scales.
-A layer is a module with parameters, a function of `layers` that carries its name (`jax.named_call`), or an operation
-between them.
+A layer is a module with parameters, a named function of `layers` (`jax.named_call`), or an operation between these.
 """
 
 import math
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 from architectures import layers, stages
 from architectures.graph import Rules, walk
 
-# Modules, named functions and operations that are layers, by the names that a reader knows.
+# The modules, named functions and operations that are layers, with the names shown to readers.
 _MODULES = {'BatchNorm': 'batch norm', 'PReLU': 'PReLU', 'Subsampling': 'subsampling'}
 _FUNCTIONS = {
     'max_pool': 'max pool',
@@ -28,9 +27,9 @@ _FUNCTIONS = {
 }
 _JITTED = {'relu()': 'ReLU', 'leaky_relu()': 'leaky ReLU'}
 _OPERATIONS = {**_JITTED, 'logistic': 'sigmoid', 'tanh': 'tanh', 'pad': 'zero pad', 'concatenate': 'concat'}
-_OF_TWO = {'add': 'add', 'mul': 'multiply'}
-_PASSING = ('reshape', 'squeeze', 'broadcast_in_dim', 'convert_element_type', 'transpose', 'copy', 'neg')
-_BY_A_NUMBER = ('add', 'sub', 'mul', 'div')  # with a number: a matter of units
+_BINARY = {'add': 'add', 'mul': 'multiply'}
+_IGNORED = ('reshape', 'squeeze', 'broadcast_in_dim', 'convert_element_type', 'transpose', 'copy', 'neg')
+_SCALAR_ARITHMETIC = ('add', 'sub', 'mul', 'div')  # ignored where one operand is a scalar
 
 ACTIVATIONS = ('ReLU', 'leaky ReLU', 'PReLU', 'tanh', 'scaled tanh', 'sigmoid')
 NORMS = ('batch norm', 'LRN')
@@ -38,18 +37,19 @@ JOINS = ('add', 'multiply', 'concat')
 
 
 class Node(NamedTuple):
-    """A layer.
+    """A layer of the graph.
 
     Fields:
       kind: 'input', 'convolution', 'fully connected', 'max pool', ..., or one of NORMS, ACTIVATIONS and JOINS.
-      scope: the path of the module whose layer it is; () is the network.
-      name: its own name in there: of its module, or else of the activation that the network keeps of it; or ''.
-      shape: (H, W, C) of its output for one image; a vector is 1x1.
-      inputs: the nodes whose outputs it reads, as indices; of a concatenation in its order.
-      kernel: (rows, columns) of a convolution or a pooling window; None where it has none.
-      stride: of those.
-      groups: of a convolution.
-      parameters: trainable scalars.
+      scope: path of the module that contains the layer; () is the network.
+      name: name of the layer within its scope: its module's name, else the name under which the network stores its
+        activation, else ''.
+      shape: (H, W, C) of the output for one image; a vector is 1x1.
+      inputs: indices of the nodes that it reads; for a concatenation, in order.
+      kernel: (rows, columns) of a convolution or a pooling window, or None.
+      stride: stride of the convolution or pooling window.
+      groups: groups of a convolution.
+      parameters: number of trainable scalars.
     """
 
     kind: str
@@ -64,11 +64,11 @@ class Node(NamedTuple):
 
 
 class Graph(NamedTuple):
-    """Layers in the order in which they run.
+    """The layers of a network, in the order in which they run.
 
     Fields:
-      nodes: the first is the input, the last is the output.
-      modules: {path: class} of all modules, an outer one before those in it.
+      nodes: the layers; the first is the input, the last is the output.
+      modules: {path: class} of all modules; an outer module precedes those inside it.
     """
 
     nodes: tuple
@@ -76,16 +76,16 @@ class Graph(NamedTuple):
 
     @property
     def blocks(self):
-        """The paths of the modules that are a `layers.Block`."""
+        """The paths of all `layers.Block` modules."""
         return [path for path, kind in self.modules.items() if issubclass(kind, layers.Block)]
 
 
 class Parallel(NamedTuple):
-    """What runs side by side.
+    """Branches that run in parallel.
 
     Fields:
-      join: the node that the branches meet in.
-      branches: the series of each, in the order of the join's inputs; an empty one leaves its input as it is.
+      join: the node where the branches meet.
+      branches: the sequence of each branch, in the order of the join's inputs; an empty one is an identity.
     """
 
     join: int
@@ -93,14 +93,14 @@ class Parallel(NamedTuple):
 
 
 def trace(model, image_shape):
-    """The `Graph` of a network as it is deployed, without auxiliary heads.
+    """Trace a network as deployed, without auxiliary heads, and return its `Graph`.
 
     Args:
       model: a network of `architectures.create`.
       image_shape: (H, W, C).
 
     Raises:
-      UserError: it computes with an operation that is not known here.
+      UserError: an operation of the network has no rule here.
     """
     model, kinds = stages.unrolled(model), {}
 
@@ -108,38 +108,38 @@ def trace(model, image_shape):
         kinds[module.path] = type(module)
 
     def forward(images):
-        kept = ['params', 'batch_stats', 'activations']
+        collections = ['params', 'batch_stats', 'activations']
         with layers.on_call(visit):
-            logits, state = model.apply({}, images, mutable=kept, rngs={'params': jax.random.key(0)})
+            logits, state = model.apply({}, images, mutable=collections, rngs={'params': jax.random.key(0)})
         return logits, state['activations'], state['params']
 
     with layers.plain_forms():
         image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
         closed, (_, activations, params) = jax.make_jaxpr(forward, return_shape=True)(image)
-    parameters = {}  # of each module that has some of its own: a layer
+    parameters = {}  # of the modules that have any directly: these are layers
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         module = tuple(key.key for key in path[:-1])
         parameters[module] = parameters.get(module, 0) + math.prod(leaf.shape)
 
-    # A module is visited after those in it, and listed before them.
+    # `visit` sees inner modules first; `modules` lists outer ones first.
     modules = {path[:depth]: kinds[path[:depth]] for path in kinds for depth in range(len(path) + 1)}
     nodes = [Node('input', (), '', tuple(image_shape), ())]
-    table = dict.fromkeys((*_JITTED, 'otherwise'), _Reader(modules, parameters, nodes).rule)
-    rules = Rules('drawing (architectures/dataflow.py)', follows=_Made, table=table)
-    last, *others = walk(rules, closed, [_Made(0)])
-    for name, index in zip(sorted(activations), others, strict=False):
-        if not nodes[index].scope:  # a block's last layer has its own name, or none
+    table = dict.fromkeys((*_JITTED, 'otherwise'), _GraphBuilder(modules, parameters, nodes).rule)
+    rules = Rules('drawing (architectures/dataflow.py)', follows=_Index, table=table)
+    last, *named = walk(rules, closed, [_Index(0)])
+    for name, index in zip(sorted(activations), named, strict=False):
+        if not nodes[index].scope:  # the last layer of a block does not take the block's name
             nodes[index] = nodes[index]._replace(name=nodes[index].name or name)
-    return Graph(tuple(nodes[: last + 1]), modules)  # what runs behind the output would be no part of it
+    return Graph(tuple(nodes[: last + 1]), modules)  # drop what does not lead to the output
 
 
 def part(graph, path):
-    """The `Graph` of one module: what it reads is the input."""
-    own = [index for index, node in enumerate(graph.nodes) if node.scope[: len(path)] == path]
-    outer = sorted({source for index in own for source in graph.nodes[index].inputs} - set(own))
-    places = {index: place for place, index in enumerate([*outer, *own])}
+    """Return the `Graph` of one module; what it reads becomes the input."""
+    inside = [index for index, node in enumerate(graph.nodes) if node.scope[: len(path)] == path]
+    outer = sorted({source for index in inside for source in graph.nodes[index].inputs} - set(inside))
+    places = {index: place for place, index in enumerate([*outer, *inside])}
     nodes = [Node('input', (), '', graph.nodes[index].shape, ()) for index in outer]
-    for index in own:
+    for index in inside:
         node = graph.nodes[index]
         nodes.append(node._replace(inputs=tuple(places[source] for source in node.inputs)))
     modules = {inner: kind for inner, kind in graph.modules.items() if inner[: len(path)] == path}
@@ -147,7 +147,7 @@ def part(graph, path):
 
 
 def flat(graph):
-    """The same graph where a concatenation of concatenations is one of all that they join."""
+    """Return the graph with nested concatenations merged into one."""
     nodes = []
     for node in graph.nodes:
         if node.kind == 'concat':
@@ -158,46 +158,47 @@ def flat(graph):
 
 
 def consumers(inputs):
-    """For each vertex those that read it, of the vertices that each reads."""
-    found = [[] for _ in inputs]
+    """Return, for each vertex, the vertices that read it; `inputs` has the vertices that each one reads."""
+    readers = [[] for _ in inputs]
     for vertex, sources in enumerate(inputs):
         for source in dict.fromkeys(sources):
-            found[source].append(vertex)
-    return found
+            readers[source].append(vertex)
+    return readers
 
 
-def series(inputs):
-    """A graph as what runs one after another: a list of vertices and of `Parallel`, all but the first vertex.
+def sequence(inputs):
+    """Return a graph as a sequence: a list of vertices and of `Parallel`, without the first vertex.
 
     Args:
-      inputs: of each vertex those that it reads, all before it; the first reads none, and all lead to the last.
+      inputs: the vertices that each vertex reads, all of them earlier ones; the first reads none, and every vertex
+        leads to the last.
 
     Raises:
-      ValueError: the graph is not made of chains and of branches that meet again.
+      ValueError: the graph is not a nesting of chains and of branches that meet again.
     """
     readers = consumers(inputs)
-    meets = [*range(len(inputs))]  # the first vertex behind each that all its paths lead through
+    meets = [*range(len(inputs))]  # for each vertex, the first later one that is on all its paths
     for vertex in range(len(inputs) - 2, -1, -1):
-        meet, *others = readers[vertex]
-        for other in others:
+        meet, *rest = readers[vertex]
+        for other in rest:
             while meet != other:
                 meet, other = (meets[meet], other) if meet < other else (meet, meets[other])
         meets[vertex] = meet
 
     def between(vertex, stop):
-        found = []
+        elements = []
         while vertex != len(inputs) - 1:
             ahead = meets[vertex]
             if len(readers[vertex]) > 1:
-                found.append(parallel(vertex, ahead))
+                elements.append(parallel(vertex, ahead))
             elif ahead == stop:
                 break
             elif len(inputs[ahead]) > 1:
-                raise ValueError(f'{ahead} reads what is in another branch')
+                raise ValueError(f'vertex {ahead} reads from another branch')
             else:
-                found.append(ahead)
+                elements.append(ahead)
             vertex = ahead
-        return found
+        return elements
 
     def parallel(fork, join):
         branches = {}
@@ -205,7 +206,7 @@ def series(inputs):
             branch = [] if reader == join else [reader, *between(reader, join)]
             branches[_last(branch) if branch else fork] = branch
         if set(branches) != set(inputs[join]):
-            raise ValueError(f'{join} reads what is in no branch of {fork}')
+            raise ValueError(f'vertex {join} reads from outside the branches of vertex {fork}')
         return Parallel(join, [branches[source] for source in inputs[join]])
 
     return between(0, len(inputs))
@@ -215,37 +216,43 @@ def _last(elements):
     return elements[-1].join if isinstance(elements[-1], Parallel) else elements[-1]
 
 
-class _Made(int):
+class _Index(int):
     """The index of the node that a value comes from."""
 
 
-class _Reader:
-    """The nodes so far, and the rule that adds to them; of the modules {path: class} and {path: own parameters}."""
+class _GraphBuilder:
+    """Builds the list of nodes, one operation at a time.
+
+    Args:
+      modules: {path: class} of all modules.
+      parameters: {path: count} of the modules that have parameters of their own.
+      nodes: the list to append to.
+    """
 
     def __init__(self, modules, parameters, nodes):
         self.modules, self.parameters, self.nodes = modules, parameters, nodes
-        self.layer = None  # `owner` of the last node, if it is a layer
+        self.layer = None  # (layer, path) of the last node, or None if that is an operation
 
     def rule(self, operation, *operands):
-        """Adds an operation to the layer that it belongs to, or as a node, or passes it over."""
-        name, sources = operation.name, tuple(x for x in operands if isinstance(x, _Made))
+        """Add an operation to its layer or as a node of its own, or ignore it; return the index of its node."""
+        name, sources = operation.name, tuple(x for x in operands if isinstance(x, _Index))
         layer, path = self.owner(operation.scope[1:])
         if layer:
             return self.extend(layer, path, operation, sources)
-        if name in _PASSING or (name in _BY_A_NUMBER and any(x.shape == () for x in operation.inputs)):
+        if name in _IGNORED or (name in _SCALAR_ARITHMETIC and any(x.shape == () for x in operation.inputs)):
             (source,) = sources
             return source
-        kind = _OPERATIONS.get(name) or (len(sources) == 2 and _OF_TWO.get(name))
+        kind = _OPERATIONS.get(name) or (len(sources) == 2 and _BINARY.get(name))
         if not kind or (kind == 'concat' and operation.params['dimension'] != len(operation.outputs[0].shape) - 1):
             return NotImplemented
         self.nodes.append(Node(kind, path, '', _shape(operation), sources))
         self.layer = None
-        return _Made(len(self.nodes) - 1)
+        return _Index(len(self.nodes) - 1)
 
     def owner(self, scopes):
-        """(layer, path of the module that it is in) of an operation within these scopes, from outside to inside.
+        """Return (layer, path of the module around it) for an operation within these scopes, outermost first.
 
-        The layer is the name of a module with parameters or of a function, or '' where the operation is in neither.
+        The layer is the name of a module with parameters or of a named function; '' if the operation is in neither.
         """
         path = ()
         for scope in scopes:
@@ -258,15 +265,15 @@ class _Reader:
         return '', path
 
     def extend(self, layer, path, operation, sources):
-        """Adds an operation to its layer: the last one, or a new one."""
+        """Add an operation to its layer, which is the last node or a new one."""
         if self.layer != (layer, path):
             inner = (*path, layer)
-            known = inner in self.parameters
-            kind = _MODULES.get(self.modules[inner].__name__, '') if known else _FUNCTIONS[layer]
-            name, own = (layer, self.parameters[inner]) if known else ('', 0)
-            self.nodes.append(Node(kind, path, name, (), (), parameters=own))
+            is_module = inner in self.parameters
+            kind = _MODULES.get(self.modules[inner].__name__, '') if is_module else _FUNCTIONS[layer]
+            name, parameters = (layer, self.parameters[inner]) if is_module else ('', 0)
+            self.nodes.append(Node(kind, path, name, (), (), parameters=parameters))
             self.layer = (layer, path)
-        index, node = _Made(len(self.nodes) - 1), self.nodes[-1]
+        index, node = _Index(len(self.nodes) - 1), self.nodes[-1]
         inputs = dict.fromkeys(source for source in (*node.inputs, *sources) if source != index)
         details = _DETAILS.get((node.kind, operation.name), lambda *_: {})
         changed = details(operation.params, *operation.inputs) | {'shape': _shape(operation), 'inputs': tuple(inputs)}
@@ -289,7 +296,7 @@ def _pool(params, x):
     return {'kernel': params['window_dimensions'][1:3], 'stride': params['window_strides'][1]}
 
 
-_DETAILS = {  # (kind of a layer so far, operation in it): the fields that the operation sets
+_DETAILS = {  # (kind of the layer so far, operation): the fields that the operation sets
     ('', 'conv_general_dilated'): _convolution,
     ('', 'dot_general'): lambda params, x, kernel: {'kind': 'fully connected'},
     ('max pool', 'reduce_window_max'): _pool,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from architectures.entry import Entry, Paper, Theirs
 from architectures.layers import Block, Network, average_pool, separate_gradient
 
-# Table 1: layers of the four dense blocks.
+# Table 1: number of layers in the four dense blocks.
 BLOCKS = {
     121: (6, 12, 24, 16),
     169: (6, 12, 32, 32),
@@ -22,7 +22,7 @@ PLAIN = {'bias': None, 'linear': True, 'norm': False}
 
 
 class DenseLayer(Block):
-    """BN-ReLU-1x1 to 4k maps, BN-ReLU-3x3 to k maps (DenseNet-B, section 3); returns its k new maps."""
+    """BN-ReLU-1x1 to 4k maps, BN-ReLU-3x3 to k maps (DenseNet-B, section 3); returns the k new maps."""
 
     growth: int = 32
     dropout: float = 0.0
@@ -37,7 +37,7 @@ class DenseLayer(Block):
 
 
 class DenseBlock(Block):
-    """Layers in a row, each reading the maps that came in and those of all layers before it."""
+    """A sequence of layers, each of which reads the block's input and the maps of all previous layers."""
 
     count: int = 6
     options: dict = dataclasses.field(default_factory=dict)
@@ -68,16 +68,16 @@ class Transition(Block):
 
 
 class DenseNet(Network):
-    """DenseNet-BC (table 1): every layer of a dense block reads the maps of all before it.
+    """DenseNet-BC (table 1): every layer of a dense block reads the maps of all previous layers.
 
-    Weights are initialized by fan out, and the classifier as in Torch: so does the authors' code.
+    As in the authors' code, weights are initialized by fan out, and the classifier as in Torch.
 
     Options:
-      blocks: layers of each dense block.
+      blocks: number of layers in each dense block.
       growth: k, the maps that a layer adds.
-      cifar: the stem for 32x32 images: one 3x3 convolution and no pool.
-      dropout: after each convolution but the first (0.2 in the paper where images are not augmented).
-      remat: recomputes each layer in the backward pass, to train in a fraction of the memory.
+      cifar: use the stem for 32x32 images: one 3x3 convolution and no pooling.
+      dropout: rate after each convolution but the first (0.2 in the paper, without augmentation).
+      remat: recompute each layer in the backward pass, to train in a fraction of the memory.
 
     Input [B, 224, 224, 3], or [B, 32, 32, 3].
     """
@@ -116,9 +116,9 @@ _entry = functools.partial(Entry, DenseNet, paper=PAPER, family='DenseNet')
 
 def _imagenet(depth, *notes, growth=32, **counts):
     """A column of table 1."""
-    start = 'torchvision and timm start from other weights: after the fan in, where the authors have the fan out.'
+    init = 'torchvision and timm initialize by fan in, the authors by fan out.'
     options = {'blocks': BLOCKS[depth], 'growth': growth}
-    return _entry(options=options, theirs=(Theirs('torchvision', f'densenet{depth}'),), notes=(start, *notes), **counts)
+    return _entry(options=options, theirs=(Theirs('torchvision', f'densenet{depth}'),), notes=(init, *notes), **counts)
 
 
 NETWORKS = {
@@ -126,8 +126,8 @@ NETWORKS = {
     'densenet169': _imagenet(169, parameters=14_149_480, statistics=158_400, multiply_adds=3_359_843_328),
     'densenet201': _imagenet(201, parameters=20_013_928, statistics=229_056, multiply_adds=4_291_365_888),
     'densenet264': _imagenet(
-        264, 'torchvision has its class, not its name: `DenseNet(32, (6, 12, 64, 48))`.',
-        'densenet264d of timm is another network: growth 48, a stem of three convolutions, 72,736,216 parameters.',
+        264, 'torchvision has the class but not this name: `DenseNet(32, (6, 12, 64, 48))`.',
+        'densenet264d of timm is another network: growth 48, three convolutions in the stem, 72,736,216 parameters.',
         parameters=33_337_704, statistics=398_528, multiply_adds=5_751_653_376,
     ),
     'densenet161': _imagenet(161, growth=48, parameters=28_681_000, statistics=219_936, multiply_adds=7_727_907_072),

@@ -1,4 +1,4 @@
-"""The list of all networks, and the layers of one, as data and as text. Networks are traced, not run."""
+"""The list of networks, and the layers of one network, as data and as text. Networks are traced, not run."""
 
 import fnmatch
 import math
@@ -16,8 +16,8 @@ from architectures.catalogue import NETWORKS, file_of
 from runtime.errors import UserError, first_line, nearest
 
 LEGEND = (
-    'Parameters include those of a batch norm or PReLU. Field: pixels on a side that one output sees, padding '
-    'included, or all of the image. Stride: pixels from one output to the next.'
+    'Parameters include those of a batch norm or PReLU. Field: side, in pixels, of the receptive field, padding '
+    'included; "all" is the whole image. Stride: pixels from one output to the next.'
 )
 ROOT = Path(__file__).parents[1]
 COUNTS = ('parameters', 'statistics', 'multiply_adds')
@@ -27,14 +27,14 @@ class Layer(NamedTuple):
     """A layer of a network.
 
     Fields:
-      name: the path of its module, or the network's name for an activation that is no module's.
+      name: path of its module, or the network's name for an activation that belongs to no module.
       output_shape: (H, W, C); a vector is 1x1.
-      kernel_shape: of its weights: (rows, columns, inputs, outputs), (inputs, outputs); None where it has none.
-      parameters: trainable scalars, with those of its batch norm (two a channel) or PReLU (one a channel).
+      kernel_shape: (rows, columns, inputs, outputs) or (inputs, outputs) of its weights, or None.
+      parameters: trainable scalars, including its batch norm's (two per channel) or PReLU's (one per channel).
       statistics: scalars of the running means and variances of its batch norm.
-      multiply_adds: the size of the kernel times the places where it is applied.
-      receptive_field: pixels on a side that one output sees, padding included; None is the whole image.
-      stride: pixels between what neighboring outputs see; None where there are no neighbors.
+      multiply_adds: size of the kernel times the number of positions where it is applied.
+      receptive_field: side of the receptive field in pixels, padding included; None is the whole image.
+      stride: pixels between the receptive fields of neighboring outputs; None if there is only one output.
     """
 
     name: str
@@ -48,16 +48,16 @@ class Layer(NamedTuple):
 
 
 def networks(pattern='*'):
-    """The networks that match a pattern, as dictionaries for JSON; each is yielded as soon as it is counted.
+    """Describe the networks that match a pattern, as dictionaries for JSON, one at a time.
 
-    The counts come from the trace. `catalogue` has the numbers of the network's table that disagree, and `missing`
-    says what a new network still lacks.
+    The counts come from the trace. `catalogue` has the numbers in the network's table that disagree with them, and
+    `missing` says what a new network still lacks.
 
     Args:
-      pattern: of their names, with a shell's wildcards.
+      pattern: network names, with shell wildcards.
 
     Raises:
-      UserError: none matches.
+      UserError: no network matches.
     """
     names = fnmatch.filter(architectures.names(), pattern)
     if not names:
@@ -69,16 +69,16 @@ def networks(pattern='*'):
 def _counted(name):
     entry = network(name)
     del entry['layers'], entry['options']
-    typed = {count: getattr(NETWORKS[name], count) for count in COUNTS}
-    return entry | {'catalogue': {key: value for key, value in typed.items() if value not in (None, entry[key])}}
+    expected = {count: getattr(NETWORKS[name], count) for count in COUNTS}
+    return entry | {'catalogue': {key: value for key, value in expected.items() if value not in (None, entry[key])}}
 
 
 def missing(name, counts):
-    """What a network still lacks, a sentence each: facts in its table, a recipe, a published row.
+    """Yield a sentence for each thing that a network still lacks: facts in its table, a recipe, a published row.
 
     Args:
-      name: of `architectures.names()`.
-      counts: {count: number} of the traced network, given where its table has none; {} for a network with options.
+      name: one of `architectures.names()`.
+      counts: {count: number} of the traced network, to report where its table has none; {} for non-default options.
     """
     entry, table = NETWORKS[name], f'NETWORKS of {file_of(name)}'
     for fact in ('paper', 'family', 'parameters', 'multiply_adds', 'differs'):
@@ -95,33 +95,33 @@ def missing(name, counts):
 
 
 def network(name, options=None, image_size=None):
-    """One network with these options: the dictionary of `networks`, counted from its trace, and its `layers`.
+    """Describe one network with these options: a dictionary as of `networks`, with its `layers`.
 
     Args:
-      name: of `architectures.names()`.
-      options: of `architectures.create`.
-      image_size: side of the images, which the network then reads dense; None is the paper's.
+      name: one of `architectures.names()`.
+      options: options of `architectures.create`.
+      image_size: side of the images, to which the network is then applied densely; None is the paper's size.
 
     Raises:
-      UserError: unknown name or option, a value that the network cannot have, images that are too small.
+      UserError: the name, an option or its value is invalid, or the images are too small.
     """
     options = options or {}
-    given = ', '.join(f'{key}={value!r}' for key, value in options.items())
+    changes = ', '.join(f'{key}={value!r}' for key, value in options.items())
     try:
         model, known = architectures.create(name, **options), NETWORKS[name]
         rows, columns, channels = known.input_shape
         if image_size is not None:
             rows = columns = image_size
-            given += f'{", " if given else ""}images of {rows}x{columns}'
+            changes += f'{", " if changes else ""}images of {rows}x{columns}'
         traced = layers_of(model, (rows, columns, channels), dense=image_size is not None)
     except UserError:
         raise
-    except Exception as error:  # whatever Flax and JAX make of an odd value
-        given = given or f'images of {_by(known.input_shape)}'
-        raise UserError(f'{name} does not work with {given} ({type(error).__name__}: {first_line(error)})') from error
+    except Exception as error:  # Flax and JAX raise various errors for an invalid value
+        changes = changes or f'images of {_by(known.input_shape)}'
+        raise UserError(f'{name} does not work with {changes} ({type(error).__name__}: {first_line(error)})') from error
     empty = next((layer.name for layer in traced if min(layer.output_shape) < 1), None)
     if empty:
-        raise UserError(f'{name} does not work with {given}: {empty} is empty')
+        raise UserError(f'{name} does not work with {changes}: the output of {empty} is empty')
     published = papers.HEADLINES.get(name)
     counts = {count: sum(getattr(layer, count) for layer in traced) for count in COUNTS}
     return {
@@ -132,7 +132,7 @@ def network(name, options=None, image_size=None):
         'num_classes': model.num_classes,
         'differs': known.differs,
         'published': published and published._asdict(),
-        'missing': tuple(missing(name, {} if given else counts)),
+        'missing': tuple(missing(name, {} if changes else counts)),
         'options': options,
         **counts,
         'layers': [layer._asdict() for layer in traced],
@@ -140,7 +140,9 @@ def network(name, options=None, image_size=None):
 
 
 def layers_of(model, image_shape, dense=False):
-    """The layers of a network, in the order in which they run: what has parameters, and what else the network names.
+    """Return the layers of a network, in the order in which they run.
+
+    These are the modules with parameters, and the other activations that the network names.
 
     Args:
       model: a network of `architectures.create`.
@@ -154,7 +156,7 @@ def layers_of(model, image_shape, dense=False):
     calls, outputs, named = [], [], []
 
     def visit(module, arguments, output):
-        calls.append((module.path, _own(module, 'params'), _own(module, 'batch_stats')))
+        calls.append((module.path, _direct_variables(module, 'params'), _direct_variables(module, 'batch_stats')))
         outputs.append(output)
 
     def forward(images):
@@ -180,17 +182,17 @@ def layers_of(model, image_shape, dense=False):
 
 
 class _Part(NamedTuple):
-    """A module that belongs to a layer: a convolution, its batch norm, its PReLU; or a bare activation."""
+    """A part of a layer: a convolution, its batch norm or its PReLU; or a bare activation."""
 
     params: dict
     statistics: dict
-    position: int  # of the operation that makes the output, among all
+    position: int  # of the operation that computes the output, in the jaxpr
     shape: tuple
     field: receptive_field.Field
 
 
-def _own(module, collection):
-    """The variables of a module, without those of the modules in it."""
+def _direct_variables(module, collection):
+    """Return the variables of a module without those of its submodules."""
     return {name: leaf for name, leaf in module.variables.get(collection, {}).items() if hasattr(leaf, 'shape')}
 
 
@@ -221,7 +223,7 @@ _RIGHT = (False, False, False, True, True, False)
 
 
 def table(entries):
-    """The lines of the table of what `networks` returns, each as soon as its network is counted."""
+    """Yield the lines of a table of what `networks` returns, one network at a time."""
     names = architectures.names()
     widths = [max(map(len, names)), max(len(NETWORKS[name].cited) for name in names), 9, 13, 15, 0]
     yield _line(['name', 'paper', 'input', 'parameters', 'multiply-adds', 'published error, %'], widths, _RIGHT)
@@ -230,13 +232,13 @@ def table(entries):
         counts = [f'{entry[count]:,}' for count in ('parameters', 'multiply_adds')]
         brief = published.brief if published else ''
         yield _line([entry['name'], known.cited, _by(entry['input_shape']), *counts, brief], widths, _RIGHT)
-        for count, typed in entry['catalogue'].items():
-            yield f'  but the catalogue says {typed:,} {count}, and the network has {entry[count]:,}'
+        for count, expected in entry['catalogue'].items():
+            yield f'  mismatch: its table has {expected:,} {count}, the network has {entry[count]:,}'
         yield from (f'  {sentence}' for sentence in entry['missing'])
 
 
 def text(entry):
-    """What `network` returns, as text."""
+    """Format what `network` returns as text."""
     rows = []
     for layer in entry['layers']:
         shapes = _by(layer['output_shape']), _by(layer['kernel_shape'] or ())
@@ -248,7 +250,7 @@ def text(entry):
     published = papers.HEADLINES.get(entry['name'])
     notes = [LEGEND, '']
     if entry['statistics']:
-        notes.append(f'Running means and variances besides: {entry["statistics"]:,}.')
+        notes.append(f'Running means and variances, not counted above: {entry["statistics"]:,}.')
     notes.append(f'Paper: {entry["paper"] or "none"}.')
     if published:
         defaults = ' with the default options' if entry['options'] else ''
@@ -269,14 +271,14 @@ def _by(sizes):
 
 
 def _columns(head, rows):
-    """Rows in columns below a head; '>' before its word sets a column flush right."""
-    right = [word.startswith('>') for word in head]
-    cells = [[str(cell) for cell in row] for row in ([word.lstrip('>') for word in head], *rows)]
+    """Format rows in columns below a header; '>' before a title aligns its column right."""
+    right = [title.startswith('>') for title in head]
+    cells = [[str(cell) for cell in row] for row in ([title.lstrip('>') for title in head], *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return '\n'.join(_line(row, widths, right) for row in cells)
 
 
 def _line(row, widths, right):
-    """Cells in columns of these widths, some flush right."""
-    cells = [f'{cell:>{w}}' if flush else f'{cell:{w}}' for cell, w, flush in zip(row, widths, right, strict=True)]
+    """Format cells in columns of these widths, some aligned right."""
+    cells = [f'{cell:>{w}}' if align else f'{cell:{w}}' for cell, w, align in zip(row, widths, right, strict=True)]
     return '  '.join(cells).rstrip()

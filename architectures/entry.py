@@ -1,11 +1,11 @@
-"""What the table at the end of a family file says of a network; `catalogue.NETWORKS` joins the tables."""
+"""The entries of the tables at the ends of the family files; `catalogue.NETWORKS` joins the tables."""
 
 import dataclasses
 from typing import Any, NamedTuple
 
 
 class Paper(NamedTuple):
-    """Where a network was published; `year` is that of the first version."""
+    """The paper that a network was published in; `year` is that of its first version."""
 
     authors: str
     year: int
@@ -14,7 +14,7 @@ class Paper(NamedTuple):
 
     @property
     def short(self):
-        """Authors and year."""
+        """The authors and year."""
         return f'{self.authors} {self.year}'
 
     def __str__(self):
@@ -22,12 +22,12 @@ class Paper(NamedTuple):
 
 
 class Theirs(NamedTuple):
-    """The same network in another library, or in a file of weights.
+    """The same network in another library or a weight file.
 
     Fields:
-      by: 'torchvision', 'timm', 'caffe', ...: whose it is.
-      name: what they call it.
-      options: of our network, that make ours theirs.
+      by: the library or publisher: 'torchvision', 'timm', 'caffe', ...
+      name: its name there.
+      options: the options that make our network equal to theirs.
     """
 
     by: str
@@ -47,19 +47,19 @@ _NAMES = {
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A network, its options at their defaults. The counts come from the paper, not from counting `module`.
+    """A network with its default options. The counts come from the paper, not from counting `module`.
 
     Fields:
       module: the class.
-      options: of the class, that make it this network.
-      paper: where it was published.
-      family: what it is grouped by in figures.
+      options: the options of the class that give this network.
+      paper: the paper that it was published in.
+      family: the group that it belongs to in figures.
       input_shape: (H, W, C) of the image.
       parameters: trainable scalars of the deployed network, without auxiliary heads.
       statistics: scalars of the running means and variances of batch norm.
-      multiply_adds: of the convolutions and fully connected layers, for one image.
-      unpublished: its paper prints no error of it; otherwise a row of `papers/` is marked with its name.
-      theirs: the same network elsewhere.
+      multiply_adds: multiply-adds of the convolutions and fully connected layers, for one image.
+      unpublished: whether its paper prints no error for it; otherwise a row of `papers/` is marked with its name.
+      theirs: the same network in other libraries.
       notes: sentences on how those differ, and on other networks of this name.
     """
 
@@ -78,21 +78,21 @@ class Entry:
 
     @property
     def num_classes(self):
-        """Of the network by default."""
+        """The default number of classes."""
         return self.options.get('num_classes', self.module.num_classes)
 
     @property
     def year(self):
-        """Of the paper's first version, or None."""
+        """The year of the paper's first version, or None."""
         return self.paper and self.paper.year
 
     @property
     def cited(self):
-        """Authors and year of the paper."""
+        """The authors and year of the paper."""
         return self.paper.short if self.paper else 'no paper'
 
     @property
     def differs(self):
-        """Sentences on what torchvision, timm, Caffe and others have under this name."""
-        others = 'torchvision, timm and the Caffe repository have no such network.'
-        return (*(map(str, self.theirs) if self.theirs else [others]), *self.notes)
+        """Sentences on the networks of this name in torchvision, timm, Caffe and others."""
+        nowhere = 'torchvision, timm and the Caffe repository do not have this network.'
+        return (*(map(str, self.theirs) if self.theirs else [nowhere]), *self.notes)

@@ -1,16 +1,16 @@
-"""The one reader of traced networks: a walk over a jaxpr that applies a table of rules.
+"""The interpreter of traced networks: a walk over a jaxpr that applies a table of rules.
 
-A jaxpr is the list of operations that a function would run, which `jax.make_jaxpr` writes down from the shapes of its
-inputs, without computing anything. Each line of it (JAX says equation: `c = add a b`) applies one primitive, such as
-`add` or `conv_general_dilated`, to inputs and results of earlier lines; strides, axes and the like are its parameters.
-A function within the function that was jitted, or that has a gradient of its own, is one line with a jaxpr inside.
+A jaxpr is the list of operations that a function would run; `jax.make_jaxpr` records it from the shapes of the inputs,
+without computing anything. Each equation (`c = add a b`) applies one primitive, such as `add` or
+`conv_general_dilated`, to inputs and to results of earlier equations; strides, axes and the like are its parameters. A
+call of an inner function that is jitted or has a custom gradient is one equation with a jaxpr inside.
 
-So whoever can say what each primitive makes of its operands can say what the function makes of its inputs. With arrays
-for values, this is how JAX runs a jaxpr. The other readings of a network differ in what a value is, and in the rules:
+With a rule for each primitive, the walk computes a value for each output of the function. If the values are arrays,
+this is how JAX runs a jaxpr. The interpreters of this project differ in what a value is, and in their rules:
 
   `architectures.receptive_field`  a value is the part of the image that a map sees
-  `architectures.dataflow`         the layer, of a drawing, that a map comes from
-  `weights.onnx_file`              the name, in an ONNX file, of a map
+  `architectures.dataflow`         the layer, in a drawing, that a map comes from
+  `weights.onnx_file`              the name of a map in an ONNX file
   `training.sdlm`                  a second derivative: the backward pass with its factors squared
 """
 
@@ -25,29 +25,35 @@ _CALLS = _JITTED | {'closed_call', 'core_call', 'custom_jvp_call', 'custom_vjp_c
 
 
 def walk(rules, jaxpr, inputs, scope=()):
-    """The values of a jaxpr's outputs; `inputs` has a value for each input: followed, an array, or None.
+    """Return the values of a jaxpr's outputs.
+
+    Args:
+      rules: a `Rules`.
+      jaxpr: a jaxpr, closed or not.
+      inputs: a value for each input: of class `rules.follows`, an array, or None.
+      scope: names of the modules and functions around the jaxpr.
 
     Raises:
       UserError: an operation has no rule.
     """
-    jaxpr, consts = getattr(jaxpr, 'jaxpr', jaxpr), getattr(jaxpr, 'consts', ())  # an inner one may have no constants
+    jaxpr, consts = getattr(jaxpr, 'jaxpr', jaxpr), getattr(jaxpr, 'consts', ())  # an inner jaxpr may not be closed
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *inputs), strict=True))
 
     def read(atom):
         return atom.val if isinstance(atom, Literal) else values[atom]
 
-    for line in jaxpr.eqns:
-        shapes = ([atom.aval for atom in atoms] for atoms in (line.invars, line.outvars))
-        names = filter(None, str(line.source_info.name_stack).split('/'))
-        operation = Operation(line.primitive, line.params, *shapes, (*scope, *names))
-        results = _apply(rules, operation, [read(atom) for atom in line.invars])
-        results = results if isinstance(results, list) else [results] * len(line.outvars)
-        values.update(zip(line.outvars, results, strict=True))
+    for equation in jaxpr.eqns:
+        shapes = ([atom.aval for atom in atoms] for atoms in (equation.invars, equation.outvars))
+        names = filter(None, str(equation.source_info.name_stack).split('/'))
+        operation = Operation(equation.primitive, equation.params, *shapes, (*scope, *names))
+        results = _apply(rules, operation, [read(atom) for atom in equation.invars])
+        results = results if isinstance(results, list) else [results] * len(equation.outvars)
+        values.update(zip(equation.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
 
 def _apply(rules, operation, operands):
-    """What one operation gives: a value for all results, or a list with a value for each."""
+    """Apply one operation; return one value for all results, or a list with a value for each."""
     followed = any(isinstance(value, rules.follows) for value in operands)
     if not followed and not rules.computes:
         return None
@@ -65,17 +71,17 @@ def _apply(rules, operation, operands):
 
 
 class Rules(NamedTuple):
-    """A reading of jaxprs.
+    """The rules of an interpreter.
 
     A rule is called as `rule(operation, *operands)`. At least one operand is of the class `follows`; the others are
-    arrays, or None where nothing was computed. It returns a value for all results, or a list with a value for each, or
-    NotImplemented where it does not hold.
+    arrays, or None if not computed. It returns one value for all results, a list with a value for each, or
+    NotImplemented if it does not apply.
 
     Fields:
-      title: of the reading, for the error that names an operation without a rule.
-      follows: the class of what depends on the inputs that are followed.
-      table: {name of an operation: rule}; 'otherwise' has that of all others. A call without a rule is walked through.
-      computes: whether operations that read nothing followed are computed; else they give None.
+      title: name of the interpreter, for the error about an operation without a rule.
+      follows: class of the values that depend on the followed inputs.
+      table: {operation name: rule}; 'otherwise' is the default. A call without a rule is walked into.
+      computes: whether to compute operations that do not depend on followed inputs; otherwise their value is None.
     """
 
     title: str
@@ -85,13 +91,13 @@ class Rules(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """One line of a jaxpr, as rules read it.
+    """One equation of a jaxpr, as passed to rules.
 
     Fields:
-      primitive: what JAX applies.
-      params: its parameters, {name: value}; known when the function is traced.
-      inputs, outputs: a `.shape` and `.dtype` for each operand and for each result.
-      scope: the modules and named functions that it is in, outermost first, as in ('AlexNet', 'conv1').
+      primitive: the JAX primitive.
+      params: its parameters, {name: value}.
+      inputs, outputs: abstract values, with `.shape` and `.dtype`, of the operands and of the results.
+      scope: the modules and named functions around it, outermost first, such as ('AlexNet', 'conv1').
     """
 
     primitive: Any
@@ -102,10 +108,10 @@ class Operation(NamedTuple):
 
     @property
     def name(self):
-        """The primitive's name; 'NAME()' where it calls the jitted function NAME."""
+        """The name of the primitive; 'NAME()' if it calls the jitted function NAME."""
         return f'{self.params["name"]}()' if self.primitive.name in _JITTED else self.primitive.name
 
     def compute(self, *operands):
-        """What JAX makes of arrays: an array, or a list of them."""
+        """Apply the primitive to arrays; return an array or a list of arrays."""
         results = self.primitive.bind(*operands, **self.params)
         return list(results) if self.primitive.multiple_results else results

@@ -21,8 +21,8 @@ GOOGLENET = {
     '5b': (384, 192, 384, 48, 128, 128),
 }
 
-# BN-Inception, figure 5: #1x1, #3x3 reduce, #3x3, double #3x3 reduce, double #3x3, pool, its projection. Stride 2 where
-# there is no 1x1. The paper's widths of 4c and 4d add up to 608, and it prints 576; these are the widths.
+# BN-Inception, figure 5: #1x1, #3x3 reduce, #3x3, double #3x3 reduce, double #3x3, pool, pool proj. The stride is 2 if
+# there is no 1x1. The paper prints 576 outputs for 4c and 4d, but its widths add up to 608; these are the widths.
 BN_INCEPTION = {
     '3a': (64, 64, 64, 64, 96, 'avg', 32),
     '3b': (64, 64, 96, 64, 96, 'avg', 64),
@@ -38,7 +38,7 @@ BN_INCEPTION = {
 
 
 class GoogLeNetModule(Block):
-    """An inception module (figure 2b): four branches, concatenated. A row of the table is its widths."""
+    """An inception module (figure 2b): four concatenated branches; their widths are a row of the table."""
 
     row: tuple = ()
     conv_bias: float = 0.2
@@ -58,11 +58,11 @@ class GoogLeNetModule(Block):
 
 
 class GoogLeNet(Network):
-    """GoogLeNet (section 5 and table 1) without its heads 6,998,552 parameters, with them 13,378,280.
+    """GoogLeNet (section 5 and table 1): 6,998,552 parameters without its auxiliary heads, 13,378,280 with them.
 
-    No batch norm; response normalization after pool1 and conv2. Pools round up. In training two auxiliary classifiers
-    hang on 4a and 4d; `init(..., train=True)` makes their parameters. What the paper leaves open is as in Caffe's
-    bvlc_googlenet: the constants of the normalization, weights after `caffe_xavier`, biases of 0.2.
+    No batch norm; response normalization after pool1 and conv2. Pools round up. In training, two auxiliary classifiers
+    read 4a and 4d; `init(..., train=True)` creates their parameters. What the paper leaves open is as in Caffe's
+    bvlc_googlenet: the constants of the normalization, `caffe_xavier` weights, biases of 0.2.
 
     Options: `lrn`, `dropout` before the classifier, `auxiliary_dropout`, `auxiliary_heads`, `auxiliary_window` (the
     side of the map that the heads' first fully connected layer reads: smaller for smaller training images).
@@ -105,7 +105,7 @@ class GoogLeNet(Network):
 
 
 class BNInceptionModule(Block):
-    """A module of BN-Inception: 5x5 convolutions have become two of 3x3. A row of the table is its widths."""
+    """A module of BN-Inception: two 3x3 convolutions replace each 5x5. Its widths are a row of the table."""
 
     row: tuple = ()
     conv_bias: float | None = 0.0
@@ -129,7 +129,7 @@ class BNInceptionModule(Block):
         elif projection:
             pooled = layers.max_pool(x, 3, 1, padding=1)
         else:
-            pooled = layers.max_pool(x, 3, 2, ceil='same')  # as large as the convolutions' maps, odd ones too
+            pooled = layers.max_pool(x, 3, 2, ceil='same')  # matches the convolutions' maps, even if odd
         branches.append(net.conv('pool_proj', pooled, projection, 1, bias=bias) if projection else pooled)
         return jnp.concatenate(branches, axis=-1)
 
@@ -137,12 +137,12 @@ class BNInceptionModule(Block):
 class BNInception(Network):
     """BN-Inception (section 4.2.1 and figure 5); 11,295,240 parameters, 20,032 running statistics.
 
-    Batch norm before every ReLU, no response normalization, no dropout, average pools that count their padding. The
-    paper contradicts itself: its text has a separable first convolution, and totals of 576, 576 and 1024 where the
-    widths of 4c, 4d and 4e make 608, 608 and 1056. As in the Caffe files of its time, the widths hold and the first
-    convolution is plain. The paper does not give the initialization; `he_fan_in` is our choice.
+    Batch norm before every ReLU, no response normalization, no dropout; average pools count their padding. The paper
+    contradicts itself: its text has a separable first convolution, and its totals for 4c, 4d and 4e are 576, 576 and
+    1024, while the widths add up to 608, 608 and 1056. As in the Caffe files of its time, the widths count here and the
+    first convolution is a plain one. The paper does not give the initialization; `he_fan_in` is our choice.
 
-    Options: `conv_bias` (None: no bias before a batch norm, where it does nothing), `narrow_projection` (pool
+    Options: `conv_bias` (None: no bias, which has no effect before batch norm), `narrow_projection` (pool
     projections of 96 in 4c and 4d, which give the printed totals), `dropout` (the paper's first Inception had one).
 
     Input [B, 224, 224, 3].
@@ -187,7 +187,7 @@ NETWORKS = {
         notes=(
             'What the paper leaves open here follows that file.',
             'googlenet of torchvision is another network: batch norm and no biases, 3x3 convolutions for 5x5, no '
-            'response normalization; 6,624,904 parameters. timm has none.',
+            'response normalization; 6,624,904 parameters. timm does not have it.',
         ),
     ),
     'bn_inception': Entry(
@@ -199,7 +199,7 @@ NETWORKS = {
             Theirs('caffe_fork', 'bn_inception'),
         ),
         notes=(
-            "The Caffe file is that of SENet's authors, who have one with gates, too. torchvision and timm have none.",
+            "The Caffe file is by SENet's authors, who also have one with gates. torchvision and timm do not have it.",
             'TF-slim (Inception v2) keeps the printed totals: `narrow_projection=True`, `conv_bias=None`; its first '
             'convolution is separable, not plain.',
         ),

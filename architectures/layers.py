@@ -1,7 +1,7 @@
 """The layers that the families share, and `Layers`, the methods with which a family file calls them.
 
-One way to run a convolution, to pool, to normalize: how it is run is decided here, by backend. The CPU's faster forms
-are in `cpu.py`, and a family file never meets them.
+This module decides, by backend, how to run each convolution, pooling and normalization. The CPU's faster forms are in
+`cpu.py`; family files do not depend on them.
 """
 
 import contextlib
@@ -26,15 +26,15 @@ _LAYERS = contextvars.ContextVar('layers', default=None)
 
 
 def plain_forms():
-    """Within, layers run as XLA's plain operations on every backend: the reference of the tuned forms."""
+    """Context manager: layers run as plain XLA operations on every backend, the reference for the tuned forms."""
     return _within(_PLAIN, True)
 
 
 def layers_from(kind):
-    """Within, networks take their layers from `kind`, a subclass of `Layers`.
+    """Context manager: networks take their layers from `kind`, a subclass of `Layers`.
 
-    A seam for code that runs a network with other forms of some layers: `figures.deconvnet` overrides `activate` and
-    `lrn` to give them another gradient.
+    For code that replaces some layers of a network: `figures.deconvnet` overrides `activate` and `lrn` to give them
+    another gradient.
     """
     return _within(_LAYERS, kind)
 
@@ -49,9 +49,9 @@ def _within(variable, value):
 
 
 def on_call(visit):
-    """Within, `visit(module, arguments, output)` is called after each call of a module, inner modules first.
+    """Context manager: call `visit(module, arguments, output)` after each call of a module, inner modules first.
 
-    A seam for code that reads a network module by module: paths, parameters, inputs and outputs.
+    For code that reads a network module by module: paths, parameters, inputs and outputs.
     """
 
     def intercept(call, arguments, options, context):
@@ -68,7 +68,7 @@ def _tuned():
 
 
 def compiler_options():
-    """What to hand to `jax.jit` as `compiler_options`, for this backend."""
+    """Return the `compiler_options` of `jax.jit` for this backend."""
     return cpu.compiler_options() if jax.default_backend() == 'cpu' else {}
 
 
@@ -85,7 +85,7 @@ def convolution(
 ):
     """`lax.conv_general_dilated` for NHWC images and HWIO kernels, run in the fastest exact form.
 
-    Arguments and result are those of `lax.conv_general_dilated`; Flax's `nn.Conv` calls it (see `Conv`).
+    Arguments and result are those of `lax.conv_general_dilated`. Flax's `nn.Conv` calls it (see `Conv`).
     """
     strides = tuple(window_strides)
     if isinstance(padding, str):
@@ -111,7 +111,7 @@ def convolution(
 
 
 class Window(nn.Conv):
-    """A fully connected layer that reads a window of a map: run, and stored, as a convolution."""
+    """A fully connected layer that reads a window of a map, run and stored as a convolution."""
 
 
 Conv, FullyConnected = (
@@ -120,9 +120,9 @@ Conv, FullyConnected = (
 
 
 def _pads(x, window, stride, padding, ceil):
-    """((top, bottom), (left, right)): `padding` on each side and, rounding up, what completes the last window.
+    """Return ((top, bottom), (left, right)): `padding` on each side and, with `ceil`, more to fill the last window.
 
-    `ceil` is False, True (as cuda-convnet and Caffe round) or 'same' (size/stride, rounded up).
+    `ceil` is False, True (round sizes up, as in cuda-convnet and Caffe) or 'same' (size/stride, rounded up).
     """
     overhang = [0, 0]
     if ceil == 'same':
@@ -132,15 +132,15 @@ def _pads(x, window, stride, padding, ceil):
     return tuple((padding, padding + more) for more in overhang)
 
 
-# `jax.named_call`: a layer that is no module has its name in profiles and in `dataflow` all the same.
+# `jax.named_call` gives layers that are not modules a name in profiles and in `dataflow`.
 
 
 @jax.named_call
 def max_pool(x, window, stride, padding=0, ceil=False):
     """Max pooling of [B, H, W, C]; the gradient goes to the first of equal values.
 
-    `ceil` rounds the output's size up, as cuda-convnet and Caffe do: the last window hangs over the bottom and right;
-    'same' makes it size/stride, rounded up.
+    `ceil` rounds the output's size up, as in cuda-convnet and Caffe: the last window hangs over the bottom and right.
+    'same' makes the output's size size/stride, rounded up.
     """
     pads = _pads(x, window, stride, padding, ceil)
     if _tuned() and window <= 3:
@@ -152,7 +152,7 @@ def max_pool(x, window, stride, padding=0, ceil=False):
 def average_pool(x, window, stride, padding=0):
     """Average pooling of [B, H, W, C]; every window divides by its full size, padding included.
 
-    The sum is float32 and is rounded once, whatever x is: of 49 bfloat16 values it would be off by 2% in bfloat16.
+    The sum is float32 and is rounded once, whatever the type of x: in bfloat16, a sum of 49 values is off by 2%.
     """
     wide, pads = x.astype(jnp.promote_types(x.dtype, jnp.float32)), _pads(x, window, stride, padding, ceil=False)
     if _tuned() and window <= 3:
@@ -161,7 +161,7 @@ def average_pool(x, window, stride, padding=0):
 
 
 def _reduce_windows(x, start, function, window, stride=1, pads=((0, 0), (0, 0))):
-    """[B, H, W, C]: what a function makes of every window (height, width), `start` where it hangs over."""
+    """Reduce every window (height, width) of [B, H, W, C] with a function; padding counts as `start`."""
     padding = ((0, 0), *pads, (0, 0))
     return lax.reduce_window(x, start, function, (1, *window, 1), (1, stride, stride, 1), padding)
 
@@ -173,7 +173,7 @@ def max_pool_at_offsets(x, window):
       x: [B, H, W, C].
 
     Returns:
-      [window^2 B, n, m, C], offset by offset, row by row, n and m as many windows as fit from every offset.
+      [window^2 B, n, m, C], offset by offset in row order; n and m are the windows that fit from every offset.
     """
     rows, columns = ((side - window + 1) // window * window for side in x.shape[1:3])
     offsets = [(top, left) for top in range(window) for left in range(window)]
@@ -182,41 +182,41 @@ def max_pool_at_offsets(x, window):
 
 
 def interleave(maps, window):
-    """The maps of `max_pool_at_offsets` as one: [window^2 B, n, m, K] -> [B, window n, window m, K]."""
+    """Interleave the maps of `max_pool_at_offsets`: [window^2 B, n, m, K] -> [B, window n, window m, K]."""
     _, rows, columns, classes = maps.shape
     maps = maps.reshape(window, window, -1, rows, columns, classes)
     return maps.transpose(2, 3, 0, 4, 1, 5).reshape(-1, rows * window, columns * window, classes)
 
 
 def separate_gradient(x):
-    """x; a place to break what XLA would fuse in the backward pass (see `cpu.separate_gradient`)."""
+    """Return x; on CPU, keep XLA from fusing the backward pass across this point (see `cpu.separate_gradient`)."""
     return cpu.separate_gradient(x) if _tuned() else x
 
 
 @jax.named_call
 def global_average(x):
-    """The mean over space, [B, H, W, C] -> [B, 1, 1, C]."""
+    """Average over space, [B, H, W, C] -> [B, 1, 1, C]."""
     return jnp.mean(x, (1, 2), keepdims=True)
 
 
 def sum_pool_2x2(x):
-    """The sum of each 2x2 block, [B, H, W, C] -> [B, H/2, W/2, C]; a last odd row or column is left out."""
+    """Sum each 2x2 block, [B, H, W, C] -> [B, H/2, W/2, C]; a last odd row or column is dropped."""
     return sum(strided(x, 2, top, left, x.shape[1] // 2 * 2, x.shape[2] // 2 * 2) for top in (0, 1) for left in (0, 1))
 
 
 @jax.named_call
 def strided(x, stride, top=0, left=0, bottom=None, right=None):
-    """Every stride-th row and column of [B, H, W, C], of the part from (top, left) to (bottom, right)."""
+    """Take every stride-th row and column of [B, H, W, C], from (top, left) to (bottom, right)."""
     rows = lax.slice_in_dim(x, top, bottom, stride, axis=1)
     return lax.slice_in_dim(rows, left, right, stride, axis=2)
 
 
 def per_map(values):
-    """[C] as [1, 1, 1, C], to go with [B, H, W, C]."""
+    """Reshape [C] to [1, 1, 1, C], to broadcast with [B, H, W, C]."""
     return values[None, None, None]
 
 
-# What each reading of local response normalization makes of (alpha, n): alpha by one square, and k.
+# {reading of local response normalization: (function of (alpha, n) that gives the factor of the sum, k)}.
 LRN_READINGS = {
     'paper': (lambda alpha, n: alpha, 2.0),
     'cuda_convnet': (lambda alpha, n: alpha / n, 2.0),
@@ -228,36 +228,36 @@ LRN_READINGS = {
 def local_response_norm(x, reading='paper', n=5, alpha=1e-4, beta=0.75):
     """Normalization across channels: x_c / (k + a * sum of x_j^2 over the n channels around c)^beta.
 
-    Krizhevsky et al. 2012, section 3.3. The window is cut off at the first and the last channel. There are three
-    readings: the paper prints a = alpha and k = 2; the author's cuda-convnet divides alpha by n; Caffe does so too, and
-    its k is 1.
+    Krizhevsky et al. 2012, section 3.3. The window is truncated at the first and the last channel. There are three
+    readings: the paper prints a = alpha and k = 2; the author's cuda-convnet has a = alpha / n; Caffe has that and
+    k = 1.
 
     Args:
       x: [..., C].
       reading: 'paper', 'cuda_convnet' or 'caffe'.
     """
     choose('lrn', reading, LRN_READINGS)
-    weigh, k = LRN_READINGS[reading]
+    factor, k = LRN_READINGS[reading]
     wide = x.astype(jnp.float32)
     channels, half = x.shape[-1], n // 2
     squares = jnp.pad(wide * wide, [(0, 0)] * (x.ndim - 1) + [(half, half)])
     total = sum(lax.slice_in_dim(squares, shift, shift + channels, axis=x.ndim - 1) for shift in range(n))
-    return (wide * (k + weigh(alpha, n) * total) ** -beta).astype(x.dtype)
+    return (wide * (k + factor(alpha, n) * total) ** -beta).astype(x.dtype)
 
 
 @jax.named_call
 def spatial_pyramid(x, levels, height, width):
     """Spatial pyramid pooling of every height x width window of a map (He et al. 2014, section 2.3 and appendix A).
 
-    Level n max-pools a window into n x n bins. Bin i of a side of a cells is [floor(i a / n), ceil((i + 1) a / n)), as
-    in the appendix: the bins cover the window, and neighbors overlap where n does not divide a. (Section 2.3 prints
-    bins ceil(a / n) wide and floor(a / n) apart. They are the same on its maps of 13; on maps of 14 the level 3 would
-    miss the last row and column.) Finest level first, a level's bins row by row.
+    Level n max-pools a window into n x n bins. On a side of `a` cells, bin i is [floor(i a / n), ceil((i + 1) a / n)),
+    as in the appendix: the bins cover the window, and neighbors overlap if n does not divide a. (Section 2.3 prints
+    bins of ceil(a / n) cells at a stride of floor(a / n). On its 13x13 maps they are the same; on 14x14 maps level 3
+    would miss the last row and column.)
 
     Args:
       x: [B, H, W, C].
-      levels: bins a side, of each level.
-      height, width: of a window, in cells: of the map at the training size, or H and W for the whole map as one window.
+      levels: bins per side of each level. The output has the levels in this order, bins row by row.
+      height, width: size of a window in cells: that of the map at the training size, or H and W for the whole map.
 
     Returns:
       [B, H - height + 1, W - width + 1, sum of levels^2 * C].
@@ -265,28 +265,28 @@ def spatial_pyramid(x, levels, height, width):
     rows, columns = x.shape[1] - height + 1, x.shape[2] - width + 1
     bins = []
     for level in levels:
-        if height == width and height % level == 0 and rows == columns == 1:  # the same, in one operation
+        if height == width and height % level == 0 and rows == columns == 1:  # equivalent, in one operation
             bins.append(max_pool(x, height // level, height // level).reshape(x.shape[0], 1, 1, -1))
             continue
         for top, bottom in _pyramid_bins(height, level):
             strip = lax.slice_in_dim(x, top, bottom + rows - 1, axis=1)
             for left, right in _pyramid_bins(width, level):
-                reached = lax.slice_in_dim(strip, left, right + columns - 1, axis=2)
-                bins.append(_reduce_windows(reached, -jnp.inf, lax.max, (bottom - top, right - left)))
+                region = lax.slice_in_dim(strip, left, right + columns - 1, axis=2)
+                bins.append(_reduce_windows(region, -jnp.inf, lax.max, (bottom - top, right - left)))
     return jnp.concatenate(bins, axis=-1)
 
 
 def _pyramid_bins(side, level):
-    """[(first, end)] of the bins of one side of a window."""
+    """Return [(first, end)] of the bins along one side of a window."""
     return [(i * side // level, -(-(i + 1) * side // level)) for i in range(level)]
 
 
 class BatchNorm(nn.Module):
     """Batch normalization (Ioffe and Szegedy 2015, algorithms 1 and 2).
 
-    In training each `group_size` images are normalized by themselves, as on the papers' GPUs (0: the whole batch). The
-    running statistics go by `momentum`, a tenth of each new batch, and keep the unbiased variance. `frozen`: training
-    normalizes by them, too, and leaves them as they are.
+    In training, each group of `group_size` images is normalized separately, as on the papers' GPUs (0: the whole
+    batch). The running statistics are moving averages with decay `momentum`, of the unbiased variance. If `frozen`,
+    training normalizes by them and does not update them.
     """
 
     group_size: int = 0
@@ -310,12 +310,12 @@ class BatchNorm(nn.Module):
             return y.astype(self.dtype)
         size = min(self.group_size or len(x), len(x))
         if len(x) % size:
-            raise UserError(f'a batch of {len(x)} is not whole groups of group_size={self.group_size}')
+            raise UserError(f'a batch of {len(x)} images is not a multiple of group_size={self.group_size}')
         count = x.size // channels[0] * size // len(x)
         if count == 1 and not self.is_initializing():
             raise UserError(
-                f'{"/".join(self.path)}: batch norm over a single value gives its bias whatever the input: its map is '
-                f'1x1 and {size} image is normalized at a time; take more (batch_size, accumulate, '
+                f'{"/".join(self.path)}: batch norm over a single value always returns its bias: its map is 1x1 and '
+                f'{size} image is normalized at a time; use more images at a time (batch_size, accumulate, '
                 'architecture_options.group_size) or larger images'
             )
         normalize = functools.partial(batch_norm, epsilon=self.epsilon)
@@ -334,19 +334,19 @@ class BatchNorm(nn.Module):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def batch_norm(x, scale, bias, epsilon):
-    """Batch normalization with its gradient in closed form: on CPU 2.4 to 3.7 times as fast as that of autodiff.
+    """Batch normalization with its gradient in closed form, on CPU 2.4 to 3.7 times as fast as with autodiff.
 
-    Mean and variance come from one pass, over x - shift. Without the shift, E[x^2] - E[x]^2 cancels where a channel's
-    mean is large: at a mean of 1,000 deviations one digit of the variance is left. The shift is the mean of the middle
-    rows of all maps. It is a mean of 1/H of the values, so it lies within sqrt(H) deviations of the mean, whatever x
-    is, and the variance is off by at most about H times what a sum of all values is.
+    Mean and variance come from one pass over x - shift. Without the shift, E[x^2] - E[x]^2 cancels if a channel's mean
+    is large: at a mean of 1,000 standard deviations, one digit of the variance remains. The shift is the mean of the
+    middle rows of all maps. As a mean of 1/H of the values, it is within sqrt(H) standard deviations of the mean for
+    any x, so the relative error of the variance is at most about H times that of a sum of all values.
 
     Args:
       x: [B, H, W, C].
       scale, bias: [C].
 
     Returns:
-      y like x, mean [C], biased variance [C]. No gradient flows through the last two.
+      y with x's shape and type, mean [C], biased variance [C]. No gradient flows through the last two.
     """
     return _batch_norm_forward(x, scale, bias, epsilon)[0]
 
@@ -382,29 +382,29 @@ batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
 
 
 def _shifted(x, shift, readers):
-    """x - shift for each of so many readers; on CPU each subtracts for itself, where XLA would store one for all."""
-    return [x - per_map(own) for own in _settled(*[shift] * readers)]
+    """Return `readers` copies of x - shift; on CPU each is computed in its reader's loop, not stored once for all."""
+    return [x - per_map(copy) for copy in _settled(*[shift] * readers)]
 
 
 def _settled(*vectors):
-    """The vectors, each [C]; on CPU such that they are computed once."""
+    """Return the vectors, each [C]; on CPU, make XLA compute them only once."""
     return cpu.settled(*vectors) if _tuned() else vectors
 
 
-# The lists of the decade: activations, initializers
+# Activations and initializers
 
 
 @jax.named_call
 def scaled_tanh(x):
-    """f(a) = 1.7159 tanh(2a/3), the squashing function of LeNet-5 (LeCun et al. 1998, Eq. 6 and appendix A).
+    """Compute f(a) = 1.7159 tanh(2a/3), the squashing function of LeNet-5 (LeCun et al. 1998, Eq. 6 and appendix A).
 
-    f(1) = 1 and f(-1) = -1, where its curvature is largest.
+    f(1) = 1 and f(-1) = -1; its curvature is largest there.
     """
     return 1.7159 * jnp.tanh(x * (2 / 3))
 
 
 class PReLU(nn.Module):
-    """max(0, x) + a min(0, x) with a slope a learned for each channel, 0.25 at first (He et al. 2015, section 2.1)."""
+    """max(0, x) + a min(0, x), a learned for each channel and initialized to 0.25 (He et al. 2015, section 2.1)."""
 
     param_dtype: Any = jnp.float32
 
@@ -425,17 +425,17 @@ _ACTIVATIONS = {
 
 
 def activation(name):
-    """The activation of that name; UserError for an unknown one."""
+    """Return the activation function of that name; UserError if it is unknown."""
     if name not in _ACTIVATIONS:
-        raise UserError(f'no activation {name!r}{nearest(name, _ACTIVATIONS)} There are: {", ".join(_ACTIVATIONS)}.')
+        raise UserError(f'no activation {name!r}{nearest(name, _ACTIVATIONS)} Known: {", ".join(_ACTIVATIONS)}.')
     return _ACTIVATIONS[name]
 
 
 def uniform_fan_in(scale=2.4, power=1.0, fan_in=None):
-    """Uniform in [-scale/F^power, scale/F^power], F the number of inputs of the unit.
+    """Return an initializer that is uniform in [-scale/F^power, scale/F^power], F the number of inputs of a unit.
 
-    With 2.4 and 1 it is LeNet-5's (LeCun et al. 1998, appendix A). F is the product of the kernel's axes but the last,
-    or `fan_in`, an array that goes with the kernel.
+    2.4 and 1 are LeNet-5's (LeCun et al. 1998, appendix A). F is the product of all axes of the kernel but the last,
+    or `fan_in`, an array that broadcasts with the kernel.
     """
 
     def init(key, shape, dtype=jnp.float32):
@@ -449,45 +449,45 @@ _scaled = nn.initializers.variance_scaling
 _INITIALIZERS = {
     'lecun_uniform': uniform_fan_in(2.4),  # +-2.4/fan_in: LeCun et al. 1998
     'xavier': _scaled(1.0, 'fan_avg', 'uniform'),  # Glorot and Bengio 2010
-    'caffe_xavier': _scaled(1.0, 'fan_in', 'uniform'),  # +-sqrt(3/fan_in): Caffe's filler of that name
+    'caffe_xavier': _scaled(1.0, 'fan_in', 'uniform'),  # +-sqrt(3/fan_in): Caffe's "xavier" filler
     'he_fan_in': _scaled(2.0, 'fan_in', 'normal'),  # He et al. 2015, Eq. 10
-    'he_fan_out': _scaled(2.0, 'fan_out', 'normal'),  # its Eq. 14, which the authors used
+    'he_fan_out': _scaled(2.0, 'fan_out', 'normal'),  # Eq. 14, which the authors used
     'he_uniform': _scaled(2.0, 'fan_in', 'uniform'),
     'torch': _scaled(1 / 3, 'fan_in', 'uniform'),  # +-1/sqrt(fan_in): Torch's default
 }
 
 
 def initializer(name):
-    """The initializer of that name; 'gaussian_STD' is normal with that deviation. UserError for an unknown name."""
+    """Return the initializer of that name; 'gaussian_STD' is normal. UserError if the name is unknown."""
     if name.startswith('gaussian_'):
         with contextlib.suppress(ValueError):
             return nn.initializers.normal(float(name.removeprefix('gaussian_')))
     if name not in _INITIALIZERS:
         known = (*_INITIALIZERS, 'gaussian_0.01')
-        raise UserError(f'no initializer {name!r}{nearest(name, known)} There are: {", ".join(known)} (any STD).')
+        raise UserError(f'no initializer {name!r}{nearest(name, known)} Known: {", ".join(known)} (any STD).')
     return _INITIALIZERS[name]
 
 
 def choose(option, value, known):
-    """Raises UserError unless `value`, given for `option`, is one of the known."""
+    """Raise UserError unless `value`, the value of `option`, is one of `known`."""
     if value not in known:
-        raise UserError(f'{option} is one of {", ".join(map(str, known))}, not {value!r}')
+        raise UserError(f'{option} must be one of {", ".join(map(str, known))}, not {value!r}')
 
 
-# The words of a family file
+# What family files use
 
 
 class Unit(nn.Module):
-    """What a network and its blocks share: the options of their layers.
+    """The base of networks and their blocks, with the options of their layers.
 
     Options:
       activation: 'relu', 'leaky_relu', 'prelu', 'tanh', 'scaled_tanh' or 'sigmoid'.
-      initializer: of the weights: 'gaussian_STD', 'xavier', 'caffe_xavier', 'he_fan_in', 'he_fan_out', ...
+      initializer: initializer of the weights: 'gaussian_STD', 'xavier', 'caffe_xavier', 'he_fan_in', 'he_fan_out', ...
       batch_norm: whether batch norm follows each convolution (in pre-activation networks: precedes).
-      group_size: images normalized together by batch norm; 0 is the whole batch.
-      frozen_norm: batch norm goes by its running statistics in training, too, and leaves them (fine-tuning).
-      dtype: of the computation: float32 or bfloat16.
-      param_dtype: of the parameters.
+      group_size: images that batch norm normalizes together; 0 is the whole batch.
+      frozen_norm: in training, batch norm uses its running statistics and does not update them (for fine-tuning).
+      dtype: type of the computation: float32 or bfloat16.
+      param_dtype: type of the parameters.
     """
 
     activation: str = 'relu'
@@ -500,44 +500,44 @@ class Unit(nn.Module):
 
     @property
     def shared(self):
-        """These options, for a block of this network."""
+        """These options, to pass to a block of this network."""
         names = [field.name for field in dataclasses.fields(Unit) if field.name not in ('parent', 'name')]
         return {name: getattr(self, name) for name in names}
 
     def layers(self, train, initializer=None):
-        """The words: `net = self.layers(train)`, then `net.conv('conv1', x, 96, 11, stride=4)` and so on."""
+        """Return the layers of this unit: `net = self.layers(train)`, `net.conv('conv1', x, 96, 11, stride=4)`, ..."""
         return (_LAYERS.get() or Layers)(self, train, initializer or self.initializer)
 
 
 class Network(Unit):
     """A network: `module.apply(variables, images, train=False, dense=False)`.
 
-    Images are float [B, H, W, C]; the result is logits [B, num_classes] in `dtype`. With `dense` it is a map of class
-    scores [B, H', W', num_classes], one for each place at which an image of the training size fits on the network's
-    grid, with the same parameters: a fully connected layer slides as a convolution, and a final average slides over
-    windows of the last map's size at training. At the training size the map is one cell, the logits. OverFeat and the
-    PReLU-nets have a further reading each, by `dense='fine'` and `dense='whole'`.
+    Images are float [B, H, W, C]; the result is logits [B, num_classes] in `dtype`. With `dense` the network is applied
+    as a convolution: the result is a map of class scores [B, H', W', num_classes], one for each position of an image of
+    the training size on the network's grid. A fully connected layer slides as a convolution, and a final average slides
+    over windows of the last map's training size. At the training size the map is one cell, the logits. OverFeat and
+    the PReLU-nets also have `dense='fine'` and `dense='whole'`.
 
-    In training, auxiliary heads leave their logits in the collection 'auxiliary', which `training.step` weighs. The
-    activations that the paper names are left in 'activations' (`architectures.activations` returns them).
+    In training, auxiliary heads store their logits in the collection 'auxiliary', which `training.step` weighs. The
+    activations that the paper names are stored in 'activations' (`architectures.activations` returns them).
     """
 
     num_classes: int = 1000
 
-    readings = ()  # of `dense`, besides True
+    readings = ()  # further values of `dense`
 
 
 class Block(Unit):
-    """A part of a network that it repeats. It knows whether it trains."""
+    """A repeated part of a network; `train` is set when it is created."""
 
     train: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
-    """The layers of one unit, by the unit's options; each word adds the layer of that name and returns its output.
+    """The layers of one unit, with the unit's options. Each method adds a layer and returns its output.
 
-    In a network (not in its blocks) what is named is also kept as an activation.
+    In a network (not in its blocks) the output of a named layer is also stored as an activation.
     """
 
     unit: Unit
@@ -545,14 +545,14 @@ class Layers:
     initializer: str
 
     def named(self, name, x, collection='activations'):
-        """Keeps x under the paper's name for it."""
+        """Store x as an activation under the paper's name; return x."""
         unit = self.unit
         if isinstance(unit, Network) and unit.is_mutable_collection(collection) and not unit.is_initializing():
             unit.put_variable(collection, name, x)
         return x
 
     def auxiliary(self, name, logits):
-        """Keeps the logits of an auxiliary head for the loss."""
+        """Store the logits of an auxiliary head for the loss."""
         self.named(name, logits, 'auxiliary')
 
     def conv(
@@ -561,13 +561,13 @@ class Layers:
         """Convolution, then batch norm where the unit has it, then the activation.
 
         Args:
-          name: of the layer.
+          name: name of the layer.
           x: [B, H, W, C].
-          kernel: its side.
+          kernel: side of the kernel.
           padding: zeros on every side.
-          bias: its value at the start; None is no bias, for a layer that batch norm follows.
-          linear: no activation.
-          ceil: zeros at the bottom and right complete the last window, as in cuda-convnet.
+          bias: initial bias; None is no bias if the unit has batch norm, and 0 otherwise.
+          linear: whether to leave out the activation function.
+          ceil: whether to fill the last window with zeros at the bottom and right, as in cuda-convnet.
           norm: overrides the unit's `batch_norm`.
         """
         unit = self.unit
@@ -590,7 +590,7 @@ class Layers:
         return self.named(name, x if linear else self.activate(name, x))
 
     def fc(self, name, x, features, window=1, bias=0.0, linear=False, init=None):
-        """A fully connected layer that reads window x window cells of [B, H, W, C], at every place where it fits."""
+        """A fully connected layer on every window x window part of [B, H, W, C]."""
         unit = self.unit
         self.check_size(x, window)
         options = {
@@ -605,35 +605,35 @@ class Layers:
         return self.named(name, x if linear else self.activate(name, x))
 
     def logits(self, name, x, dense, window=1, init=None):
-        """The last layer: [B, num_classes], or the map of them if dense."""
+        """The last layer: [B, num_classes], or a map of scores if dense."""
         x = self.fc(name, x, self.unit.num_classes, window, linear=True, init=init)
         return x if dense else self.one_cell(x)
 
     def one_cell(self, x):
-        """The logits [B, num_classes] of a map of one cell; UserError for a larger map."""
+        """Reshape a map of one cell to logits [B, num_classes]; UserError if the map is larger."""
         if x.shape[1:3] != (1, 1):
             raise UserError(
-                f'{type(self.unit).__name__}: these images are larger than its training size and give a map of '
-                f'{x.shape[1]}x{x.shape[2]} scores: ask for it with dense=True'
+                f'{type(self.unit).__name__}: the images are larger than its training size and give a map of '
+                f'{x.shape[1]}x{x.shape[2]} scores: pass dense=True'
             )
         return x.reshape(x.shape[0], x.shape[3])
 
     def average(self, name, x, window, dense):
-        """The average over space before the last layer; if dense, over every window of the training size's map."""
+        """Average over space, or, if dense, over every window of the map's training size."""
         if dense:
             self.check_size(x, window)
         return self.named(name, average_pool(x, window, 1) if dense else global_average(x))
 
     def check_size(self, x, window):
-        """Raises UserError when a map is smaller than a window."""
+        """Raise UserError if a map is smaller than a window."""
         if min(x.shape[1:3]) < window:
             raise UserError(
-                f'{type(self.unit).__name__}: the images are smaller than its training size: they leave a map of '
-                f'{x.shape[1]}x{x.shape[2]} where it reads {window}x{window}'
+                f'{type(self.unit).__name__}: the images are smaller than its training size: they give a map of '
+                f'{x.shape[1]}x{x.shape[2]}, and it needs {window}x{window}'
             )
 
     def norm(self, name, x):
-        """Batch norm, where the unit has it."""
+        """Batch norm, if the unit has it."""
         unit = self.unit
         if not unit.batch_norm:
             return x
@@ -641,7 +641,7 @@ class Layers:
         return BatchNorm(unit.group_size, **options, name=name)(x, self.train)
 
     def activate(self, name, x):
-        """The unit's activation; a PReLU's slopes are named after the layer."""
+        """The unit's activation function; the slopes of a PReLU are named after the layer."""
         function = activation(self.unit.activation)
         return function(x) if function else PReLU(self.unit.param_dtype, name=f'{name}_prelu')(x)
 
@@ -650,9 +650,9 @@ class Layers:
         return self.named(name, max_pool(x, window, stride, padding, ceil))
 
     def lrn(self, x):
-        """Local response normalization in the unit's reading of it, `lrn`; 'none' leaves it out."""
+        """Local response normalization as read by the unit's `lrn`; 'none' leaves it out."""
         return x if self.unit.lrn == 'none' else local_response_norm(x, self.unit.lrn)
 
     def dropout(self, x, rate):
-        """Dropout in training, what is kept scaled up."""
+        """Dropout in training; the remaining values are scaled up."""
         return nn.Dropout(rate, deterministic=not self.train)(x)

@@ -1,7 +1,7 @@
 """LeNet-5: LeCun, Bottou, Bengio, Haffner, "Gradient-Based Learning Applied to Document Recognition", 1998.
 
 `LeNet5` is the network as it is taught today; `LeNet51998` is the paper's (section II.B and figure 2); `LeNetCaffe` is
-Caffe's reading of it.
+Caffe's version.
 """
 
 import functools
@@ -40,11 +40,11 @@ C3_CONNECTIONS = (
 class LeNet5(Network):
     """LeNet-5 as it is taught: full connections, max pooling, a softmax output; 61,706 parameters.
 
-    It keeps the widths 6-16-120-84-10 and differs from the paper in C3 (every map reads all six), the subsampling
-    (max pooling, no parameters), the activation (ReLU here; `tanh` is the lecture's), the output (dense).
+    It has the paper's widths 6-16-120-84-10, and differs in C3 (every map reads all six), the subsampling (max pooling,
+    without parameters), the activation (ReLU; the lecture's is `tanh`) and the output (dense).
 
-    Weights are initialized as He et al. do for ReLU, and as in the paper for other activations; `initializer` overrides
-    this. `dropout` is the rate after the hidden fully connected layers, fc1 and fc2; the paper has none.
+    Weights are initialized as in He et al. 2015 for ReLU, and as in the paper for other activations; `initializer`
+    overrides this. `dropout` is the rate after the hidden layers fc1 and fc2; the paper has no dropout.
 
     Input [B, 32, 32, 1] float, output logits [B, num_classes].
     """
@@ -69,9 +69,9 @@ class LeNet5(Network):
 class LeNetCaffe(Network):
     """The LeNet of Caffe's examples; 431,080 parameters.
 
-    Wider than LeNet-5, on images of 28x28, and linear but for its pools and one ReLU.
+    It is wider than LeNet-5, takes 28x28 images, and is linear except for its pools and one ReLU.
 
-    Options: `window`, the side of the map that ip1 reads (5 for images of 32x32).
+    Options: `window`, the side of the map that ip1 reads (5 for 32x32 images).
 
     Input [B, 28, 28, 1] float, output logits [B, num_classes].
     """
@@ -95,10 +95,10 @@ class LeNet51998(Network):
     """LeNet-5 as published: 60,000 trainable parameters (156 + 12 + 1,516 + 32 + 48,120 + 10,164).
 
     Squashing after C1, S2, C3, S4, C5, F6. The output units are Euclidean RBFs (Eq. 7) with fixed +-1 bitmaps; the
-    logits are their penalties with the sign changed, so the class of the smallest penalty has the largest logit.
+    logits are the negative penalties, so that the class of the smallest penalty has the largest logit.
 
-    Options give the lecture's readings: `pool='max'`, `c3='full'` (2,416 parameters), `output='dense'`. Weights start
-    uniform in +-2.4/F, F the inputs of the unit (appendix A); `init_power=0.5` makes it +-2.4/sqrt(F).
+    Options for the lecture's version: `pool='max'`, `c3='full'` (2,416 parameters), `output='dense'`. Weights start
+    uniform in +-2.4/F, F the inputs of the unit (appendix A), or with `init_power=0.5` in +-2.4/sqrt(F).
 
     Input [B, 32, 32, 1] float, output logits [B, num_classes].
     """
@@ -116,9 +116,9 @@ class LeNet51998(Network):
         layers.choose('c3', self.c3, ('table', 'full'))
         layers.choose('output', self.output, ('rbf', 'dense'))
         if self.output == 'rbf' and self.num_classes > len(BITMAPS):
-            raise UserError(f'the RBF units know {len(BITMAPS)} digits, not {self.num_classes} classes: output=dense')
-        own = self.initializer == 'lecun_uniform'
-        init = layers.uniform_fan_in(2.4, self.init_power) if own else layers.initializer(self.initializer)
+            raise UserError(f'there are RBF units for {len(BITMAPS)} digits, not {self.num_classes}: set output=dense')
+        is_default = self.initializer == 'lecun_uniform'
+        init = layers.uniform_fan_in(2.4, self.init_power) if is_default else layers.initializer(self.initializer)
         options = {'kernel_init': init, 'dtype': self.dtype, 'param_dtype': self.param_dtype}
         table = C3_CONNECTIONS if self.c3 == 'table' else (tuple(range(6)),) * 16
         self.C1 = Conv(6, (5, 5), **options)
@@ -138,15 +138,15 @@ class LeNet51998(Network):
 
     @property
     def head_has_no_parameters(self):
-        """Whether `classify` has none: then SDLM's curvature starts at `features` (`training.sdlm`)."""
+        """Whether `classify` has no parameters: then SDLM's curvature starts at `features` (`training.sdlm`)."""
         return self.output == 'rbf'
 
     def features(self, images):
-        """The activations of F6, [B, 84], of images of the training size."""
+        """Return the activations of F6, [B, 84], for images of the training size."""
         return self.maps(images)[:, 0, 0]
 
     def maps(self, images):
-        """The activations of F6 at every place, [B, H', W', 84]."""
+        """Return the activations of F6 at every position, [B, H', W', 84]."""
         net, x = self.layers(False), images
         net.check_size(x, 32)
         for name in ('C1', 'S2', 'C3', 'S4', 'C5', 'F6'):
@@ -154,14 +154,14 @@ class LeNet51998(Network):
         return x
 
     def classify(self, features):
-        """The output units, from the activations of F6: [..., 84] -> [..., num_classes]."""
+        """Compute the output units from the activations of F6: [..., 84] -> [..., num_classes]."""
         if self.output == 'dense':
             return self.dense(features)
         return -rbf_penalties(features, jnp.asarray(BITMAPS[: self.num_classes], self.dtype))
 
 
 class Subsampling(nn.Module):
-    """S2 and S4: the SUM of a 2x2 block times one trainable coefficient a map, plus one trainable bias."""
+    """S2 and S4: the SUM of each 2x2 block times a trainable coefficient per map, plus a trainable bias."""
 
     param_dtype: jnp.dtype = jnp.float32
 
@@ -177,7 +177,7 @@ class Subsampling(nn.Module):
 class TableConv(nn.Module):
     """A 5x5 convolution in which each output map reads the input maps that a table names (C3, Table I).
 
-    Only the connections that exist are parameters: `kernel` is [5, 5, number of connections], in the table's order.
+    Only existing connections are parameters: `kernel` is [5, 5, number of connections], in the table's order.
     """
 
     table: tuple
@@ -192,7 +192,7 @@ class TableConv(nn.Module):
         init = layers.uniform_fan_in(2.4, self.init_power, fan_in=fan_in[None, None])
         kernel = self.param('kernel', init, (5, 5, len(fan_in)), self.param_dtype)
         bias = self.param('bias', nn.initializers.zeros, (len(self.table),), self.param_dtype)
-        connection = np.full((inputs, len(self.table)), len(fan_in))  # where no connection is: the appended zero
+        connection = np.full((inputs, len(self.table)), len(fan_in))  # no connection: the zero that is appended
         connection[np.concatenate(self.table), np.repeat(np.arange(len(self.table)), [len(r) for r in self.table])] = (
             np.arange(len(fan_in))
         )
@@ -203,12 +203,12 @@ class TableConv(nn.Module):
 
 @jax.named_call
 def rbf_penalties(x, centers):
-    """Eq. 7: y_i = sum_j (x_j - w_ij)^2, [..., 84] and [classes, 84] -> [..., classes]."""
+    """Compute Eq. 7, y_i = sum_j (x_j - w_ij)^2: [..., 84] and [classes, 84] -> [..., classes]."""
     return jnp.sum((jnp.expand_dims(x, -2) - centers.reshape((1,) * (x.ndim - 1) + centers.shape)) ** 2, axis=-1)
 
 
-# The targets of F6: each class as a stylized 7x12 bitmap, +1 for ink and -1 for paper. The paper shows them in figure 3
-# and prints no table; these are drawn here, any two of them at least 27 pixels apart.
+# The targets of F6: each class as a stylized 7x12 bitmap, +1 for ink and -1 for background. The paper shows its own in
+# figure 3 but prints no table. These are ours; any two differ in at least 27 pixels.
 _GLYPHS = """
 ..###.. ...##.. .####.. ####### #...#.. ####### ....##. ####### ..###.. ..#####
 .#...#. ..###.. ######. ####### #...#.. ##..... ...##.. ......# .##.##. .##..##
@@ -246,11 +246,11 @@ NETWORKS = {
     ),
     'lenet5_1998': _entry(
         LeNet51998, parameters=60_000, multiply_adds=325_680,
-        notes=("With `pool='max'`, `c3='full'`, `output='dense'` it has the layers of `lenet5`, 61,706 parameters.",),
+        notes=("With `pool='max'`, `c3='full'`, `output='dense'` it has the layers of `lenet5`: 61,706 parameters.",),
     ),
     'lenet_caffe': _entry(
         LeNetCaffe, input_shape=(28, 28, 1), parameters=431_080, multiply_adds=2_293_000, unpublished=True,
         theirs=(Theirs('caffe', 'lenet_iter_10000'),),
-        notes=('It is the network of the example examples/mnist; torchvision and timm have none.',),
+        notes=('It is the network of Caffe\'s examples/mnist; torchvision and timm do not have it.',),
     ),
 }  # fmt: skip

@@ -12,7 +12,7 @@ from architectures.layers import Network, interleave, max_pool_at_offsets
 class OverFeatFast(Network):
     """The fast model (table 1); 145,920,872 parameters. No normalization and no overlapping pools.
 
-    `dense='fine'` pools layer 5 from each of the 2x2 offsets, and interleaves the maps of scores (section 3.3).
+    `dense='fine'` pools layer 5 from each of the 2x2 offsets, and interleaves the score maps (section 3.3).
 
     Options: `dropout`, `window` (the side of the map that layer 6 reads: smaller for smaller training images).
 
@@ -45,9 +45,9 @@ class OverFeatFast(Network):
 class OverFeatAccurate(Network):
     """The accurate model (table 3); 144,656,488 parameters.
 
-    `dense='fine'` pools layer 6 from each of the 3x3 offsets, and interleaves the maps of scores (section 3.3).
+    `dense='fine'` pools layer 6 from each of the 3x3 offsets, and interleaves the score maps (section 3.3).
 
-    Options: `dropout`, `window`, of layer 7.
+    Options: `dropout`, `window` (the side of the map that layer 7 reads).
 
     Input [B, 221, 221, 3].
     """
@@ -81,9 +81,7 @@ PAPER = Paper(
     'OverFeat: Integrated Recognition, Localization and Detection using Convolutional Networks',
     'ICLR 2014, arXiv:1312.6229',
 )  # fmt: skip
-_NOTES = (
-    'The weights that the authors released have these shapes; their program cuts activations off at 1e-6, not at 0.',
-)
+_NOTES = ('The weights that the authors released have these shapes; the threshold of their ReLU is 1e-6, not 0.',)
 _entry = functools.partial(Entry, paper=PAPER, family='OverFeat', notes=_NOTES)
 
 NETWORKS = {

@@ -20,12 +20,12 @@ PYRAMID = (7, 3, 2, 1)  # 63 bins
 class PReLUNet(Network):
     """Models A, B and C (table 3): 178,032,072, 183,343,048 and 330,623,944 parameters.
 
-    A PReLU with a slope a channel follows every layer but the last, and spatial pyramid pooling makes the last map a
-    vector. Weights are initialized by Eq. 14, with the fan out. Dense, every 14x14 window of the last map goes through
-    the pyramid; with `dense='whole'` the whole map does, once (SPP-net's full-image view).
+    A PReLU with one slope per channel follows every layer but the last, and spatial pyramid pooling makes the last map
+    a vector. Weights are initialized by Eq. 14, with the fan out. With `dense`, every 14x14 window of the last map goes
+    through the pyramid; with `dense='whole'`, the whole map does, once (SPP-net's full-image view).
 
-    Options: `model`, `dropout`, `side` (of that window: smaller for smaller training images, and then the pyramid has
-    only the levels that fit), `fc_initializer`; activation='relu' is the paper's comparison.
+    Options: `model`, `dropout`, `side` (of that window: smaller for smaller training images; the pyramid then has only
+    the levels that fit), `fc_initializer`. activation='relu' is the paper's comparison.
 
     Input [B, 224, 224, 3].
     """

@@ -1,4 +1,4 @@
-"""What of the image an activation sees, found in the operations that a network is traced to."""
+"""Receptive fields: the part of the image that an activation sees, found by tracing the network."""
 
 import math
 from typing import NamedTuple
@@ -18,11 +18,11 @@ class Field(NamedTuple):
 
     @property
     def size(self):
-        """Rows seen by one row."""
+        """The number of image rows that one row of the map sees."""
         return self.last - self.first
 
     def window(self, size, stride, padding, dilation=1):
-        """The field of a window of `size` rows that slides over this map."""
+        """Return the field of a window of `size` rows that slides over this map."""
         first = self.first - padding * self.stride
         last = self.last + ((size - 1) * dilation - padding) * self.stride
         return Field(first, last, self.stride * stride)
@@ -32,43 +32,43 @@ IMAGE = Field(0, 1, 1)
 
 
 def fields(jaxpr, inputs):
-    """What each output of a jaxpr sees.
+    """Return the receptive field of each output of a jaxpr.
 
-    Maps are [B, H, W, ...] and windows square: rows stand for columns, too. Where operations meet, the widest counts,
-    with one exception: a vector that has seen the whole image and is spread over a larger map, as the gate of a
-    squeeze-and-excitation block is, does not, or nothing behind the first gate would have a size.
+    Maps are [B, H, W, ...] and windows are square, so rows stand for columns, too. Where branches meet, the union
+    counts. The exception is a vector that sees the whole image and is broadcast over a larger map, such as the gate of
+    a squeeze-and-excitation block: it is ignored, or every map after the first gate would see the whole image.
 
     Args:
-      jaxpr: of a network traced within `layers.plain_forms`.
-      inputs: the `Field` of each input; None for what is no part of the image.
+      jaxpr: jaxpr of a network traced within `layers.plain_forms`.
+      inputs: the `Field` of each input; None if it is not part of the image.
 
     Returns:
       The `Field` of each output, or None.
 
     Raises:
-      UserError: an operation has no rule, or changes the size of a map in a way that is not known.
+      UserError: an operation has no rule, or changes the size of a map in an unknown way.
     """
     return graph.walk(_RULES, jaxpr, inputs)
 
 
 def _rule(operation, *operands):
-    """What an operation sees: what its operands see together, through its window if it has one."""
+    """Return the union of the operands' fields, seen through the operation's window if it has one."""
     name, params, rows = operation.name, operation.params, _rows(operation.outputs[0])
-    seen = [(x, _rows(shaped)) for x, shaped in zip(operands, operation.inputs, strict=True) if isinstance(x, Field)]
-    seen = [(field, height) for field, height in seen if not (field.size == math.inf and height == 1 < rows)]
-    if not seen:
+    pairs = [(x, _rows(shaped)) for x, shaped in zip(operands, operation.inputs, strict=True) if isinstance(x, Field)]
+    pairs = [(field, height) for field, height in pairs if not (field.size == math.inf and height == 1 < rows)]
+    if not pairs:
         return None
-    firsts, lasts, strides = zip(*(field for field, _ in seen), strict=True)
+    firsts, lasts, strides = zip(*(field for field, _ in pairs), strict=True)
     union = Field(min(firsts), max(lasts), max(strides))
     if name in _REDUCTIONS and {1, 2} <= set(params['axes']):
         return Field(-math.inf, math.inf, union.stride)
     if name in _WINDOWS and len(operation.inputs[0].shape) > 2 and (name != 'reshape' or rows == 1):
         return union.window(*_WINDOWS[name](params, *operation.inputs))
-    return union if all(height == rows for _, height in seen) else NotImplemented
+    return union if all(height == rows for _, height in pairs) else NotImplemented
 
 
 def _rows(shaped):
-    """The height of a map; of anything else 1."""
+    """Return the height of a map; 1 for anything else."""
     return shaped.shape[1] if len(shaped.shape) > 2 else 1
 
 
@@ -87,7 +87,7 @@ _WINDOWS = {  # the arguments of `Field.window`
     'reduce_window_sum': _pool,
     'slice': lambda params, x: (1, params['strides'][1] if params['strides'] else 1, -params['start_indices'][1]),
     'pad': lambda params, x, value: (1, 1, params['padding_config'][1][0]),
-    'reshape': lambda params, x: (_rows(x), 1, 0),  # to a vector, which reads all of the map
+    'reshape': lambda params, x: (_rows(x), 1, 0),  # flattened: a vector sees the whole map
 }
 _REDUCTIONS = ('reduce_max', 'reduce_sum')
 _SAME_PLACE = """

@@ -15,7 +15,7 @@ from architectures.layers import Block, Network, choose, strided
 from architectures.stages import stage
 from runtime.errors import UserError
 
-# Table 1: blocks of conv2_x to conv5_x.
+# Table 1: number of blocks in conv2_x to conv5_x.
 DEPTHS = {
     18: (2, 2, 2, 2),
     34: (3, 4, 6, 3),
@@ -28,23 +28,23 @@ SHORTCUTS = ('A', 'A_centered', 'B', 'C', 'none')
 
 
 def no_gate(name, x, unit):
-    """Leaves a residual branch as it is; SENet's gate is `senet.squeeze_excite`."""
+    """Return a residual branch unchanged; SENet's gate is `senet.squeeze_excite`."""
     return x
 
 
 class ResidualBlock(Block):
-    """What the blocks share: a branch, and how it is added.
+    """The base of the blocks: their options and their shortcut.
 
     Options:
       width: features of the inner layers.
-      stride: of the block.
-      shortcut: of section 3.3: 'A' takes every stride-th pixel and pads the new channels with zeros at the end
-        ('A_centered': half of them before), 'B' projects where the shape changes, 'C' projects everywhere, 'none' is
-        no addition at all (a plain network).
+      stride: stride of the block.
+      shortcut: as in section 3.3: 'A' takes every stride-th pixel and pads with zeros for the new channels, at the end
+        ('A_centered': half of them in front), 'B' projects where the shape changes, 'C' projects everywhere; 'none' is
+        no shortcut (a plain network).
       gate: (name, branch, unit) -> branch, before the addition.
-      dropout: between the two convolutions of a pre-activated basic block (Wide ResNet, section 2.4).
-      relu_before_gate: an activation between a basic block's last batch norm and its gate, as timm's legacy_seresnet18
-        and 34 have it.
+      dropout: rate between the two convolutions of a pre-activated basic block (Wide ResNet, section 2.4).
+      relu_before_gate: whether an activation follows a basic block's last batch norm, before its gate, as in timm's
+        legacy_seresnet18 and 34.
     """
 
     width: int = 64
@@ -55,7 +55,7 @@ class ResidualBlock(Block):
     relu_before_gate: bool = False
 
     def identity(self, net, x, features, norm=None, kernel=1):
-        """The shortcut of x, in the shape of the branch's output; `norm=False` projects without batch norm."""
+        """Return the shortcut of x, in the shape of the branch's output; `norm=False` projects without batch norm."""
         changes = x.shape[-1] != features or self.stride > 1
         if self.shortcut == 'C' or (self.shortcut == 'B' and changes):
             padding, options = kernel // 2, {'bias': None, 'linear': True, 'norm': norm}
@@ -85,11 +85,11 @@ class Bottleneck(ResidualBlock):
     """1x1, 3x3, 1x1 (figure 5, right).
 
     Options:
-      features: of the output.
-      groups: of the 3x3 (ResNeXt's cardinality, its figure 3c).
-      stride_in: '1x1', the first, as the paper has it, or '3x3', as fb.resnet.torch does ("v1.5").
-      reduce: features of the first 1x1, where they are not `width` (SENet-154).
-      projection_kernel: the side of the shortcut's convolution (SENet-154).
+      features: features of the output.
+      groups: groups of the 3x3 (ResNeXt's cardinality, its figure 3c).
+      stride_in: '1x1', the first, as in the paper, or '3x3', as in fb.resnet.torch ("v1.5").
+      reduce: features of the first 1x1, if not `width` (SENet-154).
+      projection_kernel: side of the shortcut's convolution (SENet-154).
     """
 
     features: int = 256
@@ -114,8 +114,8 @@ class Bottleneck(ResidualBlock):
 class PreActivated(ResidualBlock):
     """Batch norm and ReLU before each convolution (He et al. 2016, figure 4e); 3x3, 3x3 or 1x1, 3x3, 1x1.
 
-    A projection reads the activated input and has no batch norm. `first` leaves out the first activation: what
-    precedes the network's first block is activated already.
+    A projection reads the activated input and has no batch norm. `first` leaves out the first activation, because the
+    input of the network's first block is activated already.
     """
 
     features: int = 64
@@ -145,25 +145,25 @@ class PreActivated(ResidualBlock):
 
 
 class ResNet(Network):
-    """ResNet for ImageNet (table 1), and plain, wide, aggregated and gated ones of the same plan.
+    """ResNet for ImageNet (table 1), and the plain, wide, aggregated and gated networks built on it.
 
-    Defaults are the paper's and its Caffe release's: stride in a bottleneck's first 1x1, a stem pool that rounds up.
-    Batch norm follows each convolution, which has no bias.
+    The defaults are those of the paper and its Caffe release: the stride is in a bottleneck's first 1x1, and the stem's
+    pool rounds up. Batch norm follows each convolution; convolutions have no bias.
 
     Options:
-      depths: blocks of conv2_x to conv5_x.
-      bottleneck: `Bottleneck` blocks, not `Basic` ones.
+      depths: number of blocks in conv2_x to conv5_x.
+      bottleneck: use `Bottleneck` blocks instead of `Basic` ones.
       widths: inner features of a block, by stage.
       shortcut: 'A' (table 2's 18 and 34 layers), 'B', 'C', 'A_centered', 'none' (the plain networks).
       stride_in: '1x1' (v1, the paper) or '3x3' (v1.5: fb.resnet.torch, torchvision, timm).
       preactivation: v2, the blocks of He et al. 2016 as in fb.resnet.torch: stride in the 3x3, a BN-ReLU before the
         stem's pool and one after the last block.
       stem_pool: 'ceil' (Caffe) or 'padded' (Torch): both give 56x56, from different windows.
-      groups: of the 3x3 convolutions.
+      groups: groups of the 3x3 convolutions.
       gate, relu_before_gate: see `ResidualBlock`.
-      scan: runs the equal blocks of a stage as one `jax.lax.scan`, to compile one in place of all; on CPU, where a
-        convolution's gradients are slow within a loop, for very deep networks only.
-      remat: recomputes each block in the backward pass, to train in a fraction of the memory.
+      scan: run the equal blocks of a stage as one `jax.lax.scan`, so that only one is compiled. On CPU, use it only for
+        very deep networks: a convolution's gradients are slow within a loop.
+      remat: recompute each block in the backward pass, to train in a fraction of the memory.
 
     Input [B, 224, 224, 3].
     """
@@ -203,7 +203,7 @@ class ResNet(Network):
         return net.logits('fc', x, dense, init=self.fc_initializer)
 
     def block(self, width, base):
-        """The class of a stage's blocks and their options."""
+        """Return the class of a stage's blocks and their options."""
         options = {'width': width, 'shortcut': self.shortcut, 'gate': self.gate}
         if self.preactivation:
             features = 4 * base if self.bottleneck else base
@@ -213,15 +213,19 @@ class ResNet(Network):
         return Basic, options | {'relu_before_gate': self.relu_before_gate}
 
 
-def blocks_a_stage(depth, others):
-    """n of a CIFAR network of 6n + `others` layers: two a block, three stages; UserError for another depth."""
-    if depth < 6 + others or (depth - others) % 6:
-        raise UserError(f'depth is 6n + {others}, not {depth}')
-    return (depth - others) // 6
+def blocks_per_stage(depth, extra):
+    """Return n for a CIFAR network of 6n + `extra` layers: three stages of n blocks of two layers.
+
+    Raises:
+      UserError: the network cannot have this depth.
+    """
+    if depth < 6 + extra or (depth - extra) % 6:
+        raise UserError(f'depth must be 6n + {extra}, not {depth}')
+    return (depth - extra) // 6
 
 
 class CifarResNet(Network):
-    """The ResNets and plain networks of section 4.2, of 6n + 2 layers, for 32x32 images; shortcut A.
+    """The ResNets and plain networks of section 4.2, with 6n + 2 layers, for 32x32 images; shortcut A.
 
     Options: `depth`, `shortcut`, `scan`, `remat`, as in `ResNet`.
     """
@@ -236,7 +240,7 @@ class CifarResNet(Network):
     @nn.compact
     def __call__(self, images, train=False, dense=False):
         choose('shortcut', self.shortcut, SHORTCUTS)
-        count = blocks_a_stage(self.depth, 2)
+        count = blocks_per_stage(self.depth, 2)
         net = self.layers(train)
         x = net.conv('conv1', images, 16, 3, padding=1, bias=None)
         for number, width in enumerate((16, 32, 64), start=1):
@@ -249,37 +253,37 @@ class CifarResNet(Network):
 PAPER = Paper('He et al.', 2015, 'Deep Residual Learning for Image Recognition', 'CVPR 2016, arXiv:1512.03385')
 PADDED = {'stem_pool': 'padded'}  # options of torchvision's and timm's ResNets
 V1_5 = {'stride_in': '3x3', **PADDED}
-TIMM_ZERO = "That of timm starts a block's last batch norm at 0, as later recipes do."
+TIMM_ZERO = "timm initializes a block's last batch norm to 0, as later recipes do."
 
 _entry = functools.partial(Entry, paper=PAPER, family='ResNet')
 _cifar = functools.partial(_entry, CifarResNet, input_shape=(32, 32, 3))
 _plain = {
     'family': 'plain',
-    'notes': ("It is the residual network with `shortcut='A'` less the additions: the counts are equal.",),
+    'notes': ("It is the residual network with `shortcut='A'` without the additions: the counts are equal.",),
 }
 
 
 def _imagenet(depth, *notes, theirs, **facts):
     preactivated = (
-        f'With `preactivation=True` it has the parameters of resnetv2_{depth} of timm, in which the first batch norm '
-        "and ReLU stand behind the stem's pool, not before it."
+        f'With `preactivation=True` it has the parameters of resnetv2_{depth} of timm, where the first batch norm '
+        "and ReLU come after the stem's pool, not before it."
     )
     options = {'depths': DEPTHS[depth], 'bottleneck': depth >= 50}
     return _entry(ResNet, options=options, theirs=theirs, notes=(TIMM_ZERO, *notes, preactivated), **facts)
 
 
 def _basic(depth, **counts):
-    shortcuts = "In the paper's table 2 shortcuts have no parameters: `shortcut='A'`."
+    shortcuts = "The shortcuts of the paper's table 2 have no parameters: `shortcut='A'`."
     return _imagenet(depth, shortcuts, theirs=(Theirs('torchvision', f'resnet{depth}', PADDED),), **counts)
 
 
 def _bottleneck(depth, *notes, **counts):
     theirs = Theirs('torchvision', f'resnet{depth}', V1_5), Theirs('caffe', f'ResNet-{depth}-model')
-    return _imagenet(depth, 'What torchvision and timm have is called "v1.5".', *notes, theirs=theirs, **counts)
+    return _imagenet(depth, 'The version in torchvision and timm is called "v1.5".', *notes, theirs=theirs, **counts)
 
 
 def torch_entry(depth, *notes, widths=(128, 256, 512, 1024), groups=1, **facts):
-    """A network that the program fb.resnet.torch trained: of wider or grouped 3x3 convolutions, which stride."""
+    """A network trained with fb.resnet.torch: wider or grouped 3x3 convolutions, which have the stride."""
     options = {'bottleneck': True, 'depths': DEPTHS[depth], 'widths': widths, 'groups': groups}
     return Entry(ResNet, options=options | V1_5 | {'fc_initializer': 'torch'}, notes=(TIMM_ZERO, *notes), **facts)
 
@@ -289,9 +293,9 @@ def _cifar_resnet(depth, **counts):
         options={'depth': depth},
         theirs=(Theirs('akamaster', f'resnet{depth}', {'shortcut': 'A_centered'}),),
         notes=(
-            'A ResNet of torchvision or timm trained on CIFAR is one of those for ImageNet, of 11 million parameters '
-            'or more.',
-            'Where a shortcut widens, the new channels stand last here, and on both sides there.',
+            'The ResNets of torchvision and timm are the networks for ImageNet, with 11 million parameters or more, '
+            'also when trained on CIFAR.',
+            'Where a shortcut adds channels, they come last here, and on both sides there.',
         ),
         **counts,
     )
@@ -313,7 +317,7 @@ NETWORKS = {
     'resnet18': _basic(18, parameters=11_689_512, statistics=9_600, multiply_adds=1_814_073_344),
     'resnet34': _basic(34, parameters=21_797_672, statistics=17_024, multiply_adds=3_663_761_408),
     'resnet50': _bottleneck(
-        50, "The authors' Caffe file has a bias in conv1, too: 25,557,096 parameters.",
+        50, "The authors' Caffe file also has a bias in conv1: 25,557,096 parameters.",
         parameters=25_557_032, statistics=53_120, multiply_adds=3_857_973_248,
     ),
     'resnet101': _bottleneck(101, parameters=44_549_160, statistics=105_344, multiply_adds=7_570_194_432),

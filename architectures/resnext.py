@@ -1,6 +1,6 @@
 """ResNeXt: Xie et al., "Aggregated Residual Transformations for Deep Neural Networks", 2016.
 
-A ResNet whose bottlenecks have grouped 3x3 convolutions (figure 3c): `resnet.ResNet`, its `groups` the cardinality.
+A ResNet whose bottlenecks have grouped 3x3 convolutions (figure 3c): `resnet.ResNet`; `groups` is the cardinality.
 """
 
 import functools

@@ -11,9 +11,9 @@ REDUCTION = 16
 
 
 class SqueezeExcite(Block):
-    """A weight for each channel, from the means of all of them (section 3): average, C/16 units, C units, sigmoid.
+    """Scale each channel by a weight computed from the means of all (section 3): average, C/16 units, C units, sigmoid.
 
-    Both layers have biases, as in the released networks; the journal version leaves them out in its ablations.
+    Both layers have biases, as in the released networks; the ablations of the journal version have none.
     """
 
     @nn.compact
@@ -24,15 +24,15 @@ class SqueezeExcite(Block):
 
 
 def squeeze_excite(name, x, unit):
-    """The gate of a residual branch, after its last batch norm and before the addition (figure 3)."""
+    """Apply the gate of a residual branch, after its last batch norm and before the addition (figure 3)."""
     return SqueezeExcite(train=unit.train, name=name, **unit.shared)(x)
 
 
 class SENet154(Network):
     """SENet-154 (section 5.4 and appendix): a gated 64x4d ResNeXt-152 with changes; 115,088,984 parameters.
 
-    The first 1x1 of each block is halved, the stem is three 3x3 convolutions, the projections of stride 2 are 3x3, and
-    dropout stands before the classifier.
+    The first 1x1 of each block has half the width, the stem is three 3x3 convolutions, the projections of stride 2 are
+    3x3, and dropout comes before the classifier.
 
     Options: `depths` (blocks of each stage), `dropout`, `scan`, `remat`, as in `resnet.ResNet`.
 
@@ -64,11 +64,11 @@ class SENet154(Network):
 
 
 PAPER = Paper('Hu et al.', 2017, 'Squeeze-and-Excitation Networks', 'CVPR 2018, arXiv:1709.01507')
-_DROPOUT = "timm's have a dropout of 0.2 besides; torchvision has none of them."
+_DROPOUT = "timm's also have a dropout of 0.2; torchvision has no SE networks."
 
 
 def _theirs(timm, caffe):
-    """Cadene's copy of the authors' weights, which timm calls legacy, and the originals."""
+    """The authors' weights: Cadene's copy, which timm calls legacy, and the originals."""
     return Theirs('timm_legacy', f'legacy_{timm}'), Theirs('caffe', caffe)
 
 
@@ -80,7 +80,7 @@ def _entry(depth, notes=(_DROPOUT, TIMM_ZERO), options=None, **facts):
 
 def _basic(depth, **counts):
     notes = (
-        f'It is not in the paper. legacy_seresnet{depth} has a dropout of 0.2 besides.',
+        f'It is not in the paper. legacy_seresnet{depth} also has a dropout of 0.2.',
         f'seresnet{depth} of timm has 8 units in the gates of conv2_x, not 4, and pads the pool of the stem.',
     )
     theirs = (Theirs('timm_legacy', f'legacy_seresnet{depth}', {'relu_before_gate': True}),)
@@ -110,7 +110,7 @@ NETWORKS = {
     'se_resnext101_32x4d': _resnext(101, parameters=48_955_416, statistics=137_856, multiply_adds=7_974_739_968),
     'senet154': Entry(
         SENet154, paper=PAPER, family='SENet', theirs=_theirs('senet154', 'SENet-154'),
-        notes=(f"senet154 of timm pads the stem's pool and has no dropout unless asked. {TIMM_ZERO}",),
+        notes=(f"senet154 of timm pads the stem's pool and has no dropout by default. {TIMM_ZERO}",),
         parameters=115_088_984, statistics=247_552, multiply_adds=20_688_363_520,
     ),
 }  # fmt: skip

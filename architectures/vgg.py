@@ -5,7 +5,7 @@ import flax.linen as nn
 from architectures.entry import Entry, Paper, Theirs
 from architectures.layers import Network, choose
 
-# Table 1, a column a network: the convolutions of each block, conv<side>-<features>; a 2x2 max pool ends a block.
+# Table 1, one column per network: the convolutions of each block, conv<side>-<features>; a 2x2 max pool ends a block.
 COLUMNS = {
     'A': (
         ('3-64',),
@@ -55,9 +55,9 @@ COLUMNS = {
 class VGG(Network):
     """A column of table 1: 11 to 19 layers with weights, 132,863,336 to 143,667,240 parameters.
 
-    Every convolution has stride 1 and keeps the size of its map. The paper draws weights of VARIANCE 0.01, a standard
-    deviation of 0.1 (the lecture's variance of 0.1 is initializer='gaussian_0.316'); only A starts from these
-    weights, and the deeper networks start from a trained A.
+    Every convolution has stride 1 and keeps the size of its map. The paper initializes weights with a VARIANCE of 0.01,
+    a standard deviation of 0.1 (the lecture's variance of 0.1 is initializer='gaussian_0.316'). Only A starts from such
+    weights; the deeper networks start from a trained A.
 
     Options: `column`, `lrn` (of A-LRN), `dropout`, `window` (the side of the map that fc6 reads: smaller for smaller
     training images); `batch_norm` makes it torchvision's vgg*_bn.
@@ -93,13 +93,13 @@ PAPER = Paper(
     'ICLR 2015, arXiv:1409.1556',
 )  # fmt: skip
 _NOTES = (
-    'In torchvision the convolutions start as He has them, fan out, and the weights of fc6 go by channel, row, column; '
-    "here by row, column, channel. timm's has no dropout unless asked.",
+    'torchvision initializes convolutions as He et al. by fan out. It orders the weights of fc6 by channel, row, '
+    'column; here the order is row, column, channel. timm has no dropout by default.',
 )
 
 
 def _entry(column, torch='', *caffe, **counts):
-    """A column of table 1; `torch` and `caffe` are the names of torchvision's network and of the authors' weights."""
+    """A column of table 1; `torch` and `caffe` name torchvision's network and the authors' weights."""
     theirs = [Theirs('torchvision', torch), Theirs('torchvision', f'{torch}_bn', {'batch_norm': True})] * bool(torch)
     return Entry(
         VGG, options={'column': column}, paper=PAPER, family='VGG',

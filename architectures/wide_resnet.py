@@ -1,6 +1,6 @@
 """Wide ResNet: Zagoruyko and Komodakis, "Wide Residual Networks", 2016.
 
-WRN-50-2 for ImageNet is `resnet.ResNet` with wider 3x3 convolutions; here are those for CIFAR.
+WRN-50-2 for ImageNet is `resnet.ResNet` with wider 3x3 convolutions; the class here is for CIFAR.
 """
 
 import functools
@@ -9,14 +9,14 @@ import flax.linen as nn
 
 from architectures.entry import Entry, Paper, Theirs
 from architectures.layers import Network
-from architectures.resnet import PreActivated, blocks_a_stage, torch_entry
+from architectures.resnet import PreActivated, blocks_per_stage, torch_entry
 from architectures.stages import stage
 
 
 class WideResNet(Network):
-    """Wide ResNet for CIFAR (table 1), of 6n + 4 layers: pre-activated blocks, `widen` times as wide.
+    """Wide ResNet for CIFAR (table 1), with 6n + 4 layers: pre-activated blocks, `widen` times as wide.
 
-    Weights are initialized by fan in, and the classifier as in Torch: so does the authors' code.
+    As in the authors' code, weights are initialized by fan in, and the classifier as in Torch.
 
     Options: `depth`, `widen`, `dropout` (0.3 in the paper's CIFAR runs with dropout), `scan`, `remat`.
     """
@@ -32,7 +32,7 @@ class WideResNet(Network):
 
     @nn.compact
     def __call__(self, images, train=False, dense=False):
-        count = blocks_a_stage(self.depth, 4)
+        count = blocks_per_stage(self.depth, 4)
         net = self.layers(train)
         x = net.conv('conv1', images, 16, 3, padding=1, bias=None, linear=True, norm=False)
         for number, base in enumerate((16, 32, 64), start=2):

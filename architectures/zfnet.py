@@ -11,11 +11,11 @@ from architectures.layers import Network
 class ZFNet(Network):
     """ZFNet (figure 3); 62,357,608 parameters, 107,627,624 with the wider layers of table 2's model (b).
 
-    AlexNet in one tower, with smaller windows and strides at the start. Sizes 110-55-26-13-6 round up, as in
-    cuda-convnet: conv1 and the pools hang over the bottom and right. The contrast normalization of layers 1 and 2
-    follows the pool; the paper gives no constants, and these are AlexNet's.
+    AlexNet in one tower, with smaller windows and strides at the start. The sizes 110-55-26-13-6 are rounded up, as in
+    cuda-convnet: conv1 and the pools hang over the bottom and right. Contrast normalization follows the pool in layers
+    1 and 2; the paper gives no constants, so these are AlexNet's.
 
-    Options: `widths` of layers 3 to 5 (the lecture's ZFNet is `zfnet_wide`), `lrn`, `dropout`, `window` (the side of
+    Options: `widths` of layers 3 to 5 (the lecture's are in `zfnet_wide`), `lrn`, `dropout`, `window` (the side of
     the map that layer 6 reads: smaller for smaller training images).
 
     Input [B, 224, 224, 3].
@@ -47,7 +47,7 @@ PAPER = Paper(
     'Zeiler and Fergus', 2013, 'Visualizing and Understanding Convolutional Networks', 'ECCV 2014, arXiv:1311.2901'
 )
 _NOTES = (
-    'The Caffe file called ZF of SPP-net and Faster R-CNN pads its first convolutions and normalizes over 3 channels; '
+    'The Caffe file "ZF" of SPP-net and Faster R-CNN pads its first convolutions and normalizes over 3 channels; '
     'its maps have other sizes.',
 )
 _entry = functools.partial(Entry, ZFNet, paper=PAPER, family='ZFNet', notes=_NOTES)

@@ -1,1 +1,1 @@
-"""One file a recipe: plain values."""
+"""The recipes: one file each, with plain values."""

@@ -1,8 +1,8 @@
-"""The recipes.
+"""List or print the recipes.
 
-python -m configs                                # all, with their variants
-python -m configs NAME[:VARIANT]                 # one, resolved: a line a key
-python -m configs --write tests/golden/configs   # what the tests hold: the base, and how each differs from it
+python -m configs                                # list all, with their variants
+python -m configs NAME[:VARIANT]                 # print one, resolved, one key per line
+python -m configs --write tests/golden/configs   # write the tests' golden files: the base, and differences from it
 """
 
 import argparse
@@ -16,9 +16,9 @@ from configs import listing
 def _list():
     width = max(map(len, listing.names()))
     for name in listing.names():
-        own = [key for key in listing.variants_of(name) if key not in ('cifar10', 'folder=', 'epochs=')]
-        print(f'{name:{width}}  {listing.title(name)}' + (f' [{", ".join(own)}]' if own else ''))
-    print('\nIn brackets: variants, as in configs/alexnet.py:lecture,cifar10. Others: cifar10, folder=DIR, epochs=N,')
+        special = [key for key in listing.variants_of(name) if key not in ('cifar10', 'folder=', 'epochs=')]
+        print(f'{name:{width}}  {listing.title(name)}' + (f' [{", ".join(special)}]' if special else ''))
+    print('\nBrackets list variants, as in configs/alexnet.py:lecture,cifar10. Others: cifar10, folder=DIR, epochs=N,')
     print('option.NAME=VALUE.', flush=True)
 
 
@@ -27,11 +27,11 @@ def _fail(message):
 
 
 def main():
-    """Lists, prints or writes."""
+    """List, print or write recipes."""
     parser = argparse.ArgumentParser(prog='python -m configs', description='The recipes.')
-    parser.add_argument('recipe', nargs='?', metavar='NAME[:VARIANT]', help='print this one, resolved')
-    parser.add_argument('--write', type=Path, metavar='FOLDER', help='write those that the tests hold to the folder')
-    parser.error = _fail  # one line, without the usage
+    parser.add_argument('recipe', nargs='?', metavar='NAME[:VARIANT]', help='print this recipe, resolved')
+    parser.add_argument('--write', type=Path, metavar='FOLDER', help="write the tests' golden files to the folder")
+    parser.error = _fail  # print one line, without the usage
     flags = parser.parse_args()
     if flags.write:
         for file, text in listing.golden_texts().items():
@@ -45,8 +45,8 @@ def main():
 if __name__ == '__main__':
     try:
         main()
-    except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python flushes once more at its end
+    except BrokenPipeError:  # for example `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout at exit
     except (ValueError, OSError) as error:
         print(f'python -m configs: error: {error}', file=sys.stderr)
         sys.exit(2)

@@ -4,25 +4,27 @@
 
 Published: top-1 40.7, top-5 18.2 (table 2; ImageNet validation, ten crops of the central square).
 
-The paper's section in brackets. Where it leaves something open we read it so: crops are of 227 pixels, which is what
-the first layer's arithmetic needs, and not of the 224 that are printed; the mean that is subtracted is the centre of
-the mean image, wherever the crop lies, as in the author's code (Caffe: the part under the crop); lighting has the
-scale of the author's own code (`colour.lighting`), and with it that code's factor of 1/1.1 on the training pixels,
-lighting or not, which the paper does not have and the test pixels do not get; every layer, biases too, has the same
-rate, and weights alone decay. The rate was divided by ten by hand, three times, when the validation error stopped
-falling: here when five epochs have gained less than 0.1 points.
+Brackets name the section of the paper. Where it leaves something open, our assumptions are:
+- Crops have 227 pixels, as the arithmetic of the first layer requires, not the 224 in print.
+- The center of the mean image is subtracted from every crop, as in the author's code (Caffe: the part under the crop).
+- Lighting has the scale of the author's code (`colour.lighting`). That code also multiplies the training pixels, but
+  not the test pixels, by 1/1.1, with or without lighting; the paper does not mention it.
+- All layers have the same learning rate, also their biases. Only weights decay.
+- The rate was divided by ten manually, three times, when the validation error stopped falling: here, when it has
+  improved by less than 0.1 points in five epochs.
 
-Variants, besides those of configs/variants.py:
-- `fixed`: the rate is divided by ten after each quarter of the 90 epochs, whatever the error does. Our choice.
-- `cuda_convnet2`: the rates of the author's later program: a quarter of the epochs each at 0.01, 0.0015874, 0.00025198
-  and 0.00004, that is 250 times less at the end, in three equal steps.
+Variants, in addition to those of configs/variants.py:
+- `fixed`: the rate is divided by ten after each quarter of the 90 epochs, independently of the error. Our choice.
+- `cuda_convnet2`: the rates of the author's later program: 0.01, 0.0015874, 0.00025198 and 0.00004 for a quarter of the
+  epochs each, which is a factor of 250 in three equal steps.
 - `unscaled`: without the factor of 1/1.1.
-- `lecture`: pools before it normalises, one tower, biases that start at 0 (the paper: 1 in conv2, conv4, conv5 and the
-  hidden fully connected layers), the rate by the training loss instead of the validation error, photographs warped to
-  256x256 instead of cut to their central square.
-- `cifar10` and `folder=DIR` start those biases at 0.1, as Caffe does: from 1 small images end in a loss of ln(classes).
+- `lecture`: pooling before normalization, one tower, biases that start at 0 (the paper: 1 in conv2, conv4, conv5 and
+  the hidden fully connected layers), rate drops by the training loss instead of the validation error, photographs
+  warped to 256x256 instead of cropped to their central square.
+- `cifar10` and `folder=DIR` start those biases at 0.1, as Caffe does: with 1, training on small images gets stuck at a
+  loss of ln(classes).
 
-Time: the paper's, five to six days on two GTX 580; by arithmetic 5.0e17 FLOP, 84 minutes at 100 TFLOP/s.
+Time: in the paper, five to six days on two GTX 580; by arithmetic 5.0e17 FLOP, 84 minutes at 100 TFLOP/s.
 Measured: `:cifar10,epochs=3`, 58.51% on the JPEG copy, 2026-11-25 (results/README.md).
 """
 
@@ -63,7 +65,7 @@ def recipe():
     config.colour.flip = True  # [4.1]
     config.colour.lighting = 'cc2'  # [4.1]
     config.colour.lighting_deviation = 0.1
-    config.colour.scale = 1 / 1.1  # the author's code, in training only; not in the paper
+    config.colour.scale = 1 / 1.1  # the author's code, only in training; not in the paper
     config.normalize = 'mean_image'  # [2] the mean activity over the training set, of each pixel
     config.colour.mean_under_crop = False
 

@@ -3,17 +3,17 @@
     python train.py --config configs/alexnet_owt.py --config.data_dir=DIR
 
 Published: top-1 43.478, top-5 20.934 (torchvision's weights IMAGENET1K_V1, by torchvision's recipe, not by this one;
-ImageNet validation, one crop). We have no figure of the paper's own for it.
+ImageNet validation, one crop). We have no error from the paper itself.
 
-The paper is about speed and takes its model's settings from AlexNet: the recipe is that of alexnet.py, in crops of 224.
-What it leaves unsaid is read as there: length, drops of the rate, decay, lighting and its factor. The network follows
-torchvision in what it leaves out (`architectures/alexnet.py`).
+The paper is about speed and takes the settings from AlexNet: the recipe is that of alexnet.py with crops of 224. What
+the paper leaves open is as there: length, rate drops, decay, lighting and its factor. Where the paper leaves the
+network open, it is torchvision's (`architectures/alexnet.py`).
 
-Variants: those of configs/variants.py, and of alexnet.py `cuda_convnet2` (the rates of the program behind this paper)
-and `unscaled`.
+Variants: those of configs/variants.py, and alexnet.py's `cuda_convnet2` (the rates of the program of this paper) and
+`unscaled`.
 
 Time: by arithmetic 4.9e17 FLOP, 82 minutes at 100 TFLOP/s.
-Measured: not yet run here.
+Measured: not run yet.
 """
 
 from configs import alexnet, variants

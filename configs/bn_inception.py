@@ -3,22 +3,22 @@
     python train.py --config configs/bn_inception.py --config.data_dir=DIR
 
 Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift", 2015.
-Published: top-1 21.99, top-5 5.82 (figure 4; ImageNet validation, 144 crops); one crop 25.2, 7.82. BN-x30 alone: 74.8%
-right at its best, after 6 million steps, the length of this recipe.
+Published: top-1 21.99, top-5 5.82 (figure 4; ImageNet validation, 144 crops); one crop 25.2, 7.82. BN-x30 alone: at
+best 74.8% accuracy, after 6 million steps, the length of this recipe.
 
-The paper's section in brackets. It names what it changes of an Inception that it does not describe; that one is
-GoogLeNet here, of whose recipe these are the values: decay 4e-5 (a fifth of 2e-4), the rate times 0.96 every 8/6
-epochs, momentum 0.9 (unsaid), sampling, colours. It distorts colours less without telling how much: half of Howard's
-range here. Its Inception tests averaged weights or not, unsaid; here not. Synchronous SGD stands for its distributed
-one, and the examples are shuffled whole, where it shuffles within shards. Batch norm is tested with moving averages;
-to average over many batches after training, as its algorithm 2 does: --config.recompute_batch_stats=200. Its first
-weights are a choice of ours, for the paper is silent about them, as GoogLeNet's is: normal, of variance 2 / fan-in,
-biases 0 (He et al. 2015a, Eq. 10). `:option.initializer=caffe_xavier` draws them as googlenet.py does.
+Brackets name the section of the paper. It lists its changes to an Inception network that it does not describe; here
+that is GoogLeNet, and these values are from its recipe: decay 4e-5 (a fifth of 2e-4), the rate times 0.96 every 8/6
+epochs, momentum 0.9 (not stated), sampling, colors. The paper distorts colors less but does not say how much; here it
+is half of Howard's range. It does not say whether it tests averaged weights; here they are not averaged. Synchronous
+SGD replaces its distributed one, and all examples are shuffled together; the paper shuffles within shards. Batch norm
+is tested with moving averages; --config.recompute_batch_stats=200 averages over many batches after training instead, as
+in its algorithm 2. The initial weights are our choice, as neither this paper nor GoogLeNet's gives them: normal with
+variance 2 / fan-in, biases 0 (He et al. 2015a, Eq. 10). `:option.initializer=caffe_xavier` has those of googlenet.py.
 
 Variants: those of configs/variants.py.
 
 Time: by arithmetic 2.3e18 FLOP, 6.5 hours at 100 TFLOP/s.
-Measured: not yet run here.
+Measured: not run yet.
 """
 
 from configs import googlenet, variants

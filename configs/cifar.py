@@ -1,4 +1,4 @@
-"""What the recipes for CIFAR share; on its own it trains nothing of interest."""
+"""The base of the recipes for CIFAR; by itself it is not a useful experiment."""
 
 from configs import base
 

@@ -1,18 +1,18 @@
-"""The decade on one small data set: a network of each family in turn, each by its own recipe in proportion.
+"""The decade on one small data set: a network of each family, one after another, each with its recipe scaled down.
 
     python train.py --config configs/decade.py --config.data_dir=FOLDER_OF_CIFAR10S_BINARY_VERSION
     python train.py --config configs/decade.py:folder=DIR
 
-Each is the `cifar10` form of its recipe (variants.py): 30 epochs, small images, its own optimiser, crops and colours,
-the rate's changes at the same parts of the run. Nothing is published of it.
+Each is the `cifar10` variant of its recipe (variants.py): 30 epochs, small images, its own optimizer, crops and colors,
+and rate drops at the same fractions of the run. There are no published errors for this.
 
-Variants: `folder=DIR`, the photographs of DIR/train/CLASS/IMAGE and DIR/test/CLASS/IMAGE; `epochs=N`; `smallest`, for
-each network as many epochs as it takes to leave chance behind. Those without normalisation that start from small random
-weights stand still for their first 200 steps or so; those of 50 layers and more, whose loss first jumps, take batches
-of 32 at a rate in proportion, for more steps.
+Variants: `folder=DIR`, the photographs of DIR/train/CLASS/IMAGE and DIR/test/CLASS/IMAGE; `epochs=N`; `smallest`, just
+enough epochs for each network to be better than chance. Networks without normalization that start from small random
+weights make no progress in their first 200 steps or so. Networks of 50 or more layers, whose loss jumps at first, take
+batches of 32, with the rate scaled in proportion, for more steps.
 
 Measured: `smallest`, on CIFAR-10's JPEG copy: every network below 90%, from 63.7 (LeNet-5) to 83.9 (OverFeat), in 67
-minutes on 2 cores of an AMD EPYC beside other work, 2026-11-26 (results/README.md). The 30 epochs: not yet run here.
+minutes on 2 cores of an AMD EPYC with other load, 2026-11-26 (results/README.md). The 30 epochs: not run yet.
 """
 
 from configs import (
@@ -65,27 +65,27 @@ SMALLEST = {  # epochs of CIFAR-10
     'densenet121': 0.3,
     'se_resnet50': 0.3,
 }
-SMALLER_BATCHES = ('wide_resnet50_2', 'resnext50_32x4d', 'densenet121', 'se_resnet50')  # of the smallest form
+SMALLER_BATCHES = ('wide_resnet50_2', 'resnext50_32x4d', 'densenet121', 'se_resnet50')  # in the variant `smallest`
 
 
 def get_config(variant=''):
-    chosen = variants.parse(variant, ('folder=', 'epochs=', 'smallest'), 'decade')
-    if 'smallest' in chosen and 'epochs=' in chosen:
+    options = variants.parse(variant, ('folder=', 'epochs=', 'smallest'), 'decade')
+    if 'smallest' in options and 'epochs=' in options:
         raise ValueError(f'smallest and epochs= contradict each other in {variant!r}: keep one of them')
 
     def form(name):
-        data = f'folder={chosen["folder="]}' if 'folder=' in chosen else 'cifar10'
-        epochs = SMALLEST[name] if 'smallest' in chosen else chosen.get('epochs=')
+        data = f'folder={options["folder="]}' if 'folder=' in options else 'cifar10'
+        epochs = SMALLEST[name] if 'smallest' in options else options.get('epochs=')
         return data if epochs is None else f'{data},epochs={epochs}'
 
     configs = {name: network.get_config(form(name)) for name, network in NETWORKS.items()}
-    for name in SMALLER_BATCHES if 'smallest' in chosen else ():
+    for name in SMALLER_BATCHES if 'smallest' in options else ():
         _set_batch_size(configs[name], 32)
     return series.create(**configs)
 
 
 def _set_batch_size(config, size):
-    """Another batch, at a rate in proportion."""
+    """Set the batch size, and scale the rates in proportion."""
     scale = size / config.reference_batch_size
     config.learning_rate *= scale
     config.learning_rates = tuple((length, rate * scale) for length, rate in config.learning_rates)

@@ -4,13 +4,13 @@
 
 Published: top-1 25.02, top-5 7.71 (table 3; ImageNet validation, one crop); ten crops 23.61, 6.66.
 
-The paper's section 4.2 has fb.resnet.torch's pipeline (fb.py), 90 epochs, the rate divided after 30 and 60. Batch norm
-goes over 64 images, the 256 on four GPUs of the authors' example.
+Section 4.2 of the paper has the pipeline of fb.resnet.torch (fb.py) and 90 epochs, with the rate divided after 30 and
+60. Batch norm is over 64 images, for 256 on four GPUs as in the authors' example.
 
 Variants: those of configs/variants.py.
 
 Time: by arithmetic 2.0e18 FLOP, 5.4 hours at 100 TFLOP/s.
-Measured: not yet run here.
+Measured: not run yet.
 """
 
 from configs import fb, variants

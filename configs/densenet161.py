@@ -1,14 +1,14 @@
-"""DenseNet-161, of growth 48: Huang et al. 2016, the earlier versions on arXiv.
+"""DenseNet-161 with growth 48: Huang et al. 2016, the earlier versions on arXiv.
 
     python train.py --config configs/densenet161.py --config.data_dir=DIR
 
 Published: top-1 22.33, top-5 6.15 (table 3 of the earlier versions on arXiv; ImageNet validation, one crop).
-Recipe, readings and variants are those of densenet121.py but for what those versions say of this network, which did not
-fit into memory otherwise: batches of 128, 100 epochs, the rate divided once more after 90. The rate for the smaller
-batch is unsaid, here 0.1 too; batch norm goes over 32 images, the batch on four GPUs.
+The recipe, our assumptions and the variants are those of densenet121.py, except for the changes that those versions
+made to fit this network into memory: batches of 128, 100 epochs, the rate divided again after 90. They do not give the
+rate for the smaller batch; here it is 0.1, too. Batch norm is over 32 images, the batch on four GPUs.
 
 Time: by arithmetic 5.9e18 FLOP, 16.5 hours at 100 TFLOP/s.
-Measured: not yet run here.
+Measured: not run yet.
 """
 
 from configs import densenet121, variants

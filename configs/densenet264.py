@@ -3,10 +3,10 @@
     python train.py --config configs/densenet264.py --config.data_dir=DIR
 
 Published: top-1 22.15, top-5 6.12 (table 3; ImageNet validation, one crop); ten crops 20.80, 5.29.
-Recipe, readings and variants are those of densenet121.py.
+The recipe, our assumptions and the variants are those of densenet121.py.
 
 Time: by arithmetic 4.0e18 FLOP, 11.1 hours at 100 TFLOP/s.
-Measured: not yet run here.
+Measured: not run yet.
 """
 
 from configs import densenet121, variants

@@ -1,22 +1,22 @@
-"""DenseNet-BC of 100 layers and growth 12 on CIFAR-10: Huang et al. 2016.
+"""DenseNet-BC with 100 layers and growth 12 on CIFAR-10: Huang et al. 2016.
 
     python train.py --config configs/densenet_bc_100_12.py --config.data_dir=FOLDER_OF_THE_BINARY_VERSION
 
-Published: top-1 4.51 (table 2; CIFAR-10 test, augmented, one view); not augmented 5.92.
+Published: top-1 4.51 (table 2; CIFAR-10 test, augmented, one view); without augmentation 5.92.
 
-The paper's section 4.2; the figures are of training on all 50,000 images. Decay of all parameters is of the authors'
-code. Unsaid: the number of GPUs; batch norm goes over the whole batch.
+The recipe is section 4.2 of the paper; the errors are for training on all 50,000 images. Decay of all parameters is
+from the authors' code. The number of GPUs is not stated; here batch norm is over the entire batch.
 
-Variants, besides those of configs/variants.py:
+Variants, in addition to those of configs/variants.py:
 
-    unaugmented     neither flips nor shifts, and a dropout of 0.2
+    unaugmented     no flips or shifts, and a dropout of 0.2
     cifar100        CIFAR-100, with its mean and deviation. Published: 22.27; `unaugmented,cifar100`: 24.15
-    svhn            SVHN's 604,388 training images, not augmented, for 40 epochs. Published: 1.76, of the epoch that was
-                    best on 6,000 of them that were held out; here all are trained on, and the last epoch counts
-    cifar10         the same as without, in 30 epochs
+    svhn            SVHN's 604,388 training images, not augmented, for 40 epochs. Published: 1.76, for the best epoch on
+                    6,000 held-out training images; here all are trained on, and the last epoch counts
+    cifar10         the same recipe in 30 epochs
 
 Time: by arithmetic 2.6e16 FLOP, 4 minutes at 100 TFLOP/s.
-Measured: not yet run here.
+Measured: not run yet.
 """
 
 from configs import cifar, variants

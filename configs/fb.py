@@ -1,6 +1,6 @@
-"""What the recipes of fb.resnet.torch and its heirs share: Wide ResNet, ResNeXt, DenseNet on ImageNet.
+"""The base of the recipes that follow fb.resnet.torch: Wide ResNet, ResNeXt and DenseNet on ImageNet.
 
-The pipeline and the optimiser are those of that program, which ResNeXt's and DenseNet's authors shipped unchanged.
+The pipeline and the optimizer are those of that program, which the authors of ResNeXt and DenseNet used unchanged.
 """
 
 from configs import imagenet
@@ -8,7 +8,7 @@ from configs import imagenet
 
 def get_config():
     config = imagenet.get_config()
-    config.crop.kind = 'area'  # 8% to 100% of the area, 3:4 to 4:3, wide and tall as likely
+    config.crop.kind = 'area'  # 8% to 100% of the area, 3:4 to 4:3, wide as likely as tall
     config.crop.area = (0.08, 1.0)
     config.crop.aspect = (3 / 4, 4 / 3)
     config.crop.form = 'fb'

@@ -4,16 +4,16 @@
 
 Published: top-5 7.89 (table 3; ImageNet validation, 144 crops); one crop 10.07, ten crops 9.15.
 
-The paper's section in brackets. It trains by asynchronous SGD, for which the synchronous stands here, and leaves
-rate, batch, decay, first weights and length unsaid; those are of Caffe's reproduction, bvlc_googlenet: batch 32, rate
-0.01, decay 2e-4, 250 epochs. The competition's networks were sampled in changing ways that it does not tell; the
-sampling here is the one that it recommends. It tests an average of the weights without telling over how many steps:
-here an exponential one of 0.9999, the habit of its authors' later code.
+Brackets name the section of the paper. It trains by asynchronous SGD; here SGD is synchronous. It does not give rate,
+batch, decay, initial weights and length; these are from Caffe's reproduction, bvlc_googlenet: batch 32, rate 0.01,
+decay 2e-4, 250 epochs. The sampling for the competition changed over time and is not described; here it is the sampling
+that the paper recommends. The paper tests averaged weights but does not say over how many steps; here the average is
+exponential with a decay of 0.9999, as in its authors' later code.
 
-Variants: those of configs/variants.py. The seven of the ensemble: googlenet_ensemble.py.
+Variants: those of configs/variants.py. The ensemble of seven is googlenet_ensemble.py.
 
 Time: by arithmetic 3.0e18 FLOP, 8.4 hours at 100 TFLOP/s.
-Measured: not yet run here.
+Measured: not run yet.
 """
 
 from configs import imagenet, variants
@@ -24,11 +24,11 @@ def recipe():
     config.crop.kind = 'area'  # [6] 8% to 100% of the area, 3:4 to 4:3
     config.crop.area = (0.08, 1.0)
     config.crop.aspect = (3 / 4, 4 / 3)
-    config.crop.form = 'fb'  # wide and tall as likely
+    config.crop.form = 'fb'  # wide as likely as tall
     config.crop.filter = 'random'  # [6] nearest, area, bilinear, cubic, with equal probability
     config.colour.flip = True
     config.colour.jitter = 'howard'  # [6] the photometric distortions of Howard 2013
-    config.colour.lighting = 'cc2'  # the last of them
+    config.colour.lighting = 'cc2'  # the last of these
     config.normalize = 'constant'  # [5] zero mean
     config.mean = 'caffe_googlenet'
 
@@ -37,7 +37,7 @@ def recipe():
 
     config.optimizer = 'momentum'  # [6]
     config.momentum = 0.9
-    config.rate_inside = True  # Caffe, with its habit for biases
+    config.rate_inside = True  # Caffe, with its double rate for biases
     config.decayed = 'weights'
     config.bias_rate = 2.0
     config.weight_decay = 2e-4

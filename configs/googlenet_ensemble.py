@@ -1,15 +1,14 @@
-"""GoogLeNet's ensemble: seven networks from the same first weights, on images in seven orders: Szegedy et al. 2014.
+"""GoogLeNet's ensemble: seven networks with the same initial weights and seven orders of images: Szegedy et al. 2014.
 
     python train.py --config configs/googlenet_ensemble.py --config.data_dir=DIR
 
-Published: top-5 6.67 (table 3; ImageNet validation, seven networks of 144 crops); of one crop 8.09, of ten 7.62.
+Published: top-5 6.67 (table 3; ImageNet validation, seven networks with 144 crops each); one crop 8.09, ten 7.62.
 
-The paper's section 7: the seven started from equal weights, by an oversight, and differ in how they sampled their
-images and in the order of these. Deviation: one of them was wider, and the paper does not tell how; here all seven
-are equal.
+Section 7 of the paper: due to an oversight, the seven started from equal weights; they differ in the sampling and the
+order of the images. Deviation: one of them was wider, but the paper does not say how; here all seven are equal.
 
-Variants: those of googlenet.py, of all seven at once. Time: seven times googlenet.py's.
-Measured: not yet run here.
+Variants: those of googlenet.py, for all seven. Time: seven times googlenet.py's.
+Measured: not run yet.
 """
 
 from configs import googlenet, series

@@ -1,13 +1,13 @@
-"""GoogLeNet's published weights fine-tuned on CIFAR-10's photographs, enlarged: the classifier alone, then all layers;
-and beside it the same network from random weights, for as many steps.
+"""GoogLeNet's published weights fine-tuned on enlarged CIFAR-10 photographs: first the classifier, then all layers;
+for comparison, the same network from random weights, for the same number of steps.
 
     python convert.py --arch googlenet --source bvlc_googlenet.caffemodel --out runs/bvlc_googlenet
     python train.py --config configs/googlenet_finetuned.py --config.data_dir=FOLDER_OF_CIFAR10
 
-Published: nothing; transfer of features of such networks is Donahue et al. 2014 and Zeiler and Fergus 2013, section 5.
+Published: nothing; Donahue et al. 2014 and Zeiler and Fergus 2013, section 5, transfer features of such networks.
 
-`--config.members.classifier.init_from=DIR` starts from other weights of the network. Both roads take 400 steps of 32
-photographs of 112x112, a quarter of an epoch; there are no auxiliary heads, for which nobody has weights.
+`--config.members.classifier.init_from=DIR` starts from other weights of the network. Both ways take 400 steps of 32
+photographs of 112x112, a quarter of an epoch. There are no auxiliary heads, as no weights for them are published.
 
 Measured, JPEG copy, 2 cores, 2026-11-25: 41.82% after the classifier, 35.67% at the end; from random weights 77.20%.
 """
@@ -15,7 +15,7 @@ Measured, JPEG copy, 2 cores, 2026-11-25: 41.82% after the classifier, 35.67% at
 from configs import googlenet, series, variants
 
 STEPS = {'classifier': 150, 'all': 250, 'scratch': 400}
-_TRAINING = 50_000
+_TRAINING = 50_000  # images
 
 
 def _small():
@@ -23,7 +23,7 @@ def _small():
     config.architecture_options.auxiliary_heads = False
     config.colour.jitter = 'none'
     config.colour.lighting = 'none'
-    config.average = 'none'  # a quarter of an epoch is too short for one
+    config.average = 'none'  # a quarter of an epoch is too short to average
     config.schedule = 'steps'
     return config
 
@@ -37,8 +37,8 @@ def _member(name, rate):
 
 def get_config(variant=''):
     variants.parse(variant, (), 'googlenet_finetuned')
-    classifier, every, scratch = _member('classifier', 0.01), _member('all', 0.001), _member('scratch', 0.01)
+    classifier, all_layers, scratch = _member('classifier', 0.01), _member('all', 0.001), _member('scratch', 0.01)
     classifier.init_from = 'runs/bvlc_googlenet'
     classifier.trained_layers = ('classifier',)
-    every.init_from = 'classifier'
-    return series.create(classifier=classifier, all=every, scratch=scratch)
+    all_layers.init_from = 'classifier'
+    return series.create(classifier=classifier, all=all_layers, scratch=scratch)

@@ -1,4 +1,4 @@
-"""What the recipes for ILSVRC2012 share; on its own it trains nothing of interest."""
+"""The base of the recipes for ILSVRC2012; by itself it is not a useful experiment."""
 
 from configs import base
 

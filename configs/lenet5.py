@@ -1,24 +1,24 @@
-"""LeNet-5 as it is taught, on MNIST, trained by the optimizer its learning rates were published for.
+"""LeNet-5 as it is taught, on MNIST, trained with the optimizer that its learning rates were published for.
 
     python train.py --config configs/lenet5.py --config.data_dir=FOLDER_OF_THE_FOUR_IDX_FILES
 
 Network: 32x32 input, conv 6@5x5, max-pool, conv 16@5x5, max-pool, 400-120-84-10, ReLU: 61,706 parameters.
-Training (LeCun, Bottou, Bengio, Haffner 1998, section III): one sample at a time, 20 passes, stochastic diagonal
-Levenberg-Marquardt with mu = 0.02 and its curvature from 500 samples before each pass; the rates are those that are
-taught with this network, four steps (the paper has a fifth: lenet5_1998.py).
+Training (LeCun, Bottou, Bengio, Haffner 1998, section III): one sample at a time, 20 epochs, stochastic diagonal
+Levenberg-Marquardt with mu = 0.02 and curvature from 500 samples before each epoch. The rates are those taught with
+this network, in four steps (the paper has a fifth: lenet5_1998.py).
 
-Deviation: the curvature is a running average of its estimates, nine tenths of it the old. The softmax of a network
-that has learned its training set has next to no curvature (its p(1 - p) vanish), so an estimate taken alone lets the
-rates jump by an order of magnitude after the first pass, and the training error with it. With
---config.sdlm_memory=0, the paper's rule to the letter, the test error is 0.91 and 1.12% (seeds 0, 1).
+Deviation: the curvature is a running average of its estimates, with a decay of 0.9. The softmax of a network that has
+learned its training set has almost no curvature (p(1 - p) vanishes), so with single estimates the rates jump by an
+order of magnitude after the first epoch, and the training error with them. With --config.sdlm_memory=0, exactly the
+paper's rule, the test error is 0.91 and 1.12% (seeds 0, 1).
 
 Variants: `lecture` is this recipe. The lecture's slides claim 99% and give the layers, the four rates, "SGD" and 20
-epochs; they name neither the activation nor the first weights. With ReLU, He's weights and the paper's optimizer, whose
-rates the slide prints, the claim is true; this is the reading that a name gets. Two others are variants:
-`lecture_tanh`, with tanh, which heads the lecture's list of activations, and the paper's weights in +-2.4/F, and
-`lecture_sgd`, the same with the rates as plain SGD's own, which stays at chance (docs/lecture.md tells the story).
-`cifar10` has three channels and CIFAR-10's photographs, for 30 epochs; `folder=DIR` those of a folder, resized to
-32x32, by plain SGD, for the optimizer samples what lies in memory and a folder streams. See configs/variants.py.
+epochs, but neither the activation nor the initial weights. With ReLU, He's weights and the paper's optimizer, for which
+the printed rates were published, the claim is true; `lecture` is this version. There are two other versions:
+`lecture_tanh`, with tanh, the first in the lecture's list of activations, and the paper's weights in +-2.4/F; and
+`lecture_sgd`, the same with the rates for plain SGD, which stays at chance (see docs/lecture.md). `cifar10` has three
+channels and CIFAR-10's photographs, for 30 epochs; `folder=DIR` those of a folder, resized to 32x32, with plain SGD,
+because SDLM samples data in memory, and a folder is streamed. See configs/variants.py.
 
 Measured, 2 cores, 2026-11-28: 0.89, 0.89, 0.86% wrong for seeds 0, 1, 2; four minutes a run (results/README.md).
 `lecture_tanh`: 1.25, 1.29, 1.23%. `lecture_sgd`: 88.65%.
@@ -28,7 +28,7 @@ from configs import base, variants
 
 
 def lecture(config):
-    """The recipe is the lecture's already."""
+    """The recipe is already the lecture's."""
 
 
 def lecture_tanh(config):

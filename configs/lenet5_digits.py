@@ -1,10 +1,10 @@
-"""LeNet-5 on scikit-learn's handwritten digits: the whole road in seconds, with nothing to download.
+"""LeNet-5 on scikit-learn's handwritten digits: a complete run in seconds, with nothing to download.
 
     python train.py --config configs/lenet5_digits.py
 
-1,797 scans of 8x8 in 17 grey levels (1,437 for training, 360 for testing, stratified by class), resized to 32x32.
-The network is LeNet-5 as it is taught, 61,706 parameters. The recipe is ours, no paper's: SGD with momentum, and
-mild random distortions, for there are few digits.
+1,797 scans of 8x8 pixels in 17 gray levels (1,437 for training, 360 for testing, stratified by class), resized to
+32x32. The network is LeNet-5 as it is taught, with 61,706 parameters. The recipe is ours, not from a paper: SGD with
+momentum, and mild random distortions because there are few digits.
 """
 
 from configs import base, variants

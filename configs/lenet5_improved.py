@@ -3,31 +3,31 @@
     python train.py --config configs/lenet5_improved.py --config.data_dir=FOLDER_OF_THE_FOUR_IDX_FILES
     python evaluate.py --step latest --checkpoint runs/lenet5_improved/dropout runs/lenet5_improved/seed_*
 
-The lecture ends with a list of what was learned after LeNet-5 and a plan: add it, part by part. Each member is the one
-before it with one change, 20 epochs each:
+The lecture ends with a list of what was learned after LeNet-5 and a plan: add it step by step. Each member changes one
+thing in the previous one and trains for 20 epochs:
 
-    lecture         lenet5.py:lecture_sgd, a slide to the letter: tanh, the paper's first weights, SGD on one image
-    activation      ReLU for tanh
-    initialization  He's rule, which was made for ReLU
-    batches         32 images a step and 32 times the rates: batch norm requires more than one image
+    lecture         lenet5.py:lecture_sgd, exactly the slide: tanh, the paper's initial weights, SGD on one image
+    activation      ReLU instead of tanh
+    initialization  He's rule, which was derived for ReLU
+    batches         32 images per step and 32 times the rates: batch norm requires more than one image
     batch_norm      after both convolutions
     momentum        0.9
-    adam            Adam instead, from its usual rate, 0.001, with the lecture's drops: to 2/5, 1/10 and 1/50 of it
-    flip            mirrored images; measured, but not kept on digits, which mean something else when mirrored
-    dropout         0.5 behind both hidden fully connected layers
-    seed_1, seed_2  `dropout` again, from other seeds: the three are the ensemble
+    adam            Adam, from its usual rate of 0.001, with the lecture's drops: to 2/5, 1/10 and 1/50 of it
+    flip            mirrored images; measured, but dropped afterwards for digits, whose meaning changes when mirrored
+    dropout         0.5 after both hidden fully connected layers
+    seed_1, seed_2  `dropout` again, with other seeds: the three are the ensemble
 
-`evaluate.py` with several checkpoints averages their probabilities, which is the ensemble. One step alone:
+`evaluate.py` with several checkpoints averages their probabilities, as an ensemble. To run one member only:
 "--config.order=('adam',)".
 
-Measured, 2026-11-28: from 88.65% wrong to 0.87% (`adam`); every step is in docs/lecture.md.
+Measured, 2026-11-28: from 88.65% wrong to 0.87% (`adam`); all members are in docs/lecture.md.
 
 Variants: `cifar10` and `folder=DIR` (configs/variants.py) follow the plan on photographs, where flips stay on.
 """
 
 from configs import lenet5, series, variants
 
-FLIPPED = ('cifar10', 'folder')  # data sets whose images stay what they are when mirrored
+FLIPPED = ('cifar10', 'folder')  # data sets whose images keep their meaning when mirrored
 
 
 def activation(config):
@@ -71,7 +71,7 @@ STEPS = (activation, initialization, batches, batch_norm, momentum, adam, flip, 
 def get_config(variant=''):
     variants.parse(variant, ('cifar10', 'folder=', 'epochs='), 'lenet5_improved')
     member = lenet5.get_config(f'lecture_sgd,{variant}')
-    member.architecture_options.initializer = 'lecun_uniform'  # the paper's, which a ReLU would not have by itself
+    member.architecture_options.initializer = 'lecun_uniform'  # the paper's; the default for ReLU is another
     members = {'lecture': member}
     for step in STEPS:
         before, member = member, member.copy_and_resolve_references()

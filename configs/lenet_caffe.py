@@ -1,15 +1,15 @@
-"""Caffe's LeNet on MNIST: the example that came with Caffe (Jia et al. 2014), after LeNet-5.
+"""Caffe's LeNet on MNIST: an example in Caffe (Jia et al. 2014), after LeNet-5.
 
     python train.py --config configs/lenet_caffe.py --config.data_dir=FOLDER_OF_THE_FOUR_IDX_FILES
 
-Published: nothing in a paper; the weights that Caffe's authors' example makes, converted (convert.py), have 86 errors
-in the 10,000 test images, 0.86%.
+Published: nothing in a paper. The weights trained by Caffe's example, converted with convert.py, make 86 errors on the
+10,000 test images, 0.86%.
 
-In brackets the file of Caffe's example: its network [train_test] and its solver [solver].
+Brackets name the file of Caffe's example: its network [train_test] or its solver [solver].
 
 Variants: those of configs/variants.py.
 
-Measured: not yet run here.
+Measured: not run yet.
 """
 
 from configs import base, variants
@@ -20,7 +20,7 @@ def recipe():
     config.dataset = 'mnist'
     config.image_size = 28
     config.pixel_range = (0.0, 255 / 256)  # [train_test] scale 0.00390625
-    config.architecture = 'lenet_caffe'  # [train_test] with its xavier filler
+    config.architecture = 'lenet_caffe'  # [train_test] with Caffe's xavier filler
 
     config.optimizer = 'momentum'  # [solver]
     config.momentum = 0.9

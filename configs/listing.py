@@ -1,4 +1,4 @@
-"""The recipes that there are, and a resolved config as text."""
+"""The list of recipes, and resolved configs as text."""
 
 import difflib
 import importlib
@@ -9,20 +9,20 @@ from ml_collections import ConfigDict
 
 from configs import base, variants
 
-# Files of this folder that are no recipes.
+# Files of this folder that are not recipes.
 SHARED = ('__init__', '__main__', 'base', 'checkpoint', 'cifar', 'fb', 'imagenet', 'listing', 'series', 'variants')
 
 
 def names():
-    """The recipes, sorted."""
+    """Return the names of the recipes, sorted."""
     return tuple(sorted(path.stem for path in Path(__file__).parent.glob('*.py') if path.stem not in SHARED))
 
 
 def load(name_and_variant):
-    """The config of 'NAME' or 'NAME:VARIANT'.
+    """Return the config of 'NAME' or 'NAME:VARIANT'.
 
     Raises:
-      ValueError: no such recipe or variant, in a line.
+      ValueError: the recipe or variant is unknown.
     """
     name, _, variant = name_and_variant.partition(':')
     return _module(name).get_config(variant)
@@ -37,49 +37,51 @@ def _module(name):
 
 
 def docstring(name):
-    """A recipe's, whole."""
+    """Return the docstring of a recipe."""
     return _module(name).__doc__
 
 
 def title(name):
-    """The first line of a recipe's docstring."""
+    """Return the first line of a recipe's docstring."""
     return docstring(name).splitlines()[0]
 
 
 def variants_of(name):
-    """The names of a recipe's variants, with '=' at the end of those that take a value."""
+    """Return the names of a recipe's variants; those that take a value end with '='."""
     try:
         _module(name).get_config('?')
     except variants.UnknownVariant as error:
         return error.known
-    raise AssertionError(f'{name} takes any variant')
+    raise AssertionError(f'{name} accepts unknown variants')
 
 
 def golden():
-    """What the tests hold, {file: 'NAME:VARIANT'}: recipes, their own variants, and a family's head on CIFAR-10."""
-    held = {}
+    """Return {golden file: 'NAME:VARIANT'}: all recipes, their special variants, and CIFAR-10 once per family."""
+    files = {}
     for name in names():
-        own = [key for key in variants_of(name) if key == 'fixed' or not (key in variants.GENERAL or key.endswith('='))]
-        head = ['cifar10'] if hasattr(_module(name), 'recipe') else []
-        for variant in ('', *own, *head):
-            held[f'{name}_{variant}.txt' if variant else f'{name}.txt'] = f'{name}:{variant}'
-    return held
+        special = [
+            key for key in variants_of(name) if key == 'fixed' or not (key in variants.GENERAL or key.endswith('='))
+        ]
+        small = ['cifar10'] if hasattr(_module(name), 'recipe') else []
+        for variant in ('', *special, *small):
+            files[f'{name}_{variant}.txt' if variant else f'{name}.txt'] = f'{name}:{variant}'
+    return files
 
 
 def text(config):
-    """A config, resolved: a line for each key, sorted, `crop.kind: 'random'`."""
+    """Format a resolved config with one sorted line per key: `crop.kind: 'random'`."""
     return ''.join(f'{key}: {value!r}\n' for key, value in sorted(_flat(config, '')))
 
 
 def differences(config):
-    """The lines of `text` whose value is not the base's; those of a series' members begin with `members.NAME.`."""
-    usual = set(text(base.get_config()).splitlines(keepends=True))
+    """Return the lines of `text` that differ from the base; in a series, lines begin with `members.NAME.`."""
+    defaults = set(text(base.get_config()).splitlines(keepends=True))
     lines = text(config).splitlines(keepends=True)
-    return ''.join(line for line in lines if re.sub(r'^members\.\w+\.', '', line) not in usual)
+    return ''.join(line for line in lines if re.sub(r'^members\.\w+\.', '', line) not in defaults)
 
 
 def golden_texts():
-    """{file: text} of what the tests hold: the base, and how each of `golden` differs from it."""
+    """Return {golden file: text}: the base, and the differences of each of `golden` from it."""
     return {'base.txt': text(base.get_config())} | {file: differences(load(name)) for file, name in golden().items()}
 
 

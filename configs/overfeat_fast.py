@@ -6,14 +6,14 @@ Sermanet, Eigen, Zhang, Mathieu, Fergus and LeCun, "OverFeat: Integrated Recogni
 Convolutional Networks", 2013. Published: top-1 38.57, top-5 16.39 (table 2; ImageNet validation, dense, four scales,
 fine stride).
 
-The paper's section in brackets. Unsaid, and our reading: the end, after 90 epochs (the last change of the rate is after
-80); momentum outside of the rate and decay of all parameters, as Torch has them; one of the five random crops and
-their flips at each visit; the scalar mean and deviation of the authors' release.
+Brackets name the section of the paper. The paper leaves open, and we assume: the end after 90 epochs (the last change
+of the rate is after 80); a velocity without the rate and decay of all parameters, as in Torch; one random crop of the
+five, or its flip, each time that an image is used; the scalar mean and deviation of the authors' release.
 
 Variants: those of configs/variants.py.
 
 Time: by arithmetic 1.9e18 FLOP, 5.4 hours at 100 TFLOP/s.
-Measured: not yet run here.
+Measured: not run yet.
 """
 
 from configs import imagenet, variants

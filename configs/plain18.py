@@ -3,10 +3,10 @@
     python train.py --config configs/plain18.py --config.data_dir=DIR
 
 Published: top-1 27.94 (table 2; ImageNet validation, ten crops).
-Recipe, readings and variants are those of resnet50.py, as the paper compares the two.
+The recipe, our assumptions and the variants are those of resnet50.py, as the paper compares the two.
 
 Time: by arithmetic 1.7e18 FLOP, 4.6 hours at 100 TFLOP/s.
-Measured: not yet run here.
+Measured: not run yet.
 """
 
 from configs import resnet50, variants

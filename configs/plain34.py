@@ -3,10 +3,10 @@
     python train.py --config configs/plain34.py --config.data_dir=DIR
 
 Published: top-1 28.54, top-5 10.02 (table 3; ImageNet validation, ten crops).
-Recipe, readings and variants are those of resnet50.py, as the paper compares the two.
+The recipe, our assumptions and the variants are those of resnet50.py, as the paper compares the two.
 
 Time: by arithmetic 3.4e18 FLOP, 9.3 hours at 100 TFLOP/s.
-Measured: not yet run here.
+Measured: not run yet.
 """
 
 from configs import resnet50, variants

@@ -3,10 +3,10 @@
     python train.py --config configs/plain56.py --config.data_dir=FOLDER_OF_THE_BINARY_VERSION
 
 Published: a curve alone (figure 6, left): deeper plain networks have the larger errors, in training too.
-Recipe, readings and variants are those of resnet20.py.
+The recipe, our assumptions and the variants are those of resnet20.py.
 
-Time: by arithmetic 6.2e15 FLOP, 62 seconds at 100 TFLOP/s, which so small a network does not come near.
-Measured: not yet run here.
+Time: by arithmetic 6.2e15 FLOP, 62 seconds at 100 TFLOP/s, which so small a network does not reach.
+Measured: not run yet.
 """
 
 from configs import resnet20, variants

@@ -5,20 +5,20 @@
 Published: top-1 22.97, top-5 6.28 (table 6; ImageNet validation, dense, several scales); ten crops 25.59, 8.23 (table
 5).
 
-The paper's section in brackets. The rates are 1e-2, 1e-3 and 1e-4, switched when the error stops falling, in about 80
-epochs. Ours, where it is silent: the rule of the plateaus; the rate inside the velocity, decay of weights alone (never
-of the PReLUs' slopes), as in the authors' later release; lighting, by its reference to AlexNet's, of the scale of that
-author's code.
+Brackets name the section of the paper. The rates are 1e-2, 1e-3 and 1e-4, with drops when the error stops falling, in
+about 80 epochs. The paper leaves open, and we assume: the rule for plateaus; a velocity that includes the rate and
+decay of weights only (never of the PReLUs' slopes), as in the authors' later release; lighting with the scale of the
+code of AlexNet's author, as the paper refers to AlexNet.
 
-Deviation: colours are divided by their standard deviation, by channel, where the paper subtracts a mean and says no
-more, and the fully connected layers start from a standard deviation of 0.01; its Eq. 14 is of convolutions. With
-colours of 0 to 255 and Eq. 14 everywhere the first loss, on 16 photographs, is 890, the second 2e19 (CPU, 2026-11-24);
-with one of the two changes it grows to no number within five steps; with both it falls.
+Deviation: each color channel is divided by its standard deviation (the paper mentions only that a mean is subtracted),
+and the fully connected layers start with a standard deviation of 0.01 (Eq. 14 is about convolutions). With colors of 0
+to 255 and Eq. 14 everywhere the first loss, on 16 photographs, is 890 and the second 2e19 (CPU, 2026-11-24). With one
+of the two changes it is not finite within five steps; with both it falls.
 
-Variants: those of configs/variants.py. `fixed` switches after 40 and 60 epochs: ours.
+Variants: those of configs/variants.py. `fixed` drops the rate after 40 and 60 epochs, our choice.
 
 Time: by arithmetic 1.2e19 FLOP, 32.6 hours at 100 TFLOP/s.
-Measured: not yet run here.
+Measured: not run yet.
 """
 
 from configs import imagenet, variants
@@ -29,7 +29,7 @@ VARIANTS = {'small': variants.Small(32, side=2)}
 def recipe():
     config = imagenet.get_config()
     config.crop.kind = 'random'
-    config.crop.short_side = (256, 512)  # [3] from the first step on
+    config.crop.short_side = (256, 512)  # [3] from the first step
     config.colour.flip = True
     config.colour.lighting = 'cc2'  # [3] as AlexNet
     config.normalize = 'channel_mean_std'  # [3] "mean subtracted"

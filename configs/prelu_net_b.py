@@ -4,10 +4,10 @@
 
 Published: top-1 22.85, top-5 6.27 (table 6; ImageNet validation, dense, several scales); ten crops 25.53, 8.13 (table
 5).
-Recipe, readings and variants are those of prelu_net_a.py.
+The recipe, our assumptions and the variants are those of prelu_net_a.py.
 
 Time: by arithmetic 1.4e19 FLOP, 39.7 hours at 100 TFLOP/s.
-Measured: not yet run here.
+Measured: not run yet.
 """
 
 from configs import prelu_net_a, variants

@@ -4,10 +4,10 @@
 
 Published: top-1 21.59, top-5 5.71 (table 6; ImageNet validation, dense, several scales); ten crops 24.27, 7.38 (table
 5).
-Recipe, readings and variants are those of prelu_net_a.py.
+The recipe, our assumptions and the variants are those of prelu_net_a.py.
 
 Time: by arithmetic 3.3e19 FLOP, 3.8 days at 100 TFLOP/s.
-Measured: not yet run here.
+Measured: not run yet.
 """
 
 from configs import prelu_net_a, variants

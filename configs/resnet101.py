@@ -4,10 +4,10 @@
 
 Published: top-1 21.75, top-5 6.05 (table 3; ImageNet validation, ten crops); 19.87, 4.60 (table 4; fully convolutional,
 five scales); one crop, the authors' release: 23.6, 7.1.
-Recipe, readings and variants are those of resnet50.py.
+The recipe, our assumptions and the variants are those of resnet50.py.
 
 Time: by arithmetic 7.0e18 FLOP, 19.4 hours at 100 TFLOP/s.
-Measured: not yet run here.
+Measured: not run yet.
 """
 
 from configs import resnet50, variants

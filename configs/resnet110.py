@@ -3,11 +3,11 @@
     python train.py --config configs/resnet110.py --config.data_dir=FOLDER_OF_THE_BINARY_VERSION
 
 Published: top-1 6.43 (table 6; CIFAR-10 test, best of five runs; their mean 6.61).
-Recipe, readings and variants are those of resnet20.py, with the paper's warm-up: a rate of 0.01 until the training
-error is below 80%, measured over 100 steps. The schedule counts those steps too, by our reading.
+The recipe, our assumptions and the variants are those of resnet20.py, with the paper's warm-up: a rate of 0.01 until
+the training error is below 80%, measured over 100 steps. We assume that the schedule counts these steps, too.
 
-Time: by arithmetic 1.2e16 FLOP, 2 minutes at 100 TFLOP/s, which a network of so small layers does not come near.
-Measured: not yet run here.
+Time: by arithmetic 1.2e16 FLOP, 2 minutes at 100 TFLOP/s, which a network of such small layers does not reach.
+Measured: not run yet.
 """
 
 from configs import resnet20, variants

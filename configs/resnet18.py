@@ -3,11 +3,11 @@
     python train.py --config configs/resnet18.py --config.data_dir=DIR
 
 Published: top-1 27.88 (table 2; ImageNet validation, ten crops, shortcuts A).
-Recipe, readings and variants are those of resnet50.py, and `shortcut=A`, `B` (the default) or `C` of section 3.3:
-resnet18.py:shortcut=A is the network of the published figure.
+The recipe, our assumptions and the variants are those of resnet50.py. In addition, `shortcut=A`, `B` (the default) or
+`C` selects a shortcut of section 3.3; the published error is that of resnet18.py:shortcut=A.
 
 Time: by arithmetic 1.7e18 FLOP, 4.6 hours at 100 TFLOP/s.
-Measured: not yet run here.
+Measured: not run yet.
 """
 
 from configs import resnet50, variants

@@ -4,14 +4,14 @@
 
 Published: top-1 8.75 (table 6; CIFAR-10 test, one run, one view).
 
-The paper's section 4.2. It trains on 45,000 images to choose, and on all 50,000 for its figures, as here. Ours, where
-it is silent: as for ImageNet (resnet50.py) the rate is inside the velocity, weights alone decay, and batch norm's
-statistics are averaged anew after training; batch norm goes over the 64 images of each of its two GPUs; the flip
-comes before the pad, and zeros are padded around what has no mean.
+The recipe is section 4.2 of the paper, which trains on 45,000 images to choose settings and on all 50,000 for its
+results, as here. The paper leaves open, and we assume: as for ImageNet (resnet50.py), the velocity includes the rate,
+only weights decay, and batch norm's statistics are measured again after training; batch norm is over the 64 images of
+each of the two GPUs; the flip comes before the padding, which adds zeros after the mean is subtracted.
 
-Variants: those of configs/variants.py; `cifar10` is the same in 30 epochs.
+Variants: those of configs/variants.py; `cifar10` is the same recipe in 30 epochs.
 
-Time: by arithmetic 2.0e15 FLOP, 20 seconds at 100 TFLOP/s, which so small a network does not come near.
+Time: by arithmetic 2.0e15 FLOP, 20 seconds at 100 TFLOP/s, which so small a network does not reach.
 Measured: `:cifar10,epochs=24`, 16.20% on its JPEG copy after 53 minutes on 2 cores, 2026-11-25 (results/README.md).
 """
 

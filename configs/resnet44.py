@@ -3,10 +3,10 @@
     python train.py --config configs/resnet44.py --config.data_dir=FOLDER_OF_THE_BINARY_VERSION
 
 Published: top-1 7.17 (table 6; CIFAR-10 test, one run, one view).
-Recipe, readings and variants are those of resnet20.py.
+The recipe, our assumptions and the variants are those of resnet20.py.
 
-Time: by arithmetic 4.8e15 FLOP, 48 seconds at 100 TFLOP/s, which so small a network does not come near.
-Measured: not yet run here.
+Time: by arithmetic 4.8e15 FLOP, 48 seconds at 100 TFLOP/s, which so small a network does not reach.
+Measured: not run yet.
 """
 
 from configs import resnet20, variants

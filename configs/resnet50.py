@@ -5,18 +5,18 @@
 Published: top-1 22.85, top-5 6.71 (table 3; ImageNet validation, ten crops); 20.74, 5.25 (table 4; fully convolutional,
 five scales); one crop, the authors' release: 24.7, 7.8.
 
-The paper's section in brackets. It trains for up to 600 thousand steps, 120 epochs, and divides the rate when the error
-stops falling, without telling how often; here twice, and one plateau more ends the run. After the authors' release: the
-rate inside the velocity, decay of weights alone, batch norm over the 32 images of each of eight GPUs, its statistics
-averaged anew after training (over 200 batches; they say: sufficiently many). Ours: the rule of the plateaus, and
-lighting of the strength of fb.resnet.torch.
+Brackets name the section of the paper. It trains for up to 600 thousand steps, 120 epochs, and divides the rate when
+the error stops falling, but does not say how often; here twice, and the next plateau ends the run. From the authors'
+release: a velocity that includes the rate, decay of weights only, batch norm over the 32 images of each of eight GPUs,
+and its statistics measured again after training (here over 200 batches; they say "sufficiently many"). Our choices: the
+rule for plateaus, and lighting with the strength of fb.resnet.torch.
 
-Variants, besides those of configs/variants.py:
+Variants, in addition to those of configs/variants.py:
 - `fixed`: the rate is divided after each third of the 120 epochs, as fb.resnet.torch does with 90.
 - `lecture`: decay 1e-5 (the paper: 1e-4).
 
 Time: by arithmetic 3.6e18 FLOP, 9.9 hours at 100 TFLOP/s.
-Measured: not yet run here.
+Measured: not run yet.
 """
 
 from configs import imagenet, variants

@@ -3,10 +3,10 @@
     python train.py --config configs/resnext101_32x4d.py --config.data_dir=DIR
 
 Published: top-1 21.2, top-5 5.6 (table 4; ImageNet validation, one crop).
-Recipe, readings and variants are those of resnext50_32x4d.py.
+The recipe, our assumptions and the variants are those of resnext50_32x4d.py.
 
 Time: by arithmetic 6.1e18 FLOP, 17.0 hours at 100 TFLOP/s.
-Measured: not yet run here.
+Measured: not run yet.
 """
 
 from configs import resnext50_32x4d, variants

@@ -3,10 +3,10 @@
     python train.py --config configs/resnext101_64x4d.py --config.data_dir=DIR
 
 Published: top-1 20.4, top-5 5.3 (table 4; ImageNet validation, one crop); one crop of 320: 19.1, 4.4 (table 5).
-Recipe, readings and variants are those of resnext50_32x4d.py.
+The recipe, our assumptions and the variants are those of resnext50_32x4d.py.
 
 Time: by arithmetic 1.2e19 FLOP, 33.0 hours at 100 TFLOP/s.
-Measured: not yet run here.
+Measured: not run yet.
 """
 
 from configs import resnext50_32x4d, variants

@@ -4,14 +4,14 @@
 
 Published: top-1 22.2 (table 3; ImageNet validation, one crop).
 
-The paper's section 4 has fb.resnet.torch's pipeline and schedule (fb.py), the rate divided three times. From the
-authors' code: 100 epochs, so that the third division comes after 90, and Nesterov's momentum, where the paper says
-momentum. Batch norm goes over the 32 images of each of eight GPUs.
+Section 4 of the paper has the pipeline and schedule of fb.resnet.torch (fb.py), with the rate divided three times. From
+the authors' code: 100 epochs, so that the third division is after 90, and Nesterov's momentum, where the paper says
+momentum. Batch norm is over the 32 images of each of eight GPUs.
 
 Variants: those of configs/variants.py.
 
 Time: by arithmetic 3.3e18 FLOP, 9.0 hours at 100 TFLOP/s.
-Measured: not yet run here.
+Measured: not run yet.
 """
 
 from configs import fb, variants

@@ -3,10 +3,10 @@
     python train.py --config configs/se_resnet34.py --config.data_dir=DIR
 
 Published: nothing; the paper has no network of this depth.
-Recipe, readings and variants are those of se_resnet50.py.
+The recipe, our assumptions and the variants are those of se_resnet50.py.
 
 Time: by arithmetic 2.8e18 FLOP, 7.8 hours at 100 TFLOP/s.
-Measured: not yet run here.
+Measured: not run yet.
 """
 
 from configs import se_resnet50, variants

@@ -5,15 +5,16 @@
 Published: top-1 23.29, top-5 6.62 (table 2; ImageNet validation, one crop). The weights that the authors released come
 from a longer recipe, with rotations and shifts of the pixels, and are better than the paper's rows.
 
-The paper's section 5.1: batches of 1024, the rate 0.6, divided by ten every 30 of 100 epochs. Unsaid, and our reading:
-decay 1e-4, of weights; the rate inside the velocity, as in Caffe, whose heir the authors' program is; bilinear resizing
-and fb.resnet.torch's form of the area crop. The conference version balances the classes of a batch, the journal's does
-not mention it: not here. Batch norm goes over the 32 images of each GPU.
+Section 5.1 of the paper: batches of 1024, a rate of 0.6, divided by ten every 30 of 100 epochs. The paper leaves open,
+and we assume: a decay of 1e-4, of weights only; a velocity that includes the rate, as in Caffe, on which the authors'
+program is based; bilinear resizing and fb.resnet.torch's form of the area crop. The conference version balances the
+classes of a batch, which the journal version does not mention; here they are not balanced. Batch norm is over the 32
+images of each GPU.
 
 Variants: those of configs/variants.py.
 
 Time: by arithmetic 3.0e18 FLOP, 8.2 hours at 100 TFLOP/s.
-Measured: not yet run here.
+Measured: not run yet.
 """
 
 from configs import imagenet, variants

@@ -3,10 +3,10 @@
     python train.py --config configs/se_resnext101_32x4d.py --config.data_dir=DIR
 
 Published: top-1 20.70, top-5 5.01 (table 2; ImageNet validation, one crop).
-Recipe, readings and variants are those of se_resnet50.py.
+The recipe, our assumptions and the variants are those of se_resnet50.py.
 
 Time: by arithmetic 6.1e18 FLOP, 17.0 hours at 100 TFLOP/s.
-Measured: not yet run here.
+Measured: not run yet.
 """
 
 from configs import se_resnet50, variants

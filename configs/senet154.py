@@ -4,15 +4,15 @@
 
 Published: top-1 18.68, top-5 4.47 (table 8; ImageNet validation, one crop); one crop of 320: 17.28, 3.79.
 
-The recipe of se_resnet50.py with the appendix's batches of 2048 on 64 GPUs, rate of 1.0 and label smoothing, whose 0.1
-is Inception-v3's. Length and drops are unsaid: as there. The paper freezes batch norm in the last epochs, without
-telling how many: here a second command, `senet154.py:frozen --config.init_from=DIR`, goes on for five by the running
-statistics.
+The recipe of se_resnet50.py with the appendix's batches of 2048 on 64 GPUs, rate of 1.0 and label smoothing, with
+Inception-v3's 0.1. The paper does not give length and drops; they are as in that recipe. It freezes batch norm in the
+last epochs, but does not say in how many: here a second command, `senet154.py:frozen --config.init_from=DIR`, continues
+for five epochs with the running statistics.
 
 Variants: those of configs/variants.py and `frozen`.
 
 Time: by arithmetic 1.6e19 FLOP, 44.2 hours at 100 TFLOP/s.
-Measured: not yet run here.
+Measured: not run yet.
 """
 
 from configs import se_resnet50, variants
@@ -28,7 +28,7 @@ def recipe():
 
 
 def frozen(config):
-    """After the run, its last rate: batch norm goes by its running statistics."""
+    """Continue a finished run at its last rate; batch norm uses its running statistics."""
     config.architecture_options.frozen_norm = True
     config.num_epochs = 5.0
     config.learning_rates = ((5, 0.001),)

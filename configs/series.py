@@ -4,16 +4,15 @@ from ml_collections import ConfigDict
 
 from configs import base
 
-# What is said once for all members: `--config.KEY=VALUE` reaches each.
+# Keys that all members share: `--config.KEY=VALUE` sets them for all.
 SHARED = ('data_dir', 'labels', 'on_bad_image', 'workers', 'dtype', 'scale_lr', 'accumulate', 'test_batch_size')
 
 
 def create(**members):
-    """The series of these members, in their order.
+    """Create the series of these members, in this order.
 
-    It has `members`, name -> config, their `order`, and the keys of SHARED, which the members hold by reference: a
-    member has no other value of them than the series. Where data lies, `data_dir` and `labels`, is shared by those that
-    read the data set of the first.
+    It has `members`, name -> config, their `order`, and the keys in SHARED, which the members reference, so that their
+    values are always those of the series. Only members with the data set of the first share `data_dir` and `labels`.
 
     A member's `init_from` may be the name of an earlier member.
     """

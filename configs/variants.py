@@ -1,14 +1,14 @@
-"""Variants: what follows the colon of `--config configs/NAME.py:VARIANT,VARIANT`, changes to a recipe by name.
+"""Variants: named changes to a recipe, after the colon in `--config configs/NAME.py:VARIANT,VARIANT`.
 
-Beside a recipe's own there are
+In addition to a recipe's special variants there are
 
-    fixed               a rate that the paper divided by hand is divided after fixed lengths (`learning_rates`)
-    cifar10             the small-budget form, on CIFAR-10: 30 epochs, small images, the rest of the recipe as it is
+    fixed               divide the rate after fixed lengths (`learning_rates`), where the paper divided it manually
+    cifar10             a small-budget version on CIFAR-10: 30 epochs, small images, the recipe otherwise unchanged
     folder=DIR          the same on DIR/train/CLASS/IMAGE and DIR/test/CLASS/IMAGE
-    epochs=N            N epochs, and every change of the rate at the same part of them
+    epochs=N            N epochs, with every change of the rate at the same fraction of the run
     option.NAME=VALUE   an option of the network, as in configs/alexnet.py:option.hidden_bias=0.1
 
-A recipe's own come first, in their order; then the data; then the length.
+A recipe's special variants are applied first, in the given order; then the data; then the length.
 """
 
 import ast
@@ -19,65 +19,67 @@ import os
 
 SMALL_EPOCHS = 30.0
 OPTION = 'option.'
-DATA = ('cifar10', 'cifar100', 'svhn', 'folder=')  # another data set; the second and third are of some recipes
-GENERAL = ('fixed', 'cifar10', 'folder=', 'epochs=')  # '=' where a value belongs
+DATA = ('cifar10', 'cifar100', 'svhn', 'folder=')  # data sets; only some recipes have the second and third
+GENERAL = ('fixed', 'cifar10', 'folder=', 'epochs=')  # those with '=' take a value
 
 
 class Small:
-    """A network's small-budget form: the side of its images, and the options of the network that go with it."""
+    """The small-budget version of a network: the side of its images, and the options that fit it."""
 
     def __init__(self, image_size, **options):
         self.image_size, self.options = image_size, options
 
 
 class UnknownVariant(ValueError):
-    """No variant of that name; `known` are those there are."""
+    """The variant does not exist; `known` has those that do."""
 
     def __init__(self, message, known=()):
         super().__init__(message)
         self.known = known
 
 
-def apply(config, variant, small=None, **own):
-    """The config, changed as `variant` says.
+def apply(config, variant, small=None, **special):
+    """Apply variants to a config in place; return it.
 
     Args:
-      config: the recipe; it is changed in place.
-      variant: the names, separated by commas; '' for none.
+      config: the config of the recipe.
+      variant: names of variants, separated by commas, or ''.
       small: the `Small` of a network for large images.
-      **own: variants of this recipe: config -> None, or (config, value) -> None for NAME=VALUE; a string is the reason
-        why there is none of that name.
+      **special: variants of this recipe: config -> None, or (config, value) -> None for NAME=VALUE; a string is the
+        reason why there is no variant of that name.
 
     Raises:
-      ValueError: an unknown name, a wrong value, or two that contradict each other, in a line.
+      ValueError: a name is unknown, a value is invalid, or two variants contradict each other.
     """
     name = config.architecture
-    own.setdefault('lecture', f"the lecture says nothing of {name}'s training")
-    functions = {key + _equals(function): function for key, function in own.items() if not isinstance(function, str)}
+    special.setdefault('lecture', f'the lecture says nothing about training {name}')
+    functions = {
+        key + _equals(function): function for key, function in special.items() if not isinstance(function, str)
+    }
     general = [key for key in GENERAL if key != 'fixed' or config.schedule == 'plateau']
-    reasons = {key: reason for key, reason in own.items() if isinstance(reason, str)}
+    reasons = {key: reason for key, reason in special.items() if isinstance(reason, str)}
     options = [part.partition('=')[0] + '=' for part in variant.split(',') if part.startswith(OPTION)]
-    chosen = parse(variant, (*functions, *general, *options), name, reasons)
-    for key, value in chosen.items():
+    values = parse(variant, (*functions, *general, *options), name, reasons)
+    for key, value in values.items():
         if key in functions:
             functions[key](config, *([] if value is None else [value]))
         elif key.startswith(OPTION):
             config.architecture_options[key[len(OPTION) : -1]] = _value(value)
-    if 'fixed' in chosen:
+    if 'fixed' in values:
         config.schedule = 'steps'
-    if 'cifar10' in chosen:
+    if 'cifar10' in values:
         _use_cifar10(config, small)
-    if 'folder=' in chosen:
-        _use_folder(config, small, chosen['folder='])
-    if 'epochs=' in chosen:
-        _set_length(config, _above_0(chosen['epochs=']))
-    elif 'cifar10' in chosen or 'folder=' in chosen:
+    if 'folder=' in values:
+        _use_folder(config, small, values['folder='])
+    if 'epochs=' in values:
+        _set_length(config, _above_0(values['epochs=']))
+    elif 'cifar10' in values or 'folder=' in values:
         _set_length(config, SMALL_EPOCHS)
     return config
 
 
 def _value(text):
-    """The Python value that is written, true and false as in --config.KEY=true, or the text itself where it is none."""
+    """Parse a Python literal, true or false (as in --config.KEY=true); return any other text unchanged."""
     try:
         return {'true': True, 'false': False}[text] if text in ('true', 'false') else ast.literal_eval(text)
     except (SyntaxError, ValueError):
@@ -88,47 +90,47 @@ def _equals(function):
     return '=' if len(inspect.signature(function).parameters) == 2 else ''
 
 
-def parse(variant, known, of, reasons=None):
-    """The parts of a variant: {name: value}, the value None and the name one of `known`, or its text and 'NAME='.
+def parse(variant, known, recipe, reasons=None):
+    """Parse variants to {'NAME': None, 'NAME=': 'VALUE'}.
 
     Args:
       variant: NAME or NAME=VALUE, separated by commas.
-      known: the names, with '=' at their end where they take a value.
-      of: what they are variants of, for messages.
-      reasons: {name: why there is none}.
+      known: the valid names; those that take a value end with '='.
+      recipe: the recipe's name, for messages.
+      reasons: {name: why there is no such variant}.
     """
-    chosen = {}
+    values = {}
     for part in filter(None, variant.split(',')):
         name, equals, value = part.partition('=')
         key = name + equals
         if name in (reasons or {}):
             raise ValueError(reasons[name])
         if key not in known:
-            raise UnknownVariant(_unknown(part, name, known, of), known)
-        if key in chosen:
-            raise ValueError(f'{name} is there twice in {variant!r}')
-        chosen[key] = value if equals else None
-    data = [name for name in DATA if name in chosen]
+            raise UnknownVariant(_unknown(part, name, known, recipe), known)
+        if key in values:
+            raise ValueError(f'{name} occurs twice in {variant!r}')
+        values[key] = value if equals else None
+    data = [name for name in DATA if name in values]
     if len(data) > 1:
         raise ValueError(f'{data[0]} and {data[1]} contradict each other in {variant!r}: keep one of them')
-    return chosen
+    return values
 
 
-def split(variant, own, of):
-    """What of a variant is `own`, and the rest, which is the members': for a series; see `parse`."""
-    chosen = parse(variant, (*own, *GENERAL), of)
-    rest = ','.join(key + (value or '') for key, value in chosen.items() if key not in own)
-    return {key: value for key, value in chosen.items() if key in own}, rest
+def split(variant, special, series):
+    """Split the variants of a series into its special ones, parsed, and the text of the rest, for its members."""
+    values = parse(variant, (*special, *GENERAL), series)
+    rest = ','.join(key + (value or '') for key, value in values.items() if key not in special)
+    return {key: value for key, value in values.items() if key in special}, rest
 
 
-def _unknown(part, name, known, of):
+def _unknown(part, name, known, recipe):
     if name + '=' in known:
         return f'{name} takes a value: {name}=VALUE'
     if name in known:
-        return f'{name} takes no value, and has one in {part!r}'
+        return f'{name} takes no value: {part!r}'
     close = difflib.get_close_matches(name, [key.removesuffix('=') for key in known], n=1, cutoff=0.5)
     close = f', did you mean {close[0]}?' if close else '.'
-    return f'no variant {part!r} of {of}{close} There are: {", ".join(known)}.'
+    return f'no variant {part!r} of {recipe}{close} Known: {", ".join(known)}.'
 
 
 def _above_0(text):
@@ -145,7 +147,7 @@ def _above_0(text):
 
 
 def _use_cifar10(config, small):
-    if config.dataset != 'cifar10':  # CIFAR-10's own networks are but shortened
+    if config.dataset != 'cifar10':  # networks for CIFAR-10 only get shorter
         _set_data(config, 'cifar10', 10)
         _shrink(config, small)
 
@@ -169,7 +171,7 @@ def _set_data(config, dataset, num_classes):
 
 
 def _shrink(config, small):
-    """The recipe of a network for large images, on small ones; what a variant has set of its options stays."""
+    """Adapt the recipe of a network for large images to small ones; keep options that a variant has set."""
     if small is None:
         return
     for crop in (config.crop, config.test_crop):
@@ -188,10 +190,10 @@ def _shrink(config, small):
 
 
 def _set_length(config, epochs):
-    was = config.num_epochs
-    config.learning_rates = tuple((length * epochs / was, rate) for length, rate in config.learning_rates)
-    config.decay_every = config.decay_every * epochs / was
-    config.plateau.patience = max(1, round(config.plateau.patience * epochs / was))
-    if config.recompute_batch_stats:  # no more of it than of the training
-        config.recompute_batch_stats = max(10, round(config.recompute_batch_stats * min(1, epochs / was)))
+    old = config.num_epochs
+    config.learning_rates = tuple((length * epochs / old, rate) for length, rate in config.learning_rates)
+    config.decay_every = config.decay_every * epochs / old
+    config.plateau.patience = max(1, round(config.plateau.patience * epochs / old))
+    if config.recompute_batch_stats:  # shortened in proportion, but never lengthened
+        config.recompute_batch_stats = max(10, round(config.recompute_batch_stats * min(1, epochs / old)))
     config.num_epochs = epochs

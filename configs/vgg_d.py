@@ -6,12 +6,12 @@
     python train.py --config configs/vgg_d.py:jitter --config.data_dir=DIR --config.init_from=runs/vgg_d_s384
 
 Published: top-1 24.8, top-5 7.5 (table 4; ImageNet validation, dense, three scales, trained with jitter).
-Recipe, readings and variants are those of vgg_a.py. The commands are the paper's stages: A, then this network with the
-seven layers of A that fit, then larger scales. Without `init_from` all its weights are Glorot's, which the paper found
-to do, too. Which layers four of A's convolutions became is read by their shapes.
+The recipe, our assumptions and the variants are those of vgg_a.py. The commands are the paper's stages: A, then this
+network with the seven layers of A that fit, then larger scales. Without `init_from` all weights are Glorot's, which the
+paper found to work, too. We match four of A's convolutions to layers by their shapes.
 
-Time: by arithmetic 8.8e18 FLOP, 24.4 hours at 100 TFLOP/s a stage.
-Measured: not yet run here.
+Time: by arithmetic 8.8e18 FLOP, 24.4 hours at 100 TFLOP/s per stage.
+Measured: not run yet.
 """
 
 from configs import variants, vgg_a

@@ -2,15 +2,15 @@
 
     python train.py --config configs/wide_resnet50_2.py --config.data_dir=DIR
 
-Published: top-1 21.9, top-5 6.03 (table 8; ImageNet validation, one crop; its table 9 has another network's 5.79).
+Published: top-1 21.9, top-5 6.03 (table 8; ImageNet validation, one crop; table 9 has 5.79, another network's error).
 
-The paper refers to fb.resnet.torch for all settings (fb.py): 90 epochs, the rate divided after 30 and 60. Unsaid: the
-number of GPUs, over whose images batch norm goes; here 32 images, as in ResNeXt.
+The paper refers to fb.resnet.torch for all settings (fb.py): 90 epochs, the rate divided after 30 and 60. It does not
+give the number of GPUs, and so the images per batch norm; here 32, as in ResNeXt.
 
 Variants: those of configs/variants.py.
 
 Time: by arithmetic 7.9e18 FLOP, 21.9 hours at 100 TFLOP/s.
-Measured: not yet run here.
+Measured: not run yet.
 """
 
 from configs import fb, variants

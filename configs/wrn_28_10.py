@@ -4,16 +4,16 @@
 
 Published: top-1 4.00 (table 5; CIFAR-10 test, median of five runs, one view); with dropout 3.89 (table 6).
 
-The paper's section 3. The authors' code changes the rate at the start of epoch 60, after 59 whole ones, forgets the
-velocity then, and leaves each epoch's last, smaller batch out; here the rate changes after 60, 120 and 160 epochs, as
-the paper has it, the velocity stays, and batches run on into the next epoch.
+The recipe is section 3 of the paper. The authors' code changes the rate at the start of epoch 60, after 59 full epochs,
+resets the velocity then, and drops each epoch's last, smaller batch. Here the rate changes after 60, 120 and 160
+epochs, as in the paper, the velocity is not reset, and batches continue into the next epoch.
 
-Variants, besides those of configs/variants.py: `dropout`, 0.3 between the convolutions of a block; `cifar100`, on
-CIFAR-100 (published: 19.25), normalized by CIFAR-10's mean and deviation, as in the authors' code; `cifar10` is the
-same in 30 epochs.
+Variants, in addition to those of configs/variants.py: `dropout`, 0.3 between the convolutions of a block; `cifar100`,
+on CIFAR-100 (published: 19.25), normalized by CIFAR-10's mean and deviation, as in the authors' code; `cifar10` is the
+same recipe in 30 epochs.
 
 Time: by arithmetic 3.1e17 FLOP, 52 minutes at 100 TFLOP/s.
-Measured: not yet run here.
+Measured: not run yet.
 """
 
 from configs import cifar, variants

@@ -68,7 +68,7 @@ def items(graph):
       ValueError: the network is no chain of layers and blocks.
     """
     nodes = graph.nodes
-    elements = dataflow.series([node.inputs for node in nodes])
+    elements = dataflow.sequence([node.inputs for node in nodes])
     found = []
     for top, run in itertools.groupby(elements, key=lambda element: _scope(nodes, element)[:1]):
         run = list(run)
@@ -93,7 +93,7 @@ def _scope(nodes, element):
 
 
 def _indices(element):
-    """The nodes of an element of a series."""
+    """Return the nodes of an element of a sequence."""
     if isinstance(element, int):
         return [element]
     return [index for branch in element.branches for inner in branch for index in _indices(inner)] + [element.join]
@@ -112,7 +112,7 @@ def _parts(nodes, top, run):
 
 
 def _item(nodes, part, name, strides=True):
-    """The item of a series; `strides`: told with its lines, else in the notes."""
+    """Return the item of a sequence; `strides`: whether strides are part of its lines or of its notes."""
     indices = [index for element in part for index in _indices(element)]
     shape, parameters = nodes[indices[-1]].shape, sum(nodes[index].parameters for index in indices)
     drawn = [index for index in indices if nodes[index].kind not in _HIDDEN] or indices[:1]
@@ -145,7 +145,7 @@ def _others(split):
 
 
 def _chain(nodes, elements, strides):
-    """The words for the layers of a series, in its longest branch where it has some; a gate in brackets."""
+    """Describe the layers of a sequence, in the longest branch where it has branches; a gate is in brackets."""
     found = []
     for element in elements:
         if isinstance(element, dataflow.Parallel):

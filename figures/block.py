@@ -163,7 +163,7 @@ def layout(drawn):
     """The `Layout` of boxes: branches side by side, or, where branches do not simply meet again, all in one column."""
     sizes = [_size(box) for box in drawn]
     try:
-        elements = dataflow.series([box.inputs for box in drawn])
+        elements = dataflow.sequence([box.inputs for box in drawn])
     except ValueError:
         return _column(drawn, sizes)
     centers, lines = {}, []
@@ -183,7 +183,7 @@ def _size(box):
 
 
 def _extent(elements, drawn, sizes):
-    """(left, right, height) of a series about the line through its middle."""
+    """Return (left, right, height) of a sequence, measured from its center line."""
     left = right = height = 0.0
     for element in elements:
         vertex = element
@@ -210,7 +210,7 @@ def _spread(parts, bare):
 
 
 def _place(elements, x, top, start, drawn, sizes, centers, lines):
-    """Places a series below `top`; `start` is the line that leads into it. Returns the line out of it, and its foot."""
+    """Place a sequence below `top`; `start` is the line into it. Return the line out of it, and its bottom."""
     for element in elements:
         ends, vertex = [start], element
         if isinstance(element, dataflow.Parallel):

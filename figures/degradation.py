@@ -78,8 +78,8 @@ def curves_of(workdir):
     if not epochs or not place.is_file():
         network = json.loads(place.read_text())['architecture'] if place.is_file() else ''
         converted = (Path(workdir) / passport.NAME).is_file()  # its folder is not to be trained into
-        made = checkpoint_config.made_by(f'runs/{network}' if converted else workdir, network)
-        raise UserError(f'{workdir} holds no metrics of a finished epoch ({log.NAME}): {made}')
+        hint = checkpoint_config.training_hint(f'runs/{network}' if converted else workdir, network)
+        raise UserError(f'{workdir} holds no metrics of a finished epoch ({log.NAME}): {hint}')
     config = json.loads(place.read_text())
     return Curves(
         config['architecture'],

@@ -1,24 +1,25 @@
-"""The papers' tables of errors, in percent, as they print them: the only home of published errors.
+"""The papers' tables of errors, in percent, as printed. All published errors are here.
 
-`papers/NAME.txt` has a paper's tables. Its first line is the paper; a table is
+`papers/NAME.txt` has the tables of a paper. Its first line is the paper; a table is
 
     # a remark
     [vgg5] table 5 @ PROTOCOL
     network | evaluation | val top-1 | val top-5 | test top-5
-    D       | dense      | 24.8      | 7.5       | -          | what it is of, and by which protocol # a note
+    D       | dense      | 24.8      | 7.5       | -          | networks and protocols # a note
 
-Columns of errors are called `top-1`, `top-5` or `error` (top-1 where there is no top-5), `val`, `test` or `train`
-before it; what follows `of` or `@` makes groups of columns, each of which is a `Row`: `top-1 @ single_224` is by this
-protocol. The last field says what each group is of, `;` between the groups: members joined by ` + `, each `N x` so
-many; a member is what it may be, joined by ` or `:
+Error columns are named `top-1`, `top-5` or `error` (top-1 without a top-5 column), after an optional `val`, `test` or
+`train`. A suffix `of ...` or `@ PROTOCOL` groups columns; each group is a `Row`: `top-1 @ single_224` is tested by that
+protocol. The last field lists the networks of each group, with `;` between groups. Members of an ensemble are joined by
+` + `, and `N x` repeats a member. Alternatives for a member are joined by ` or `:
 
-    vgg_d:jitter from vgg_d:s384   a run of that recipe, its weights from a run of another
-    caffe/ResNet-50-model          weights that others released (`weights/releases.py`)
-    ~resnet50                      a network of ours by a training of theirs, which is no recipe here
-    = vgg4/7                       quoted: the seventh line of the table where it was published (/2: its second group)
+    vgg_d:jitter from vgg_d:s384   a run of that recipe that starts from the weights of a run of another
+    caffe/ResNet-50-model          released weights (`weights/releases.py`)
+    ~resnet50                      our network, but trained in a way that is not a recipe here
+    = vgg4/7                       quoted from line 7 of the table where it was published (/2: its second group)
 
-After it, `! vgg_d: dense, three scales` makes the row the headline of a network of ours, which lists and figures give,
-and says how the images were viewed; `! resnet20: CIFAR-10 test: one run`, where they are not ImageNet's of validation.
+At the end, `! vgg_d: dense, three scales` makes the row the headline of one of our networks, to show in lists and
+figures, and says how the images were viewed. `! resnet20: CIFAR-10 test: one run` also names the images, if they are
+not ImageNet's validation images.
 """
 
 import re
@@ -30,13 +31,13 @@ FOLDER = Path(__file__).parent
 
 
 class Origin(NamedTuple):
-    """What a network of a row may be.
+    """A possible source of a network in a row.
 
     Fields:
-      recipe: NAME:VARIANT of `configs`, or SERIES:VARIANT/MEMBER; '' of released weights.
-      start: the recipe of the run that its weights came from; '' for none.
-      release: BY/THEIRS of `weights/releases.py`; '' of a recipe.
-      is_theirs: the network is the recipe's, the training is none of ours.
+      recipe: NAME:VARIANT of `configs`, or SERIES:VARIANT/MEMBER; '' for released weights.
+      start: recipe of the run whose weights it starts from, or ''.
+      release: BY/THEIRS of `weights/releases.py`; '' for a recipe.
+      is_theirs: whether only the network is the recipe's, and not the training.
     """
 
     recipe: str = ''
@@ -49,20 +50,20 @@ class Origin(NamedTuple):
 
 
 class Member(NamedTuple):
-    """A network of a row: what it may be, and the protocol that it is tested by."""
+    """A network of a row: its possible origins, and the protocol that it is tested by."""
 
     origins: tuple
     protocol: str
 
 
 class Headline(NamedTuple):
-    """The published error of a network that lists and figures give.
+    """The published error of a network that lists and figures show.
 
     Fields:
-      top1, top5: the digits that are printed, '4.00'; None where not given.
-      protocol: how the images were viewed; also which reading of the network, where it is not our default.
+      top1, top5: the error as printed, such as '4.00', or None.
+      protocol: how the images were viewed, and the version of the network if it is not our default.
       source: the paper and its table.
-      dataset: the images.
+      dataset: the test images.
     """
 
     top1: str | None
@@ -73,7 +74,7 @@ class Headline(NamedTuple):
 
     @property
     def brief(self):
-        """One figure, top-5 where there is one, and the protocol."""
+        """One error, top-5 if available, and the protocol."""
         where = '' if self.dataset.startswith('ImageNet') else f'{self.dataset}, '
         return f'{self._errors()[-1]}, {where}{self.protocol}'
 
@@ -85,16 +86,17 @@ class Headline(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A result that a paper prints: of one network, or of several as an ensemble.
+    """A result that a paper prints, for one network or an ensemble.
 
     Fields:
-      label: the line's, as printed.
-      members: see `Member`; () where none of ours is such a network.
-      top1, top5: of the validation images, or of a small set's test images; a `Decimal` of the printed digits, or None.
-      test5: of the images whose labels ILSVRC's server keeps.
+      label: label of the line, as printed.
+      members: the networks, each a `Member`; () if none of ours corresponds.
+      top1, top5: error on the validation images, or on a small data set's test images; a `Decimal` of the printed
+        digits, or None.
+      test5: top-5 error on ILSVRC's test images, whose labels are not public.
       source: the paper and its table.
-      note: what the paper does not say, or says besides.
-      is_quoted: from another table, whose row it is.
+      note: our note on the row.
+      is_quoted: whether the row is quoted from another table.
       headline: (our network, images, how they were viewed), or None.
     """
 
@@ -110,18 +112,18 @@ class Row(NamedTuple):
 
     @property
     def errors(self):
-        """As papers print them: 24.4/7.2."""
+        """The errors as papers print them: 24.4/7.2."""
         return '/'.join('-' if error is None else str(error) for error in (self.top1, self.top5))
 
     @property
     def is_of_recipes(self):
-        """Whether there is a recipe for each of its members."""
+        """Whether there is a recipe for every member."""
         origins = [member.origins for member in self.members]
         return all(any(origin.recipe and not origin.is_theirs for origin in each) for each in origins)
 
     @property
     def protocols(self):
-        """The protocols of its members, each once."""
+        """The distinct protocols of its members."""
         return tuple(dict.fromkeys(member.protocol for member in self.members))
 
 
@@ -130,10 +132,10 @@ class Table(NamedTuple):
 
     Fields:
       source: the paper and its table.
-      remark: ours.
-      columns: their names.
-      lines: its cells as printed, a tuple a line.
-      rows: `Row`s, in their order: as many a line as there are groups of columns.
+      remark: our remark.
+      columns: names of the columns.
+      lines: the cells as printed, one tuple per line.
+      rows: the `Row`s in order, one for each group of columns of each line.
     """
 
     source: str
@@ -150,12 +152,12 @@ _ROLES = {'error': 'top1', 'top-1': 'top1', 'top-5': 'top5'}
 
 
 def is_error(column):
-    """Whether a column is one of errors (or accuracies), by its name."""
+    """Whether a column of this name has errors or accuracies."""
     return bool(_COLUMN.fullmatch(column)) or column.endswith((' error', 'accuracy'))
 
 
 def _groups(columns):
-    """{(group, protocol): {role: place}} of a table's columns."""
+    """Return {(group, protocol): {role: index}} of a table's columns."""
     groups = {}
     for place, column in enumerate(columns):
         match = _COLUMN.fullmatch(column)
@@ -167,7 +169,7 @@ def _groups(columns):
 
 
 def _number(cell):
-    """A cell's number as printed, and whether it is of the server's images: '6.43 (6.61±0.16)', '8.43 (test)'."""
+    """Parse '6.43 (6.61±0.16)' or '8.43 (test)': the number, and whether it is for ILSVRC's test images."""
     digits, _, more = cell.partition(' ')
     return (None if digits == '-' else Decimal(digits)), more == '(test)'
 
@@ -180,25 +182,25 @@ def _origin(text):
 
 
 def _members(text, protocol):
-    """The members of what a line says that it is of."""
+    """Parse the members of one group."""
     members = []
-    for part in reversed(text.split(' + ')):  # one without a protocol has that of the next
-        part, _, own = part.partition(' @ ')
-        protocol = own or protocol
-        times, _, one = part.partition(' x ') if ' x ' in part else ('1', '', part)
-        assert protocol, f'{text}: by no protocol'
-        origins = tuple(map(_origin, one.split(' or ')))
+    for part in reversed(text.split(' + ')):  # a member without a protocol has that of the next
+        part, _, member_protocol = part.partition(' @ ')
+        protocol = member_protocol or protocol
+        times, _, alternatives = part.partition(' x ') if ' x ' in part else ('1', '', part)
+        assert protocol, f'{text}: no protocol'
+        origins = tuple(map(_origin, alternatives.split(' or ')))
         members += [Member(origins, protocol)] * int(times)
     return tuple(reversed(members))
 
 
 def _named(column, cell):
-    """A cell that says what a line is of, with its column's name where it is but a number."""
+    """Return a cell of a label, with the name of its column if it is only a number."""
     return cell if re.search('[A-Za-z]', cell) else f'{column} {cell}'
 
 
 def _headline(text):
-    """(our network, images, how they were viewed) of 'NETWORK: [IMAGES: ]HOW'."""
+    """Parse 'NETWORK: [IMAGES: ]HOW' to (our network, images, how they were viewed)."""
     if ': ' not in text:
         raise ValueError(f'"! {text}" does not say how {text} was tested: "! {text}: one crop"')
     network, *images, how = text.split(': ')
@@ -206,10 +208,10 @@ def _headline(text):
 
 
 def _row(label, cells, places, text, protocol, source, note):
-    """The `Row` of one group of a line; a quoted one has for its members where they stand."""
+    """Return the `Row` of one group of a line; the members of a quoted row are still its reference."""
     numbers = {role: _number(cells[place]) for role, place in places.items()}
     value = {role: number for role, (number, _) in numbers.items()}
-    if any(of_server for _, of_server in numbers.values()):
+    if any(is_test for _, is_test in numbers.values()):
         value = {'test5': value['top5']}
     text, _, mark = text.partition(' ! ')
     quoted = text.startswith('= ')
@@ -219,7 +221,7 @@ def _row(label, cells, places, text, protocol, source, note):
 
 
 def parse(text):
-    """{name: `Table`} of a paper's text; quoted rows still say where they stand."""
+    """Parse a paper's text to {name: `Table`}; quoted rows are not resolved yet."""
     paper, *blocks = re.split(r'\n\n+', text.strip())
     tables = {}
     for block in blocks:
@@ -233,32 +235,32 @@ def parse(text):
             line, _, note = line.partition(' # ')
             cells = [cell.strip() for cell in line.split('|')]
             printed.append(tuple(cells[: len(columns)]))
-            of = [part.strip() for part in ''.join(cells[len(columns) :]).split(';')]
+            networks = [part.strip() for part in ''.join(cells[len(columns) :]).split(';')]
             names = [
                 _named(*pair) for pair in zip(columns, cells, strict=False) if not is_error(pair[0]) and pair[1] != '-'
             ]
-            for number, ((group, own), places) in enumerate(groups.items()):
-                what = of[number] if number < len(of) else ''
-                label = ', '.join([*names, group] if group != own else names)
-                rows.append(_row(label, printed[-1], places, what, own or protocol, source, note))
+            for number, ((group, group_protocol), places) in enumerate(groups.items()):
+                members = networks[number] if number < len(networks) else ''
+                label = ', '.join([*names, group] if group != group_protocol else names)
+                rows.append(_row(label, printed[-1], places, members, group_protocol or protocol, source, note))
         tables[name] = Table(f'{paper}, {title}', remark, columns, tuple(printed), tuple(rows))
     return tables
 
 
 def _resolved(tables):
-    """The tables, each quoted row with the members of the row that it quotes."""
+    """Return the tables with the members of each quoted row filled in."""
 
-    def members(place):
-        name, line, *group = place.split('/')
+    def members(reference):
+        name, line, *group = reference.split('/')
         table = tables[name]
         groups = len(table.rows) // len(table.lines)
         row = table.rows[(int(line) - 1) * groups + int(*group or (1,)) - 1]
         return members(row.members) if row.is_quoted else row.members
 
-    def whole(row):
+    def resolved(row):
         return row._replace(members=members(row.members)) if row.is_quoted else row
 
-    return {name: table._replace(rows=tuple(map(whole, table.rows))) for name, table in tables.items()}
+    return {name: table._replace(rows=tuple(map(resolved, table.rows))) for name, table in tables.items()}
 
 
 TABLES = _resolved(
@@ -267,15 +269,15 @@ TABLES = _resolved(
 
 
 def headlines(tables):
-    """{our network: `Headline`} of {name: `Table`}."""
-    chosen = {}
+    """Return {our network: `Headline`} for {name: `Table`}."""
+    result = {}
     for row in (row for table in tables.values() for row in table.rows if row.headline):
         network, images, how = row.headline
         errors = [None if error is None else str(error) for error in (row.top1, row.top5)]
-        if network in chosen:
-            raise ValueError(f'two rows are the headline of {network}: {chosen[network].source}; {row.source}')
-        chosen[network] = Headline(*errors, how, row.source, images)
-    return chosen
+        if network in result:
+            raise ValueError(f'two rows are the headline of {network}: {result[network].source}; {row.source}')
+        result[network] = Headline(*errors, how, row.source, images)
+    return result
 
 
 HEADLINES = headlines(TABLES)

@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 
 class Winner(NamedTuple):
-    """The winner of a year's classification contest (ILSVRC), or who else was measured on its test images.
+    """The winner of a year's classification contest (ILSVRC), or another result on its test images.
 
     Fields:
-      year: of the contest.
-      entry: the team, and below it its network.
-      top5: error in per cent as printed, with the contest's training images alone.
+      year: year of the contest.
+      entry: the team and, on a second line, its network.
+      top5: error in percent as printed, with only the contest's training images.
       table: where it is printed.
       convolutional: whether it is a convolutional network.
     """

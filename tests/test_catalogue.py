@@ -70,7 +70,7 @@ def test_the_same_network_elsewhere_is_told():
     resnet50, vgg_c = catalogue.NETWORKS['resnet50'].differs, catalogue.NETWORKS['vgg_c'].differs
     assert resnet50[0] == "resnet50 of torchvision is this network with `stride_in='3x3'`, `stem_pool='padded'`."
     assert resnet50[1] == 'ResNet-50-model of Caffe is this network.'
-    assert vgg_c == ('torchvision, timm and the Caffe repository have no such network.',)
+    assert vgg_c == ('torchvision, timm and the Caffe repository do not have this network.',)
 
 
 @pytest.mark.parametrize('name', architectures.names())
@@ -161,7 +161,7 @@ def test_a_new_network_is_seen_everywhere(toy, command, capsys):
         ({'family': ''}, 'toy has no family in NETWORKS of architectures/lenet.py'),
         ({'parameters': None}, 'toy has no parameters in NETWORKS of architectures/lenet.py; the network has 40'),
         ({'multiply_adds': None}, 'toy has no multiply_adds in NETWORKS of architectures/lenet.py; the network has 30'),
-        ({'statistics': 6}, 'but the catalogue says 6 statistics, and the network has 0'),
+        ({'statistics': 6}, 'its table has 6 statistics, the network has 0'),
         ({'recipe': False}, 'toy has no recipe: configs/toy.py'),
         (
             {'published': False},
@@ -187,7 +187,9 @@ def test_a_network_without_counts_is_not_drawn(toy):
 def test_a_new_network_without_errors_or_readers(toy, command):
     toy(published=False, unpublished=True)
     assert len(command('to?')[1].splitlines()) == 2
-    with pytest.raises(UserError, match='^toy: no reader of weights of Toy by darknet, _READ of weights/releases.py$'):
+    with pytest.raises(
+        UserError, match='^toy: no reader for Toy weights by darknet in _READERS of weights/releases.py$'
+    ):
         releases.release('toy', catalogue.NETWORKS['toy'], Theirs('darknet', 'toy'))
     with pytest.raises(ValueError, match='^"! toy" does not say how toy was tested: "! toy: one crop"$'):
         papers.parse(TABLE.replace('toy: one crop', 'toy'))
@@ -205,8 +207,8 @@ def test_the_table_has_what_the_network_has(command, monkeypatch):
     monkeypatch.setitem(lenet.NETWORKS, 'lenet5', wrong)
     _, row, *notes = command('lenet?')[1].splitlines()
     assert '61,706' in row
-    assert notes[0] == '  but the catalogue says 61,707 parameters, and the network has 61,706'
-    assert notes[1].startswith('  but the catalogue says 1 multiply_adds, and the network has ')
+    assert notes[0] == '  mismatch: its table has 61,707 parameters, the network has 61,706'
+    assert notes[1].startswith('  mismatch: its table has 1 multiply_adds, the network has ')
     (entry,) = json.loads(command('lenet?', '--json')[1])
     assert entry['parameters'] == 61_706 and entry['catalogue'] == {'parameters': 61_707, 'multiply_adds': 1}
     monkeypatch.undo()
@@ -235,12 +237,12 @@ def test_an_unknown_name_in_a_process_of_its_own(script):
     [
         (('resnt*',), 'did you mean resnet'),
         (('vgg_d', '--option', 'colum=A'), 'did you mean column?'),
-        (('vgg_d', '--option', 'column'), 'an option is KEY=VALUE'),
-        (('vgg_d', '--option', 'column=Q'), 'column is one of A, A-LRN, B, C, D, E'),
-        (('resnet50', '--option', 'shortcut=Z'), 'shortcut is one of A, A_centered, B, C, none'),
+        (('vgg_d', '--option', 'column'), 'pass KEY=VALUE'),
+        (('vgg_d', '--option', 'column=Q'), 'column must be one of A, A-LRN, B, C, D, E'),
+        (('resnet50', '--option', 'shortcut=Z'), 'shortcut must be one of A, A_centered, B, C, none'),
         (('alexnet', '--option', 'name=x'), "does not work with name='x'"),
         (('alexnet', '--option', 'num_classes=0'), 'fc8 is empty'),
-        (('vgg_*', '--option', 'column=A'), 'are for one network'),
+        (('vgg_*', '--option', 'column=A'), 'need the name of one network'),
         (('vgg_d', '--image_size', '200'), 'smaller than its training size'),
         (('lenet5_1998', '--image_size', '8'), 'smaller than its training size'),
         (('vgg_d', '--image_size', 'large'), 'image_size'),

@@ -75,7 +75,7 @@ def test_missing_metrics_say_which_run_to_make(tmp_path):
         (tmp_path / 'x', 'NAME', tmp_path / 'x'),
     )
     for folder, recipe_file, workdir in places:
-        told = rf'python train.py --config configs/{recipe_file}\.py --workdir {workdir} makes'
+        told = rf'train one with python train.py --config configs/{recipe_file}\.py --workdir {workdir}'
         with pytest.raises(UserError, match=told):
             degradation.make(tmp_path / 'd.png', [str(folder)])
 

@@ -36,7 +36,7 @@ def layers_in(nodes, elements):
 
 
 def only_parallel(graph):
-    elements = dataflow.series([node.inputs for node in graph.nodes])
+    elements = dataflow.sequence([node.inputs for node in graph.nodes])
     (split,) = [element for element in elements if isinstance(element, dataflow.Parallel)]
     return split
 
@@ -248,10 +248,10 @@ def test_what_is_no_layer_is_an_error():
 
 
 def test_series_of_chains_and_branches():
-    assert dataflow.series([(), (0,), (1,)]) == [1, 2]
-    nested = dataflow.series([(), (0,), (1,), (2, 1), (0, 3), (4,)])
+    assert dataflow.sequence([(), (0,), (1,)]) == [1, 2]
+    nested = dataflow.sequence([(), (0,), (1,), (2, 1), (0, 3), (4,)])
     inner = dataflow.Parallel(3, [[2], []])
     assert nested == [dataflow.Parallel(4, [[], [1, inner]]), 5]
     crossed = [(), (0,), (0,), (1, 2), (1, 2), (3, 4)]
     with pytest.raises(ValueError, match='branch'):
-        dataflow.series(crossed)
+        dataflow.sequence(crossed)

@@ -28,7 +28,7 @@ def exported(digits_run, out, to, **options):
 @pytest.mark.parametrize('options', [{'dtype': 'bfloat16'}, {'param_dtype': 'bfloat16'}], ids=str)
 def test_a_network_in_bfloat16_is_exported_in_float32(digits_run, tmp_path, to, options):
     notes = exported(digits_run, tmp_path / 'out', to, **options)
-    assert notes[0] == 'bfloat16 becomes float32'
+    assert notes[0] == 'bfloat16 is converted to float32'
     if to == 'onnx':
         model = onnx.load(tmp_path / 'out' / 'model.onnx')
         onnx.checker.check_model(model, full_check=True)
@@ -49,7 +49,7 @@ def test_a_file_that_answers_otherwise_is_not_left(digits_run, tmp_path, monkeyp
         return writer(out, config, model, spoiled(variables), card, by)
 
     monkeypatch.setitem(exporting.FORMATS, to, (write, reader))
-    with pytest.raises(UserError, match=f'the {to} file was opened and run, and answers otherwise than the network'):
+    with pytest.raises(UserError, match=f'the {to} file computes other logits than the network'):
         exported(digits_run, tmp_path / 'out', to)
     assert list(tmp_path.iterdir()) == []
 
@@ -73,7 +73,7 @@ def test_a_negative_running_variance_is_refused_by_its_name():
     name = layout.torch_name(('batch_stats', 'stage2', 'block1', 'conv1_bn', 'var'), release.table)
     tensors[name] = tensors[name].copy()
     tensors[name][3] = -0.25
-    with pytest.raises(UserError, match=rf'^{re.escape(name)} is -0.25 at its least, and a running variance is never'):
+    with pytest.raises(UserError, match=rf'^{re.escape(name)}, a running variance, has a negative value .-0.25.'):
         convert.convert({k: v for k, v in tensors.items() if not k.endswith('tracked')}, 'resnet20')
 
 
@@ -81,5 +81,5 @@ def test_weights_too_large_for_float32_make_no_passport(digits_run):
     config = checkpoint.get_config(str(digits_run[1]))
     model = architectures.create('lenet5')
     variables = jax.tree.map(lambda x: x * np.float32(1e20), golden.variables(model, (32, 32, 1)))
-    with pytest.raises(UserError, match='answers an image with numbers that are not finite, in .*logits'):
+    with pytest.raises(UserError, match='has NaN or infinite activations in .*logits'):
         passport.make(config, model, variables, Pixels(config), {'file': 'x', 'name': 'x'})

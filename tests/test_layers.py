@@ -330,7 +330,7 @@ def test_local_response_normalisation_in_bfloat16_sums_in_float32():
 
 
 def test_an_unknown_reading_is_told():
-    with pytest.raises(UserError, match="lrn is one of paper, cuda_convnet, caffe, not 'torch'"):
+    with pytest.raises(UserError, match="lrn must be one of paper, cuda_convnet, caffe, not 'torch'"):
         layers.local_response_norm(numbers(1, 2, 2, 8), 'torch')
 
 
@@ -415,7 +415,7 @@ def test_a_group_is_at_most_the_batch(group_size):
 
 
 def test_a_batch_is_whole_groups():
-    with pytest.raises(UserError, match='batch of 8 is not whole groups of group_size=3'):
+    with pytest.raises(UserError, match='batch of 8 images is not a multiple of group_size=3'):
         batch_norm(*map(jnp.asarray, NORMED), group_size=3)
 
 
@@ -454,7 +454,7 @@ def test_batch_norm_in_bfloat16_keeps_float32_statistics():
 
 
 def test_a_pixel_alone_has_no_variance():
-    with pytest.raises(UserError, match='batch norm over a single value gives its bias whatever the input'):
+    with pytest.raises(UserError, match='batch norm over a single value always returns its bias'):
         batch_norm(jnp.full((1, 1, 1, 6), 3.0), *map(jnp.asarray, NORMED[1:]))
 
 

@@ -114,7 +114,7 @@ def test_names_are_checked():
         architectures.create('lenet_5')
     with pytest.raises(UserError, match='did you mean activation'):
         architectures.create('lenet5', activtion='tanh')
-    with pytest.raises(UserError, match='pool is one of subsample, max'):
+    with pytest.raises(UserError, match='pool must be one of subsample, max'):
         parameters('lenet5_1998', pool='mean')
     with pytest.raises(UserError, match='10 digits, not 11 classes'):
         parameters('lenet5_1998', num_classes=11)

@@ -53,8 +53,8 @@ def test_the_authors_factor_is_of_training_pixels_and_can_be_left_out(name, trai
     np.testing.assert_allclose(found, factor * expected, rtol=1e-5, atol=1e-4)
 
 
-# Papers that tell no first weights: the initializer that we chose, and how the recipe says so.
-SILENT = {'googlenet': ('caffe_xavier', 'first weights'), 'bn_inception': ('he_fan_in', 'are a choice of ours')}
+# Papers without initial weights: the initializer that we chose, and how the recipe says so.
+SILENT = {'googlenet': ('caffe_xavier', 'initial weights'), 'bn_inception': ('he_fan_in', 'are our choice')}
 
 
 @pytest.mark.parametrize('name', SILENT)

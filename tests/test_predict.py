@@ -81,7 +81,7 @@ def test_a_broken_photograph_is_left_out_as_the_message_says(digits_run, script,
     assert refused.returncode == 2 and f'{bad} cannot be decoded' in refused.stderr
     flag = re.search('--config.on_bad_image=skip', refused.stderr)[0]
     done = script(*command, flag, '--grid', tmp_path / 'grid.png')
-    assert done.returncode == 0 and f'note: left out, no image that can be read: {bad}\n' == done.stderr
+    assert done.returncode == 0 and f'note: left out, not readable as images: {bad}\n' == done.stderr
     assert [entry['file'] for entry in json.loads(done.stdout)] == [good] and (tmp_path / 'grid.png').exists()
     none = script('predict.py', '--checkpoint', digits_run[1], bad, flag)
     assert none.returncode == 2 and 'none of the files is an image that can be read' in none.stderr
@@ -155,7 +155,7 @@ def test_the_script_says_what_it_does_and_nothing_of_pillows(digits_run, script,
     assert done.returncode == 0, done.stderr
     found = {entry['file'].split('/')[-1]: entry['best'][0]['name'] for entry in json.loads(done.stdout)}
     assert found['sixteen.png'] == found['float.tif'] == found['turned.jpg'] == found['exif.jpg'] == '7'
-    turned = f'turned upright by EXIF orientation: {tmp_path}/turned.jpg (--ignore_exif takes them as they are stored)'
+    turned = f'turned upright by EXIF orientation: {tmp_path}/turned.jpg (--ignore_exif leaves them as stored)'
     heic = '1 file or folder is skipped: photo.heic (this Pillow cannot read .heic: convert them)'
     assert done.stderr.splitlines() == [f'note: {tmp_path}: {heic}', f'note: {turned}']
     with Image.open(tmp_path / 'grid.png') as page:

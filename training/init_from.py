@@ -39,8 +39,8 @@ def load(path, variables, layers=(), pixels=None, class_names=None):
       layers: the layers to copy, by name ('conv1_1', 'conv2_x/block1'), or 'NAME=THEIRS' for a layer named differently
         in the checkpoint. If empty, all layers with the same name and shapes are copied.
       pixels: the config's values for the keys `checkpoints.INPUT`; a note reports differences from the checkpoint.
-      class_names: class names of the training data, see `input_pipeline.classes.known_names`. A note reports if the checkpoint
-        has as many but different classes: then its classifier fits, too.
+      class_names: class names of the training data, see `input_pipeline.classes.known_names`. A note reports if the
+        checkpoint has as many but different classes: then its classifier fits, too.
 
     Raises:
       UserError: no checkpoint; a named layer that either network lacks or whose shapes differ; no layer fits.
@@ -77,7 +77,7 @@ def load(path, variables, layers=(), pixels=None, class_names=None):
     names, theirs = class_names, info.get('class_names')
     if names and theirs and len(names) == len(theirs) and not classes.same_classes(names, theirs):
         difference = classes.first_difference(theirs, names)
-        notes += (f'init_from: the checkpoint was trained on other classes: {difference} here',)
+        notes += (f'init_from: the checkpoint was trained on other classes: {difference}',)
     return InitialWeights(arrays, copied, left, notes)
 
 

@@ -1,7 +1,6 @@
-"""Caffe's files: the weights of a network (.caffemodel) and mean images (.binaryproto).
+"""Caffe's files: weights of a network (.caffemodel) and mean images (.binaryproto).
 
-Both are protocol buffers. Of Caffe's schema these are the fields that hold a name or a number, by the field numbers of
-its caffe.proto; the rest of a file is skipped.
+Both are protocol buffers. The schema here has the names and numbers of Caffe's caffe.proto; other fields are skipped.
 """
 
 import functools
@@ -11,17 +10,17 @@ import numpy as np
 
 from runtime.errors import UserError, first_line
 
-# Message: field, its number, its type. A trailing + is a repeated one.
+# {message: (field, its number, its type)}; a trailing + marks a repeated field.
 SCHEMA = {
     'BlobShape': (('dim', 1, 'packed int64'),),
     'BlobProto': (
         *(('num', 1, 'int32'), ('channels', 2, 'int32'), ('height', 3, 'int32'), ('width', 4, 'int32')),  # before 2014
-        ('data', 5, 'bytes+'),  # packed floats: their bytes, which NumPy reads a thousand times faster
+        ('data', 5, 'bytes+'),  # packed floats, read as bytes: NumPy converts them a thousand times faster
         ('shape', 7, 'BlobShape'),
         ('double_data', 8, 'bytes+'),
     ),
     'LayerParameter': (('name', 1, 'string'), ('type', 2, 'string'), ('blobs', 7, 'BlobProto+')),
-    'V0LayerParameter': (('name', 1, 'string'), ('type', 2, 'string'), ('blobs', 50, 'BlobProto+')),  # of 2013
+    'V0LayerParameter': (('name', 1, 'string'), ('type', 2, 'string'), ('blobs', 50, 'BlobProto+')),  # 2013
     'V1LayerParameter': (('layer', 1, 'V0LayerParameter'), ('name', 4, 'string'), ('blobs', 6, 'BlobProto+')),  # 2014
     'NetParameter': (('name', 1, 'string'), ('layers', 2, 'V1LayerParameter+'), ('layer', 100, 'LayerParameter+')),
 }
@@ -29,7 +28,7 @@ SCHEMA = {
 
 @functools.cache
 def messages():
-    """{name: class} of the messages of SCHEMA."""
+    """Return {name: class} of the messages of SCHEMA."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     field_type = descriptor_pb2.FieldDescriptorProto
@@ -59,17 +58,17 @@ def _parse(kind, path):
     try:
         return messages()[kind].FromString(content)
     except DecodeError as error:
-        raise UserError(f'{path} is truncated, or no file of Caffe ({first_line(error)})') from None
+        raise UserError(f'{path} is truncated or not a Caffe file ({first_line(error)})') from None
 
 
 def read_net(path):
-    """{'LAYER/weights', 'LAYER/bias', 'LAYER/mean', 'LAYER/var': array} of a .caffemodel, in Caffe's layouts.
+    """Read {'LAYER/weights', 'LAYER/bias', 'LAYER/mean', 'LAYER/var': array} from a .caffemodel, in Caffe's layouts.
 
-    The current form and both older ones (V1 of 2014, V0 of 2013). A BatchNorm layer holds sums, and a factor that they
-    were scaled by: here they are divided by it. A BN layer (of forks) holds scale, shift, mean and variance.
+    Both the current format and the older V1 (2014) and V0 (2013) are read. A BatchNorm layer stores scaled statistics
+    and the scale factor; they are divided by it here. A BN layer (of forks) stores scale, shift, mean and variance.
 
     Raises:
-      UserError: no such file, or one without weights.
+      UserError: the file is missing or invalid, or has no weights.
     """
     net = _parse('NetParameter', path)
     layers = [layer.layer if layer.HasField('layer') else layer for layer in net.layers] + list(net.layer)
@@ -90,34 +89,34 @@ def read_net(path):
             leaves = ('weights', 'bias')
         if len(blobs) > len(leaves):
             raise UserError(
-                f'{path}: layer {layer.name} ({kind}) has {len(blobs)} arrays, more than one is known to have'
+                f'{path}: layer {layer.name} ({kind}) has {len(blobs)} arrays, more than the {len(leaves)} expected'
             )
         for leaf, blob in zip(leaves, blobs, strict=False):
             tensors[f'{layer.name}/{leaf}'] = blob
     if not tensors:
-        raise UserError(f'{path} is no .caffemodel, or one without weights: it has no layer with numbers')
+        raise UserError(f'{path} is not a .caffemodel, or has no weights')
     return tensors
 
 
 def read_mean(path):
-    """The mean image of a .binaryproto: float32 [H, W, 3], channels in Caffe's order: blue, green, red."""
+    """Read the mean image of a .binaryproto: float32 [H, W, 3], with Caffe's channels: blue, green, red."""
     mean = _array(_parse('BlobProto', path), path)
     mean = mean.reshape(mean.shape[-3:])
     if mean.ndim != 3 or mean.shape[0] != 3:
-        raise UserError(f'{path} is no mean image of three channels: its shape is {mean.shape}')
+        raise UserError(f'{path} is not a mean image of three channels: its shape is {mean.shape}')
     return mean.transpose(1, 2, 0)
 
 
 def _array(blob, where):
-    """A blob as float32; of the older form, which knows four sizes, leading ones are left out of bias and matrix."""
+    """Return a blob as float32; the old format has four sizes, of which a bias or matrix drops the leading ones."""
     data, dtype = (blob.data, '<f4') if blob.data else (blob.double_data, '<f8')
-    joined = b''.join(data)
-    old = not blob.HasField('shape')
-    shape = (blob.num, blob.channels, blob.height, blob.width) if old else tuple(blob.shape.dim)
-    if len(joined) != math.prod(shape) * np.dtype(dtype).itemsize:
+    content = b''.join(data)
+    is_old = not blob.HasField('shape')
+    shape = (blob.num, blob.channels, blob.height, blob.width) if is_old else tuple(blob.shape.dim)
+    if len(content) != math.prod(shape) * np.dtype(dtype).itemsize:
         raise UserError(
-            f'{where} should have {math.prod(shape)} numbers, of shape {shape}, and has {len(joined)} bytes'
+            f'{where} should have {math.prod(shape)} numbers, of shape {shape}, but has {len(content)} bytes'
         )
-    if old and shape[:2] == (1, 1):
+    if is_old and shape[:2] == (1, 1):
         shape = shape[3:] if shape[2] == 1 else shape[2:]
-    return np.frombuffer(joined, dtype).astype(np.float32).reshape(shape)
+    return np.frombuffer(content, dtype).astype(np.float32).reshape(shape)

@@ -1,4 +1,4 @@
-"""Our checkpoints for others: safetensors as the hubs have them, StableHLO, ONNX."""
+"""Export of checkpoints: safetensors as on the hubs, StableHLO, ONNX."""
 
 import dataclasses
 import json
@@ -23,15 +23,15 @@ OURS = 'ours'
 
 
 def release_for(arch, model, by=''):
-    """The release of PyTorch's world whose network is this very one; None for our own names (`by` is 'ours').
+    """Return the PyTorch release whose network is equal to this one; None for our own names (`by` is 'ours').
 
     Args:
-      arch: our name.
+      arch: our name of the network.
       model: the network.
       by: a release, '' for the first that fits, or 'ours'.
 
     Raises:
-      UserError: none fits.
+      UserError: no release fits.
     """
     if by == OURS:
         return None
@@ -48,12 +48,15 @@ def release_for(arch, model, by=''):
         if not differs:
             return release
         differences.append(f'{release.theirs} of {release.by} has {", ".join(differs)}')
-    why = '; '.join(differences) or f'there are no names of {by or "torchvision or timm"} for {arch}'
-    raise UserError(f'{why}: not the same network. With --release {OURS} the tensors keep our names and layouts')
+    if differences:
+        why = f'{"; ".join(differences)}: not the same network'
+    else:
+        why = f'{by or "torchvision or timm"} has no {arch}'
+    raise UserError(f'{why}. Pass --release {OURS} to keep our names and layouts')
 
 
 def state_dict(arch, model, variables, release):
-    """{name: array} of a network, as PyTorch's programs or, for no release, as we call and lay them out."""
+    """Return {name: array} of a network, with the names and layouts of a PyTorch release, or ours if it is None."""
     flat = {path: np.asarray(value) for path, value in traverse_util.flatten_dict(variables).items()}
     if release is None:
         return {'.'.join(path): np.ascontiguousarray(value) for path, value in flat.items()}
@@ -64,37 +67,37 @@ def state_dict(arch, model, variables, release):
         if release.reads_bgr and path == ('params', release.first, 'kernel'):
             value = layout.swap_channels(value)
         tensors[name] = layout.to_theirs(value, shape)
-        if path[-1] == 'mean':  # PyTorch counts the batches; nothing reads it
+        if path[-1] == 'mean':  # PyTorch stores the number of batches; nothing reads it
             tensors[name.replace('running_mean', 'num_batches_tracked')] = np.zeros((), np.int64)
     return tensors
 
 
 def safetensors(out, config, model, variables, card, by):
-    """model.safetensors, config.json as timm and the hub read it, and README.md, a model card."""
+    """Write model.safetensors, config.json as timm and the hub read it, and README.md, a model card."""
     try:
         from safetensors.numpy import save_file
     except ImportError:
-        raise UserError('writing safetensors needs a package more: pip install safetensors') from None
+        raise UserError('writing safetensors needs another package: pip install safetensors') from None
     release = release_for(config.architecture, model, by)
     tensors = state_dict(config.architecture, model, variables, release)
     save_file(tensors, out / 'model.safetensors', metadata={'format': 'pt' if release else 'flax'})
     name = release.theirs if release else config.architecture
     _write_json(out / 'config.json', hub_config(config, name, release, card.get('class_names')))
     write_atomically(out / 'README.md', model_card(config, name, release, card))
-    whose = f'{release.theirs} of {release.by}' if release else 'our own names and layouts'
-    return [f'{len(tensors)} tensors, named and laid out as {whose}']
+    naming = f'{release.theirs} of {release.by}' if release else 'our own names and layouts'
+    return [f'{len(tensors)} tensors, named and laid out as {naming}']
 
 
 def hub_config(config, name, release, class_names=None):
-    """The values that timm looks up in a folder or on the hub: the network's name, its pixels, and its classes' names
-    where all are told."""
+    """Return the values that timm reads from a folder or the hub: the network's name, its pixels, and the names of its
+    classes if all are known."""
     size = config.image_size
     first, last = (release.table(release.first), release.table(release.last)) if release else ('', '')
-    numbers = {'mean': (0.0,) * config.channels, 'std': (1.0,) * config.channels}
+    constants = {'mean': (0.0,) * config.channels, 'std': (1.0,) * config.channels}
     if config.normalize == 'constant':
         for key, table in (('mean', colour.MEANS), ('std', colour.STDS)):
             values = np.broadcast_to(table[config[key]], (config.channels,)) / 255
-            numbers[key] = tuple(round(float(value), 6) for value in values)
+            constants[key] = tuple(round(float(value), 6) for value in values)
     short = config.test_crop.short_side[0] if config.test_crop.kind == 'center' else size
     return {
         'architecture': name,
@@ -103,14 +106,14 @@ def hub_config(config, name, release, class_names=None):
         'pretrained_cfg': {
             **{'input_size': [config.channels, size, size], 'num_classes': config.num_classes},
             **{'interpolation': config.test_crop.filter, 'crop_pct': round(size / short, 4), 'crop_mode': 'center'},
-            **{key: list(values) for key, values in numbers.items()},
+            **{key: list(values) for key, values in constants.items()},
             **{'first_conv': first, 'classifier': last},
         },
     }
 
 
 def model_card(config, name, release, card):
-    """README.md of an exported network: what it is, where it comes from, what it takes."""
+    """Return README.md of an exported network: what it is, where it comes from, what its input is."""
     paper, published = NETWORKS[config.architecture].paper, papers.HEADLINES.get(config.architecture, 'nothing')
     source, options = card['source'], card['options']
     sha256 = f', SHA-256 {source["sha256"]}' if 'sha256' in source else ''
@@ -129,35 +132,35 @@ def model_card(config, name, release, card):
         f'{config.num_classes} classes.',
         f'- Weights: {source["name"]}, from {source["file"]}{sha256}.',
         f'- Classes: {card["classes"]}',
-        f'- Published of it: {published}. This is the paper, not these weights.',
-        f'- Input: {config.image_size}x{config.image_size}, pixels as `passport.json` says.',
+        f"- Published error: {published}. This is the paper's, not that of these weights.",
+        f'- Input: {config.image_size}x{config.image_size}, pixels as described in `passport.json`.',
     ]
     return '\n'.join(lines) + '\n'
 
 
 def stablehlo(out, config, model, variables, card, by):
-    """model.stablehlo: the forward pass, weights inside, any batch; `jax.export.deserialize` and every compiler of
-    StableHLO take it."""
+    """Write model.stablehlo: the forward pass with its weights, for any batch size; `jax.export.deserialize` and every
+    StableHLO compiler read it."""
     exported = jax_export.export(jax.jit(forward(model, variables)), platforms=('cpu', 'cuda', 'rocm', 'tpu'))
     with layers.plain_forms():
-        made = exported(_any_batch(config))
-    write_atomically(out / 'model.stablehlo', bytes(made.serialize()))
-    return ['model.stablehlo: float32 [batch, H, W, C], normalised as passport.json says, to logits; any batch']
+        program = exported(_any_batch(config))
+    write_atomically(out / 'model.stablehlo', bytes(program.serialize()))
+    return ['model.stablehlo: float32 [batch, H, W, C], normalized as in passport.json, to logits; any batch size']
 
 
 def onnx(out, config, model, variables, card, by):
-    """model.onnx: the same, for ONNX Runtime and others."""
+    """Write model.onnx: the same, for ONNX Runtime and others."""
     shape = config.image_size, config.image_size, config.channels
     with layers.plain_forms():
         onnx_file.write(out / 'model.onnx', forward(model, variables), shape, config.architecture)
-    return ['model.onnx: float32 [batch, H, W, C], normalised as passport.json says, to logits; any batch']
+    return ['model.onnx: float32 [batch, H, W, C], normalized as in passport.json, to logits; any batch size']
 
 
-# Readers: the logits of an exported folder, by another way than the network that was written.
+# Readers: compute logits from an exported folder, independently of the network that was written.
 
 
 def answer_of_safetensors(out, config, model, images, by):
-    """The tensors, under whatever names, as our variables again."""
+    """Convert the tensors back to our variables, and run the network."""
     release = release_for(config.architecture, model, by)
     if release:
         tensors = files.read(out / 'model.safetensors').tensors
@@ -171,23 +174,25 @@ def answer_of_safetensors(out, config, model, images, by):
 
 
 def answer_of_stablehlo(out, config, model, images, by):
-    """The program, deserialized and called."""
+    """Deserialize the program and call it."""
     return jax_export.deserialize(bytearray((out / 'model.stablehlo').read_bytes())).call(images)
 
 
 def answer_of_onnx(out, config, model, images, by):
-    """The graph in ONNX Runtime."""
+    """Run the graph in ONNX Runtime."""
     try:
         import onnxruntime
     except ImportError:
-        raise UserError('an ONNX file is run once before it is done: pip install onnxruntime') from None
+        raise UserError(
+            'the ONNX file is run once to check it, which needs another package: pip install onnxruntime'
+        ) from None
     try:
         session = onnxruntime.InferenceSession(out / 'model.onnx', providers=['CPUExecutionProvider'])
         return session.run(None, {'images': images})[0]
-    except Exception as error:  # its exceptions have no base but Exception
+    except Exception as error:  # its exceptions have no other common base
         raise UserError(
-            f'the onnx file cannot be opened and run ({first_line(error)}); nothing is left of it. This is a fault of '
-            'the export: please report it'
+            f'the onnx file cannot be opened and run ({first_line(error)}) and was removed. This is a bug in the '
+            'export: please report it'
         ) from None
 
 
@@ -199,7 +204,7 @@ FORMATS = {  # (writer, reader)
 
 
 def forward(model, variables):
-    """Images, as the network takes them, to logits."""
+    """Return the function from images, as the network takes them, to logits."""
     return lambda images: model.apply(variables, images)
 
 
@@ -210,12 +215,12 @@ def _any_batch(config):
 
 
 def write(to, out, config, model, variables, card, by=''):
-    """Writes a network to a folder that is there, reads it again and compares its logits of an image.
+    """Write a network to an existing folder, read it again and compare the logits of an image.
 
     Args:
       to: 'safetensors', 'stablehlo' or 'onnx'.
       out: the folder.
-      config: see `passport.make`, as for the next two.
+      config: the config of the network.
       model: the network.
       variables: {'params', 'batch_stats'}.
       card: the passport.
@@ -225,7 +230,7 @@ def write(to, out, config, model, variables, card, by=''):
       Sentences on what was written.
 
     Raises:
-      UserError: what was written cannot be read, or answers otherwise than the network.
+      UserError: the file cannot be read, or computes different logits.
     """
     out, (writer, reader) = Path(out), FORMATS[to]
     notes = writer(out, config, model, variables, card, by)
@@ -233,11 +238,11 @@ def write(to, out, config, model, variables, card, by=''):
     with jax.default_matmul_precision('highest'):
         expected = np.asarray(jax.jit(model.apply)(variables, images))
         logits = np.asarray(reader(out, config, model, images, by))
-    apart = np.abs(logits - expected).max() if logits.shape == expected.shape else np.nan
-    if not apart <= passport.TOLERANCE * np.sqrt(np.mean(expected**2)):
+    difference = np.abs(logits - expected).max() if logits.shape == expected.shape else np.nan
+    if not difference <= passport.TOLERANCE * np.sqrt(np.mean(expected**2)):
         raise UserError(
-            f'the {to} file was opened and run, and answers otherwise than the network (by {apart:g} in a logit); '
-            'nothing is left of it. This is a fault of the export: please report it'
+            f'the {to} file computes other logits than the network (difference {difference:g}) and was removed. This '
+            'is a bug in the export: please report it'
         )
     passport.save(out, card)
     return notes

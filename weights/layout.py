@@ -1,4 +1,4 @@
-"""How other programs lay tensors out, and ours: once for all networks.
+"""The layouts of tensors in other programs and in ours, for all networks.
 
 | | ours | PyTorch, Caffe |
 | --- | --- | --- |
@@ -6,7 +6,7 @@
 | fully connected | [in, out] | [out, in], or a 1x1 convolution [out, in, 1, 1] |
 | fully connected, reading a map | [k, k', in, out] | [out, in * k * k']: by channel, row, column |
 | batch norm | scale, bias, mean, var | PyTorch's the same; in Caffe two layers, see `caffe_file.py` |
-| first convolution, of Caffe | red, green, blue | blue, green, red |
+| first convolution, Caffe | red, green, blue | blue, green, red |
 """
 
 import numpy as np
@@ -16,27 +16,27 @@ CAFFE = {'kernel': 'weights', 'bias': 'bias', 'scale': 'weights', 'mean': 'mean'
 
 
 def torch_name(path, table):
-    """Their name of one of our variables, ('params', 'conv1', 'kernel') -> 'features.0.weight'."""
+    """Return PyTorch's name of one of our variables: ('params', 'conv1', 'kernel') -> 'features.0.weight'."""
     _, *layer, leaf = path
     return f'{table(*layer)}.{TORCH[leaf]}'
 
 
 def caffe_name(path, table):
-    """Their name of one of our variables, as `caffe_file.read_net` has them: 'conv1/weights', 'bn_conv1/mean'."""
+    """Return the name of one of our variables in `caffe_file.read_net`: 'conv1/weights', 'bn_conv1/mean'."""
     _, *layer, leaf = path
     name = table(*layer)
-    if isinstance(name, tuple):  # a batch norm: the layer that normalises, and the one that scales
+    if isinstance(name, tuple):  # a batch norm: the layer that normalizes, and the one that scales
         name = name[leaf in ('scale', 'bias')]
     return f'{name}/{CAFFE[leaf]}'
 
 
 def their_shape(path, shape, matrices, convolutions):
-    """The shape that theirs has, of a variable of ours.
+    """Return the shape that one of our variables has in the other program.
 
     Args:
-      path: of the variable.
-      shape: ours.
-      matrices: names of our layers that read a map, and are a matrix there.
+      path: path of the variable.
+      shape: shape of our variable.
+      matrices: names of our layers that read a map and are a matrix there.
       convolutions: names of our fully connected layers that are 1x1 convolutions there.
     """
     if path[-1] != 'kernel':
@@ -49,18 +49,18 @@ def their_shape(path, shape, matrices, convolutions):
 
 
 def to_ours(value, shape):
-    """A tensor of theirs in our layout, of the shape that ours has."""
+    """Convert one of their tensors to our layout and shape."""
     if len(shape) == 4:
         return value.reshape(shape[3], shape[2], *shape[:2]).transpose(2, 3, 1, 0)
     return value.reshape(shape[::-1]).T
 
 
 def to_theirs(value, shape):
-    """A tensor of ours in their layout, of the shape that theirs has: the inverse of `to_ours`."""
+    """Convert one of our tensors to their layout and shape: the inverse of `to_ours`."""
     value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
     return np.ascontiguousarray(value.reshape(shape))
 
 
 def swap_channels(kernel):
-    """The kernel [k, k', 3, out] of a first layer that reads blue, green, red, for red, green, blue, and back."""
+    """Swap the kernel [k, k', 3, out] of a first layer between blue, green, red and red, green, blue."""
     return kernel[:, :, ::-1]

@@ -1,7 +1,7 @@
-"""Other people's names for our layers, a family at a time.
+"""The names of our layers in other programs, by family.
 
-A table is a function from the path of one of our layers, as in ('conv2_x', 'block1', 'conv1'), to their name of it.
-Ours are the papers' (`architectures/`). What a layer's tensors are called, and how they lie, is `layout.py`'s.
+A table is a function from the path of one of our layers, such as ('conv2_x', 'block1', 'conv1'), to its name there.
+Our names are the papers' (`architectures/`). `layout.py` has the names and layouts of a layer's tensors.
 """
 
 from architectures.resnet import DEPTHS
@@ -9,7 +9,7 @@ from architectures.vgg import COLUMNS
 
 
 def same(*path):
-    """They took the paper's names, too."""
+    """They use the paper's names, too."""
     return '/'.join(path)
 
 
@@ -22,7 +22,7 @@ ALEXNET = {
 
 
 def vgg(column, batch_norm=False):
-    """The table of a column of VGG's table: they number convolutions, batch norms, ReLUs and pools through."""
+    """The names of a column of VGG: convolutions, batch norms, ReLUs and pools are numbered consecutively."""
     layers = {'fc6': 'classifier.0', 'fc7': 'classifier.3', 'fc8': 'classifier.6'}
     number = 0
     for block, row in enumerate(COLUMNS[column], start=1):
@@ -56,7 +56,7 @@ def resnet(*path):
 
 
 def cifar_resnet(*path):
-    """The ResNets for CIFAR, of torchvision's parts."""
+    """ResNets for CIFAR, named as in torchvision."""
     match path:
         case (stage, block, layer):
             return f'layer{stage[5]}.{int(block[5:]) - 1}.{IN_BLOCK.get(layer, layer)}'
@@ -64,12 +64,12 @@ def cifar_resnet(*path):
 
 
 def akamaster(*path):
-    """akamaster/pytorch_resnet_cifar10: the same, but for the classifier."""
+    """akamaster/pytorch_resnet_cifar10: the same except for the classifier."""
     return 'linear' if path == ('fc',) else cifar_resnet(*path)
 
 
 def legacy_senet(*path):
-    """timm's legacy SE networks, those of Cadene's pretrained-models.pytorch."""
+    """timm's legacy SE networks, from Cadene's pretrained-models.pytorch."""
     match path:
         case ('fc' | 'classifier',):
             return 'last_linear'
@@ -102,7 +102,7 @@ BN_INCEPTION_STEM = {
 
 
 def bninception(*path):
-    """Cadene's BN-Inception, after the Caffe file of yjxiong, slashes made underscores."""
+    """Cadene's BN-Inception, after yjxiong's Caffe file with underscores for slashes."""
     if path == ('classifier',):
         return 'last_linear'
     *outer, last = path
@@ -111,7 +111,7 @@ def bninception(*path):
     return f'{name}_bn' if last.endswith('_bn') else name
 
 
-# Caffe. A batch norm is a pair there, of a layer that normalises and one that scales.
+# Caffe. A batch norm is a pair of layers there: one that normalizes and one that scales.
 
 
 def caffe_googlenet(*path):
@@ -130,7 +130,7 @@ def caffe_googlenet(*path):
 
 
 def caffe_resnet(depth):
-    """The table of He's ResNet of that depth: a stage's blocks are a, b, c, ... or, in long stages, a, b1, b2, ..."""
+    """The names of He's ResNet of that depth: blocks of a stage are a, b, c, ..., in long stages a, b1, b2, ..."""
     blocks = dict(zip(('conv2_x', 'conv3_x', 'conv4_x', 'conv5_x'), DEPTHS[depth], strict=True))
 
     def table(*path):
@@ -151,7 +151,7 @@ def caffe_resnet(depth):
 
 
 def caffe_senet(*path):
-    """Hu's SE networks: SE-ResNets, SE-ResNeXts, SENet-154."""
+    """Hu's SE-ResNets, SE-ResNeXts and SENet-154."""
     *outer, last = path
     conv = last.removesuffix('_bn')
     if not outer:
@@ -172,7 +172,7 @@ def caffe_senet(*path):
 
 
 def caffe_bn_inception(*path):
-    """BN-Inception as Hu's SE-BN-Inception names it, less the gates."""
+    """BN-Inception, named as in Hu's SE-BN-Inception without the gates."""
     *outer, last = path
     conv = last.removesuffix('_bn')
     double = {'double_3x3_reduce': 'double3x3_reduce', 'double_3x3_1': 'double3x3a', 'double_3x3_2': 'double3x3b'}
@@ -181,7 +181,7 @@ def caffe_bn_inception(*path):
 
 
 def caffe_bn_inception_fork(*path):
-    """BN-Inception as yjxiong's fork of Caffe names it: one layer, of its own type BN, for a batch norm."""
+    """BN-Inception in yjxiong's fork of Caffe, where a batch norm is one layer of the fork's type BN."""
     if path == ('classifier',):
         return 'fc'
     *outer, last = path

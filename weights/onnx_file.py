@@ -1,8 +1,8 @@
-"""A network as an ONNX graph: the few operations that the decade needs, each by its ONNX form.
+"""A network as an ONNX graph, with a rule for each of the few operations that these networks use.
 
 The operations are those of the traced network (its jaxpr). Images stay [batch, H, W, C]: ONNX's convolutions and pools
-want channels first, so that each stands between two transpositions, which a runtime cancels where they meet. jax2onnx,
-which knows many more operations, is not used: up to its version 0.17 it pools over the wrong axes of such images.
+are channels first, so each is placed between two transpositions, which a runtime cancels where they meet. jax2onnx
+supports many more operations, but up to version 0.17 it pools over the wrong axes of such images.
 """
 
 import functools
@@ -21,21 +21,21 @@ _LONGEST = np.iinfo(np.int64).max
 
 
 def write(path, function, image_shape, name):
-    """Writes a function of images as an ONNX file; input 'images' [batch, H, W, C], output 'logits'.
+    """Write a function of images as an ONNX file, with input 'images' [batch, H, W, C] and output 'logits'.
 
     Args:
-      path: of the file.
-      function: images -> logits, its weights inside.
+      path: path of the file.
+      function: images -> logits, with its weights as constants.
       image_shape: (H, W, C).
-      name: of the graph.
+      name: name of the graph.
 
     Raises:
-      UserError: the package onnx is missing, or an operation has no form here.
+      UserError: the package onnx is missing, or an operation has no rule.
     """
     try:
         import onnx
     except ImportError:
-        raise UserError('writing ONNX needs a package more: pip install onnx') from None
+        raise UserError('writing ONNX needs another package: pip install onnx') from None
     (batch,) = jax_export.symbolic_shape('batch')
     closed = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((batch, *image_shape), 'float32'))
     out, helper = _Graph(onnx), onnx.helper
@@ -48,20 +48,20 @@ def write(path, function, image_shape, name):
         helper.make_tensor_value_info(label, onnx.TensorProto.FLOAT, ['batch', *shape])
         for label, shape in (('images', image_shape), ('logits', logits.shape[1:]))
     ]
-    made = helper.make_graph(out.nodes, name, ends[:1], ends[1:], out.initializers)
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid('', OPSET)], ir_version=10)
+    onnx_graph = helper.make_graph(out.nodes, name, ends[:1], ends[1:], out.initializers)
+    model = helper.make_model(onnx_graph, opset_imports=[helper.make_opsetid('', OPSET)], ir_version=10)
     onnx.checker.check_model(model)
     onnx.save(model, path)
 
 
 class _Graph:
-    """Nodes and weights so far. A value is the name of a tensor, or an array while nothing depends on the images."""
+    """The nodes and weights so far. A value is a tensor's name, or an array if it does not depend on the images."""
 
     def __init__(self, onnx):
         self.onnx, self.nodes, self.initializers, self.count = onnx, [], [], 0
 
     def node(self, kind, *inputs, name=None, **attributes):
-        """Adds a node; returns the name of what it puts out."""
+        """Add a node; return the name of its output."""
         self.count += 1
         name = name or f'{kind.lower()}_{self.count}'
         inputs = [self.named(x) for x in inputs]
@@ -69,7 +69,7 @@ class _Graph:
         return name
 
     def named(self, value):
-        """The name of a value; an array becomes a weight of the graph."""
+        """Return the name of a value; an array becomes a weight of the graph."""
         if isinstance(value, str):
             return value
         self.count += 1
@@ -78,16 +78,16 @@ class _Graph:
         return name
 
     def integers(self, kind, x, *numbers, **attributes):
-        """A node that reads rows of whole numbers besides x."""
+        """Add a node that reads x and lists of integers."""
         return self.node(kind, x, *(np.array(row, np.int64) for row in numbers), **attributes)
 
     def channels_first(self, kind, x, *more, **attributes):
-        """A node that wants channels first, for [B, H, W, C]."""
+        """Add a node that takes channels first, for x [B, H, W, C]."""
         x = self.node('Transpose', x, perm=_TO_CHANNELS_FIRST)
         return self.node('Transpose', self.node(kind, x, *more, **attributes), perm=_BACK)
 
 
-# The rules: (the graph, the operation, its operands) -> the name of its result
+# The rules: (graph, operation, *operands) -> name of the result
 
 
 def _convolution(out, operation, x, kernel):
@@ -112,7 +112,7 @@ def _sum_pool(out, operation, x):
 
 
 def _pads(padding):
-    """((top, bottom), (left, right)) as ONNX has it: all befores, then all afters."""
+    """Convert ((top, bottom), (left, right)) to ONNX's order: (top, left, bottom, right)."""
     return [before for before, _ in padding] + [after for _, after in padding]
 
 
@@ -129,7 +129,7 @@ def _reshape(out, operation, x, sides=None):
 
 
 def _broadcast(out, operation, x):
-    """New sides of 1: what it is joined with stretches them, in ONNX as in NumPy."""
+    """Insert axes of size 1; ONNX broadcasts them with the other operand, as NumPy does."""
     sides = dict(zip(operation.params['broadcast_dimensions'], operation.inputs[0].shape, strict=True))
     return _reshape(out, operation, x, [sides.get(axis, 1) for axis in range(len(operation.outputs[0].shape))])
 

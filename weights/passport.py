@@ -1,4 +1,4 @@
-"""What a converted checkpoint says of itself, in passport.json: whose it is, what it takes, what it should answer."""
+"""passport.json of a converted checkpoint: where it is from, what its input is, what it should compute."""
 
 import json
 import zlib
@@ -13,7 +13,7 @@ from runtime.errors import UserError
 from runtime.files import write_atomically
 
 NAME = 'passport.json'
-TOLERANCE = 1e-3  # of the root mean square of a layer; float32 on another machine makes 1e-5
+TOLERANCE = 1e-3  # of a layer's root mean square; float32 on different machines differs by 1e-5
 _VALUES = 8
 
 PIXELS = (
@@ -22,37 +22,37 @@ PIXELS = (
 
 
 def make(config, model, variables, pixels, source, licence=None, notes=(), class_names=None):
-    """A passport: a dict fit for JSON.
+    """Return a passport: a dict that can be written as JSON.
 
     Args:
-      config: the one that the network is tested with.
+      config: the config that the network is tested with.
       model: the network.
-      variables: its, {'params', 'batch_stats'}.
-      pixels: of the config, see `input_pipeline.pixels`.
+      variables: variables of the network, {'params', 'batch_stats'}.
+      pixels: the `input_pipeline.pixels.Pixels` of the config.
       source: where the weights come from: {'name', ...}.
-      licence: of the weights, where it is known.
-      notes: what was done to them, in sentences.
-      class_names: see `input_pipeline.classes.known_names`; None where nobody tells.
+      licence: license of the weights, or None if unknown.
+      notes: sentences on how the weights were changed.
+      class_names: names of the classes, or None if unknown.
 
     Raises:
-      UserError: the network answers the probe image with numbers that are not finite.
+      UserError: the network's activations for the probe image are not finite.
     """
-    number = config.num_classes
+    num_classes = config.num_classes
     probe = answers(model, variables, pixels)
     broken = [layer for layer, answer in probe.items() if not np.isfinite([answer['rms'], *answer['values']]).all()]
     if broken:
         raise UserError(
-            f'{config.architecture} answers an image with numbers that are not finite, in {", ".join(broken)}: its '
-            'weights are damaged or too large'
+            f'{config.architecture} has NaN or infinite activations in {", ".join(broken)}: its weights are damaged or '
+            'too large'
         )
     return {
         'architecture': config.architecture,
         'options': json.loads(config.architecture_options.to_json()),
-        'num_classes': number,
+        'num_classes': num_classes,
         'source': source,
         'licence': licence,
         'preprocessing': pixels_of(config),
-        'classes': datasets.describe(class_names, number),
+        'classes': datasets.described(class_names, num_classes),
         'class_names': class_names and list(class_names),
         'notes': list(notes),
         'probe': probe,
@@ -60,15 +60,15 @@ def make(config, model, variables, pixels, source, licence=None, notes=(), class
 
 
 def save(path, card):
-    """Writes passport.json to a folder."""
+    """Write passport.json to a folder."""
     write_atomically(Path(path) / NAME, json.dumps(card, indent=2) + '\n')
 
 
 def probe_image(size, channels):
-    """The image that a passport's answers are to: uint8 [1, size, size, channels], the same for ever.
+    """Return the probe image of passports: uint8 [1, size, size, channels], always the same.
 
-    Patches of an eighth of the side, so that it has large forms, and noise on each pixel; from the raw output of
-    Philox, which NumPy promises to keep.
+    It has patches of an eighth of the side, for large shapes, and noise on each pixel, both from the raw output of
+    Philox, which NumPy guarantees not to change.
     """
     draws = np.random.Philox(key=zlib.crc32(b'probe')).random_raw(64 * channels + size * size * channels)
     levels = (draws >> np.uint64(56)).astype(np.int32)  # 0..255
@@ -79,12 +79,14 @@ def probe_image(size, channels):
 
 
 def answers(model, variables, pixels):
-    """What a network makes of the probe image, {layer: {'shape', 'rms', 'values'}}; the values are evenly spaced.
+    """Return a network's activations for the probe image, {layer: {'shape', 'rms', 'values'}}.
+
+    The values are a few of each layer's, evenly spaced.
 
     Args:
       model: a network of `architectures.create`.
-      variables: its.
-      pixels: how images become what it takes.
+      variables: variables of the network.
+      pixels: the `input_pipeline.pixels.Pixels` that prepare the image.
     """
     image = probe_image(pixels.size, pixels.channels)
     offset = np.zeros((1, 2), np.int32)
@@ -94,9 +96,9 @@ def answers(model, variables, pixels):
         logits, state = model.apply(variables, images, mutable=['activations'])
         return state['activations'] | {'logits': logits}
 
-    with jax.default_matmul_precision('highest'), layers.plain_forms():  # for one image, sooner compiled
-        found = jax.device_get(jax.jit(run)(variables, image))
-    return {name: _summary(np.asarray(found[name], np.float32)) for name in sorted(found)}
+    with jax.default_matmul_precision('highest'), layers.plain_forms():  # which compile faster
+        activations = jax.device_get(jax.jit(run)(variables, image))
+    return {name: _summary(np.asarray(activations[name], np.float32)) for name in sorted(activations)}
 
 
 def _summary(x):
@@ -108,27 +110,27 @@ def _summary(x):
     }
 
 
-def check(passport, found, where):
-    """Raises UserError where a network's answers to the probe image are not those of its passport."""
-    wanted = passport['probe']
-    for name, there in wanted.items():
-        here = found.get(name)
-        if here is None or here['shape'] != there['shape']:
-            shape = here and here['shape']
-            raise UserError(f'{where}: its passport knows {name} of {there["shape"]}, and the network makes {shape}')
-        apart = np.max(np.abs(np.subtract(here['values'], there['values'])))
-        if not apart <= TOLERANCE * there['rms'] or not abs(here['rms'] - there['rms']) <= TOLERANCE * there['rms']:
+def check(passport, probe, where):
+    """Raise UserError if `probe`, a network's `answers`, does not agree with its passport."""
+    for name, expected in passport['probe'].items():
+        actual = probe.get(name)
+        if actual is None or actual['shape'] != expected['shape']:
+            shape = actual and actual['shape']
+            raise UserError(f'{where}: {name} has the shape {expected["shape"]} in its passport and {shape} here')
+        limit = TOLERANCE * expected['rms']
+        difference = np.max(np.abs(np.subtract(actual['values'], expected['values'])))
+        if not difference <= limit or not abs(actual['rms'] - expected['rms']) <= limit:
             raise UserError(
-                f'{where} answers the probe image otherwise than its passport says, from {name} on: the weights, the '
-                'options or the pixels are not those it was made with; convert it again'
+                f'{where} does not compute what its passport says, from {name} on: the weights, the options or the '
+                'pixels have changed; convert it again'
             )
 
 
 def read(workdir):
-    """The passport in a checkpoint's folder, or None.
+    """Read the passport in a checkpoint's folder; None if it has none.
 
     Raises:
-      UserError: a file of that name that is none.
+      UserError: passport.json is invalid.
     """
     path = Path(workdir) / NAME
     if not path.is_file():
@@ -137,12 +139,12 @@ def read(workdir):
         passport = json.loads(path.read_text())
         passport['probe'], passport['architecture']
     except (ValueError, KeyError, TypeError):
-        raise UserError(f'{path} is no passport; convert the weights again') from None
+        raise UserError(f'{path} is not a passport; convert the weights again') from None
     return passport
 
 
 def pixels_of(config):
-    """What a config says of the network's pixels: its keys, and in numbers what is subtracted and divided by."""
+    """Return the keys of a config that define the network's input, and the values of mean and std."""
     values = json.loads(config.to_json_best_effort())
     numbers = {'mean_values': colour.MEANS[config.mean], 'std_values': colour.STDS[config.std]}
     return {key: values[key] for key in PIXELS} | (numbers if config.normalize == 'constant' else {})

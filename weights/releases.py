@@ -1,6 +1,6 @@
-"""Whose weights there are, for which of our networks: the options that make ours theirs, the names, the pixels.
+"""The published weights of our networks: options, names and pixels of each release.
 
-The pixels are those of the release's own test, one centre crop: what a converted checkpoint is evaluated on.
+The pixels are those of the release's own test, one center crop; a converted checkpoint is evaluated on them.
 """
 
 from collections.abc import Callable
@@ -12,15 +12,15 @@ from weights import names
 
 
 class Release(NamedTuple):
-    """Weights that others publish of one of our networks.
+    """Published weights of one of our networks.
 
     Fields:
-      by: 'torchvision', 'timm', 'akamaster', 'cadene', 'caffe', ...: what `--release` calls it.
+      by: the value of `--release`: 'torchvision', 'timm', 'akamaster', 'cadene_bgr', 'caffe', ...
       theirs: their name of the network.
-      table: see `names.py`.
-      options: of the network, that make ours theirs.
-      pixels: keys of a config.
-      last: our name of the layer that puts out the logits.
+      table: their names of our layers; see `names.py`.
+      options: the options that make our network equal to theirs.
+      pixels: config keys of the input.
+      last: our name of the layer that computes the logits.
       first: our name of the first convolution.
       matrices, convolutions: see `layout.their_shape`.
     """
@@ -50,7 +50,7 @@ class Release(NamedTuple):
 
 
 def _center(mean, std='none', size=224, **crop):
-    """The centre of a photograph, constants subtracted and divided by."""
+    """Return config keys for a center crop normalized by constants."""
     crop = {'kind': 'center', 'short_side': (256, 256), 'filter': 'bilinear', 'truncate': True} | crop
     return {
         **{'dataset': 'imagenet', 'test_split': 'validation', 'channels': 3, 'image_size': size},
@@ -68,16 +68,16 @@ MNIST = {
     **{'dataset': 'mnist', 'test_split': 'test', 'channels': 1, 'image_size': 28},
     **{'normalize': 'range', 'pixel_range': (0.0, 255 / 256)},  # Caffe's scale of 0.00390625
 }
-# Caffe's own reference programs force both sides to 256; here the shape is kept, as its users mostly do, and as the
-# errors of `results/README.md` were counted.
+# Caffe's reference programs resize both sides to 256. Here the aspect ratio is kept, as most users do; the errors in
+# `results/README.md` are for this.
 CAFFE_GOOGLENET = _center('caffe_googlenet')
 CADENE_INCEPTION = _center('bn_inception', center_rounds='even')  # torchvision's crop
 CAFFE_ALEXNET = _center('caffe', size=227, warp=True)
 
-# Releases: the names and options are the catalogue's (`theirs` of an entry); here is how they are read.
+# Releases. Their names and options are in the catalogue (`theirs` of an entry).
 
-# Whose, or whose and of which family: the table of names, and the pixels.
-_READ = {
+# {'BY FAMILY' or 'BY': (table of names, pixels)}
+_READERS = {
     'torchvision': (names.resnet, TORCH),
     'torchvision AlexNet': (names.ALEXNET.__getitem__, TORCH),
     'torchvision VGG': (lambda entry, theirs: names.vgg(entry.options['column'], **theirs.options), TORCH),
@@ -96,9 +96,9 @@ _READ = {
     'caffe ResNet': (lambda entry, theirs: names.caffe_resnet(int(theirs.name.split('-')[1])), _center('caffe')),
     'caffe SENet': (names.caffe_senet, CAFFE_GOOGLENET),
 }
-_OF_A_NETWORK = ('torchvision VGG', 'caffe ResNet')  # their tables depend on it: functions of its entry and `Theirs`
+_PER_NETWORK = ('torchvision VGG', 'caffe ResNet')  # whose tables are functions of the entry and its `Theirs`
 
-# Our layers, where they are not as in `Release`, by family or network.
+# {family or network: fields of `Release` that differ from the defaults}
 _LAYERS = {
     'LeNet': {'last': 'ip2', 'matrices': ('ip1',)},
     'AlexNet': {'last': 'fc8', 'matrices': ('fc6',)},
@@ -112,12 +112,14 @@ _LAYERS = {
 
 
 def release(name, entry, theirs):
-    """The `Release` of a network of the catalogue that its `Theirs` names."""
-    kind = next((kind for kind in (f'{theirs.by} {entry.family}', theirs.by) if kind in _READ), None)
+    """Return the `Release` for a `Theirs` of a network in the catalogue."""
+    kind = next((kind for kind in (f'{theirs.by} {entry.family}', theirs.by) if kind in _READERS), None)
     if kind is None:
-        raise UserError(f'{name}: no reader of weights of {entry.family} by {theirs.by}, _READ of weights/releases.py')
-    table, pixels = _READ[kind]
-    if kind in _OF_A_NETWORK:
+        raise UserError(
+            f'{name}: no reader for {entry.family} weights by {theirs.by} in _READERS of weights/releases.py'
+        )
+    table, pixels = _READERS[kind]
+    if kind in _PER_NETWORK:
         table = table(entry, theirs)
     layers = _LAYERS.get(entry.family, {}) | _LAYERS.get(name, {})
     return Release(theirs.by, theirs.name, table, theirs.options, pixels, **layers)

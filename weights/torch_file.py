@@ -1,8 +1,8 @@
-"""PyTorch's files of tensors (.pth, .pt), read as data: nothing in them is executed, and no pickle is loaded.
+"""PyTorch's weight files (.pth, .pt), read as data: nothing in them is executed, and Python's pickle is not used.
 
-Such a file is a pickle and beside it the bytes of the tensors. Of the functions that a pickle may name
-(`runtime.pickles`) only those that put a tensor together are known, as our own. PyTorch need not be installed. Both
-forms are read: the zip archive of PyTorch 1.6 and later, and the one before.
+Such a file is a pickle plus the bytes of the tensors. Of the functions that a pickle may name (`runtime.pickles`), only
+those that build a tensor are known, and they are our own. PyTorch need not be installed. Both formats are read: the zip
+archive of PyTorch 1.6 and later, and the older one.
 """
 
 import io
@@ -31,12 +31,12 @@ _DTYPES = {
     'BoolStorage': np.bool_,
 }
 _LEGACY = (
-    b'\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.'  # the magic number of the form before 1.6, pickled
+    b'\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.'  # the pickled magic number of the format before 1.6
 )
 
 
 class _Storage(NamedTuple):
-    """The numbers under a tensor, by their key in the file."""
+    """The data of a tensor, identified by its key in the file."""
 
     key: str
     dtype: np.dtype
@@ -54,20 +54,20 @@ class _Tensor(NamedTuple):
 
 
 def is_legacy(start):
-    """Whether a file with these first bytes is PyTorch's form before 1.6."""
+    """Whether a file with these first bytes has PyTorch's format before 1.6."""
     return start.startswith(_LEGACY)
 
 
 def read(path):
-    """What `torch.save` wrote to a file: nested dicts, lists and plain values, with NumPy arrays for tensors.
+    """Read what `torch.save` wrote to a file: nested dicts, lists and plain values, with NumPy arrays for tensors.
 
-    Anything else, as the arguments that a training program saves beside the weights, is a `Foreign` with its name.
+    Any other object, such as a training program's arguments saved with the weights, is a `Foreign` with its name.
 
     Args:
-      path: of the file.
+      path: path of the file.
 
     Raises:
-      UserError: a file that is truncated, or asks for what no `torch.save` writes.
+      UserError: the file is truncated, or has something that `torch.save` does not write.
     """
     try:
         if zipfile.is_zipfile(path):
@@ -76,21 +76,21 @@ def read(path):
         with open(path, 'rb') as file:
             return _read_legacy(file, path)
     except (Broken, zipfile.BadZipFile, EOFError, UnicodeDecodeError, struct.error) as error:
-        raise UserError(f'{path} is truncated, or no file of torch.save ({error})') from None
+        raise UserError(f'{path} is truncated or not a torch.save file ({error})') from None
 
 
 def _read_archive(archive, path):
     infos = {info.filename: info for info in archive.infolist()}
-    programs = [name for name in infos if name.endswith('/data.pkl')]
-    if len(programs) != 1:
-        raise UserError(f'{path} is a zip archive, and not one of torch.save: it has no data.pkl')
-    folder = programs[0].removesuffix('/data.pkl')
-    packed = [name for name, info in infos.items() if info.compress_type != zipfile.ZIP_STORED]
-    if packed:
-        raise UserError(f'{path}: {packed[0]} is compressed, which torch.save never does; it is not unpacked')
+    pickle_names = [name for name in infos if name.endswith('/data.pkl')]
+    if len(pickle_names) != 1:
+        raise UserError(f'{path} is a zip archive but not a torch.save file: it has no data.pkl')
+    folder = pickle_names[0].removesuffix('/data.pkl')
+    compressed = [name for name, info in infos.items() if info.compress_type != zipfile.ZIP_STORED]
+    if compressed:
+        raise UserError(f'{path}: {compressed[0]} is compressed, which torch.save never does; the file is refused')
     order = infos.get(f'{folder}/byteorder')
     if order and archive.read(order).strip() != b'little':
-        raise UserError(f'{path} was written on a big-endian machine; save it anew on a little-endian one')
+        raise UserError(f'{path} was written on a big-endian machine; save it again on a little-endian one')
 
     def numbers(storage):
         name = f'{folder}/data/{storage.key}'
@@ -98,18 +98,18 @@ def _read_archive(archive, path):
             raise Broken(f'{name} is missing')
         return archive.read(name)
 
-    tree = _load(io.BytesIO(archive.read(programs[0])), path)
+    tree = _load(io.BytesIO(archive.read(pickle_names[0])), path)
     return _with_arrays(tree, numbers, {}, path)
 
 
 def _read_legacy(file, path):
     start = file.read(len(_LEGACY))
     if start != _LEGACY:
-        raise UserError(f'{path} is no file of torch.save (nor one of before PyTorch 0.1.10: load and save it anew)')
-    _load(file, path)  # the version of the protocol
+        raise UserError(f'{path} is not a torch.save file, or from before PyTorch 0.1.10: load and save it again')
+    _load(file, path)  # the protocol version
     machine = _load(file, path)
     if not machine.get('little_endian', True):
-        raise UserError(f'{path} was written on a big-endian machine; save it anew on a little-endian one')
+        raise UserError(f'{path} was written on a big-endian machine; save it again on a little-endian one')
     tree, keys = _load(file, path), _load(file, path)
     dtypes = {}
     _visit(tree, lambda tensor: dtypes.setdefault(tensor.storage.key, np.dtype(tensor.storage.dtype)))
@@ -121,11 +121,11 @@ def _read_legacy(file, path):
 
 
 def _exactly(file, count):
-    """So many bytes, no memory asked for that the file does not fill."""
-    here = file.tell()
-    left = file.seek(0, io.SEEK_END) - here
-    file.seek(here)
-    if not 0 <= count <= left:
+    """Read exactly `count` bytes; check first that the file has them, before memory is allocated."""
+    position = file.tell()
+    remaining = file.seek(0, io.SEEK_END) - position
+    file.seek(position)
+    if not 0 <= count <= remaining:
         raise Broken(f'it ends where {count} bytes of a tensor should be')
     return file.read(count)
 
@@ -134,7 +134,7 @@ def _exactly(file, count):
 
 
 def _visit(tree, function):
-    """Calls a function with each tensor of a tree."""
+    """Call a function with each tensor of a tree."""
     seen = set()
 
     def walk(node):
@@ -149,23 +149,23 @@ def _visit(tree, function):
 
 
 def _with_arrays(tree, numbers, known, path):
-    """The tree with arrays in place of tensors; `known` are the containers already done, which may hold each other."""
+    """Replace the tensors of a tree by arrays; `known` has the converted containers by id, as trees may be cyclic."""
     arrays = {}
 
     def array(tensor):
         storage = tensor.storage
         if storage.key not in arrays:
-            dtype, there = np.dtype(storage.dtype), numbers(storage)
-            if len(there) != storage.count * dtype.itemsize:
-                raise Broken(f'storage {storage.key} has {len(there)} bytes, not {storage.count * dtype.itemsize}')
-            arrays[storage.key] = np.frombuffer(there, dtype)
+            dtype, content = np.dtype(storage.dtype), numbers(storage)
+            if len(content) != storage.count * dtype.itemsize:
+                raise Broken(f'storage {storage.key} has {len(content)} bytes, not {storage.count * dtype.itemsize}')
+            arrays[storage.key] = np.frombuffer(content, dtype)
         return _view(arrays[storage.key][storage.start :], tensor)
 
     def convert(node):
         if isinstance(node, _Tensor):
             return array(node)
         if isinstance(node, _Storage):
-            raise UserError(f'{path} holds a bare storage, which is no tensor: save the state dict alone')
+            raise UserError(f'{path} has a storage that is not part of a tensor: save only the state dict')
         if isinstance(node, Foreign | Global):
             return Foreign(str(node))
         if isinstance(node, tuple):
@@ -174,11 +174,11 @@ def _with_arrays(tree, numbers, known, path):
             return node
         if id(node) not in known:
             if isinstance(node, dict):
-                known[id(node)] = made = {}
-                made.update((key, convert(child)) for key, child in node.items())
+                known[id(node)] = converted = {}
+                converted.update((key, convert(child)) for key, child in node.items())
             else:
-                known[id(node)] = made = []
-                made.extend(convert(child) for child in node)
+                known[id(node)] = converted = []
+                converted.extend(convert(child) for child in node)
         return known[id(node)]
 
     return convert(tree)
@@ -188,7 +188,7 @@ def _view(flat, tensor):
     shape, strides = tensor.shape, tensor.strides
     sizes = (*shape, *strides, tensor.offset)
     if len(shape) != len(strides) or not all(isinstance(n, int) and n >= 0 for n in sizes):
-        raise Broken(f'a tensor has the shape {shape} and the strides {strides}')
+        raise Broken(f'a tensor has shape {shape} and strides {strides}')
     count = math.prod(shape)
     last = tensor.offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
     if count and (last >= len(flat) or count > len(flat)):
@@ -197,28 +197,28 @@ def _view(flat, tensor):
     return np.lib.stride_tricks.as_strided(flat[tensor.offset :], shape, steps, writeable=False)
 
 
-# What of PyTorch a pickle may name
+# The parts of PyTorch that a pickle may name
 
 
 def _load(file, path):
-    """What one pickle of such a file holds, tensors as `_Tensor`."""
+    """Load one pickle of such a file, with tensors as `_Tensor`."""
     return pickles.load(file, path, _call, _storage)
 
 
 def _storage(identifier):
-    """('storage', type, key, device, count[, view]) of PyTorch."""
-    kind, what, key, _, count, *view = identifier
-    known = isinstance(what, Global) and what.module in ('torch', 'torch.cuda') and what.name in _DTYPES
+    """Build a `_Storage` from PyTorch's ('storage', type, key, device, count[, view])."""
+    kind, type_, key, _, count, *view = identifier
+    known = isinstance(type_, Global) and type_.module in ('torch', 'torch.cuda') and type_.name in _DTYPES
     if kind != 'storage' or not known or not isinstance(count, int):
-        raise Broken(f'a storage is of {what}')
+        raise Broken(f'a storage has the type {type_}')
     start = 0
     if view and view[0] is not None:
         _, start, _ = view[0]
-    return _Storage(str(key), _DTYPES[what.name], count, start)
+    return _Storage(str(key), _DTYPES[type_.name], count, start)
 
 
 def _call(function, arguments):
-    """What one of PyTorch's own functions makes, by our own code; `Foreign` for every other."""
+    """Apply our own version of one of PyTorch's functions; return a `Foreign` for any other function."""
     match str(function), arguments:
         case 'torch._utils._rebuild_tensor_v2' | 'torch._utils._rebuild_tensor', (storage, offset, shape, strides, *_):
             if not isinstance(storage, _Storage):
