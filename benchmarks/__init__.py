@@ -1,1 +1,1 @@
-"""Speed beside named peers."""
+"""Speed compared with named peers."""

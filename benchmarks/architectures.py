@@ -1,55 +1,56 @@
-"""Forward pass and training step of each network beside PyTorch's implementation of the very same."""
+"""Forward pass and training step of each network, compared with the same network in PyTorch."""
 
 import math
 import statistics
 
-from benchmarks import contest, peers
+from benchmarks import peers, timing
 
-# The networks of the bar: one a family. Batch 8, and 16 for AlexNet.
+# The default networks, one per family. Batch 8, and 16 for AlexNet.
 NETWORKS = ('alexnet_owt', 'vgg_a', 'resnet18', 'resnet50', 'densenet121', 'resnext50_32x4d')
 DEEPEST = ('resnet152', 'densenet264', 'senet154')  # whose compilation is timed
 
 
 def run(networks, phases, rounds, batch, dtype, huge_pages):
-    """Rows of the table: for each network and phase the images a second of both, the ratio and its range.
+    """Yield the rows of the table: images per second of both, the ratio and its range, per network and phase.
 
     Args:
-      networks: names of `peers.PEERS`, or others, which have no peer; none: `NETWORKS`, or `DEEPEST` to compile.
-      phases: of 'train', 'forward' and 'compile', the seconds of a cold compilation of the training step.
-      rounds: timed.
-      batch: images a step; 0 is 8, and 16 for alexnet_owt.
+      networks: names in `peers.PEERS`, or others, which have no peer; if empty, `NETWORKS`, or `DEEPEST` to compile.
+      phases: some of 'train', 'forward' and 'compile' (seconds of a cold compilation of the training step).
+      rounds: number of timed rounds.
+      batch: images per step; 0 for 8, and 16 for alexnet_owt.
       dtype: 'float32' or 'bfloat16' (PyTorch: autocast).
-      huge_pages: for all contestants.
+      huge_pages: whether all processes use huge pages.
     """
     rows = []
     for phase in phases:
         for name in networks or (DEEPEST if phase == 'compile' else NETWORKS):
             if phase == 'compile':
-                contestants = [f'jax compile {name} 8 {dtype}']
-                _, first = contest.compete('architectures', contestants, 0)
+                ours = f'jax compile {name} 8 {dtype}'
+                _, first = timing.run_peers('architectures', [ours], 0)
                 rows.append({'name': f'{name} compilation', 'phase': phase, 'network': name, 'unit': 's', 'peer': None})
-                rows[-1] |= {'ours': first[contestants[0]], 'ratio': None}
+                rows[-1] |= {'ours': first[ours], 'ratio': None}
                 yield rows[-1]
                 continue
             size = batch or (16 if name == 'alexnet_owt' else 8)
             kinds = ['jax']
-            if name in peers.PEERS and contest.version('torch'):
+            if name in peers.PEERS and timing.version('torch'):
                 kinds += ['torch-channels_last', 'torch-NCHW'] + (['torch-compile'] if dtype == 'bfloat16' else [])
-            contestants = [f'{kind} {phase} {name} {size} {dtype}' for kind in kinds]
-            seconds, first = contest.compete('architectures', contestants, rounds, huge_pages)
-            peer, ratios = contest.faster(seconds, contestants[0])
+            peer_names = [f'{kind} {phase} {name} {size} {dtype}' for kind in kinds]
+            ours = peer_names[0]
+            seconds, first = timing.run_peers('architectures', peer_names, rounds, huge_pages)
+            peer, ratios = timing.ratios_to_fastest(seconds, ours)
             rows.append(
                 {
                     'name': f'{name} {phase}, batch {size}',
                     'network': name,
                     'phase': phase,
                     'unit': 'images/s',
-                    'ours': size / statistics.median(seconds[contestants[0]]),
+                    'ours': size / statistics.median(seconds[ours]),
                     'peer': size / statistics.median(seconds[peer]) if peer else None,
                     'peer_name': peer.split()[0] if peer else None,
                     'ratio': statistics.median(ratios) if peer else None,
                     'range': [min(ratios), max(ratios)] if peer else None,
-                    'first_call_seconds': first[contestants[0]],
+                    'first_call_seconds': first[ours],
                 }
             )
             yield rows[-1]
@@ -60,15 +61,15 @@ def run(networks, phases, rounds, batch, dtype, huge_pages):
             yield {'name': f'geometric mean, {phase}', 'phase': phase, 'ratio': mean, 'lowest': min(ratios)}
 
 
-def contestant(words):
-    """The function that a contestant's process times; `words` is one of the names that `run` makes."""
-    kind, phase, name, batch, dtype = words.split()
+def timed_function(peer_name):
+    """Return the function that a peer's process times; see `run` for the form of the name."""
+    kind, phase, name, batch, dtype = peer_name.split()
     build = our_step if kind == 'jax' else torch_step
     return build(kind, phase, name, int(batch), dtype)
 
 
 def our_step(kind, phase, name, batch, dtype):
-    """The project's own training step, or the network's forward pass, with the data on the device."""
+    """Return our training step, or the network's forward pass, with the data on the device."""
     import functools
 
     import jax
@@ -94,7 +95,7 @@ def our_step(kind, phase, name, batch, dtype):
     initial = functools.partial(step.create_state, model, optimizer, shape, 0)
     labels = jnp.arange(batch, dtype=jnp.int32) % model.num_classes
     examples = loader.gather(images, labels, jnp.arange(batch), jnp.zeros(batch, jnp.int32))
-    one = functools.partial(
+    train_step = functools.partial(
         step.train_step,
         model=model,
         loss=losses.create('cross_entropy'),
@@ -103,7 +104,7 @@ def our_step(kind, phase, name, batch, dtype):
         seed=0,
         rate=lambda step, controller: 0.001,
     )
-    advance = jit(one, donate_argnums=0)
+    advance = jit(train_step, donate_argnums=0)
     if phase == 'compile':
         abstract = jax.eval_shape(initial)
         return lambda: advance.lower(abstract, examples).compile()
@@ -118,13 +119,13 @@ def our_step(kind, phase, name, batch, dtype):
 
 
 def torch_step(kind, phase, name, batch, dtype, size=224):
-    """The same in PyTorch, on its GPU where there is one."""
+    """Return the same function in PyTorch, on a GPU if there is one."""
     import contextlib
 
     import torch
 
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    torch.backends.cudnn.benchmark = True  # it tries the algorithms out, as XLA does
+    torch.backends.cudnn.benchmark = True  # try the algorithms, as XLA does
     layout = {} if kind == 'torch-NCHW' else {'memory_format': torch.channels_last}
     model = peers.torch_model(name).to(device, **layout)
     images = torch.randn(batch, 3, size, size, device=device).to(**layout)

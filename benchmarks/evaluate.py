@@ -1,7 +1,8 @@
-"""The evaluator beside the bare forward passes of its views, and beside a loop that takes one crop at a time.
+"""The evaluator, compared with the forward passes alone and with a loop over single crops.
 
-Weights are random: they change no time. Every contestant looks at the same photographs, of one size, by one protocol.
-The centre crop, whose network need not be the limit, is measured without one: beside the training pipeline.
+Weights are random, which does not affect the times. Every peer uses the same photographs, of one size, and the same
+protocol. For the center crop, where the network may not be the bottleneck, the data path is compared with the training
+pipeline, without a network.
 """
 
 import itertools
@@ -9,10 +10,10 @@ import statistics
 
 import numpy as np
 
-from benchmarks import contest, input
+from benchmarks import input, timing
 from runtime import system
 
-ROWS = {  # network and protocol: photographs a turn, such that their views fill the batches, as those of a data set do
+ROWS = {  # (network, protocol): photographs per turn, chosen so that their views fill the batches, as in a data set
     ('googlenet', 'googlenet_144'): 5,
     ('resnet18', 'ten_crop_full'): 9,
     ('alexnet_owt', 'vgg_multicrop'): 3,
@@ -21,28 +22,32 @@ ROWS = {  # network and protocol: photographs a turn, such that their views fill
     ('resnet18', 'resnet_fcn'): 2,
 }
 KINDS = ('evaluator', 'forward passes alone', 'crop by crop')
-PATHS = ('centre crop', 'training pipeline')
-BATCH, IMAGES = 32, 512  # crops a forward pass; photographs a turn of the data path
+PATHS = ('center crop', 'training pipeline')
+BATCH, IMAGES = 32, 512  # crops per forward pass; photographs per turn of the data path
 
 
-def contestant(name):
-    """One of them: a function that looks at its photographs once; `name` is 'KIND|NETWORK|PROTOCOL|FOLDER'."""
+def timed_function(name):
+    """Return the function that a peer's process times, one pass over its photographs.
+
+    Args:
+      name: 'KIND|NETWORK|PROTOCOL|FOLDER'.
+    """
     kind, network, protocol, data_dir = name.split('|')
     paths = input.photographs(data_dir)
     if kind in PATHS:
-        return {'centre crop': _centre_crop, 'training pipeline': _training}[kind](paths)
+        return {'center crop': _center_crop, 'training pipeline': _training}[kind](paths)
     paths = _of_one_size(paths, _count(kind, ROWS[network, protocol]))
     member = _member(network, protocol)
     return dict(zip(KINDS, (_evaluator, _forward, _loop), strict=True))[kind](member, paths)
 
 
 def _count(kind, count):
-    """Photographs a turn of one of `KINDS`: the loop takes one, for it fills no batches."""
+    """Return the photographs per turn of one of `KINDS`: one for the loop, which has no batches."""
     return 1 if kind == KINDS[2] else count
 
 
 def _of_one_size(paths, count):
-    """So many of the photographs' most frequent size, again and again where there are fewer."""
+    """Return `count` photographs of the most frequent size, repeated if there are fewer."""
     import collections
 
     from PIL import Image
@@ -74,7 +79,7 @@ def _scorer(member):
 
 
 def _evaluator(member, paths):
-    """As `evaluate.py`: files to probabilities."""
+    """Return a pass from files to probabilities, as in `evaluate.py`."""
     from input_pipeline import loader
 
     scorer = _scorer(member)
@@ -87,7 +92,7 @@ def _evaluator(member, paths):
 
 
 def _batches(member, paths):
-    """[(shape of a batch, the dense reading or None, how often)] of the protocol's views of these photographs."""
+    """Yield (shape of a batch, dense reading or None, count) for the protocol's views of the photographs."""
     import collections
 
     from input_pipeline import geometry
@@ -107,7 +112,7 @@ def _batches(member, paths):
 
 
 def _forward(member, paths):
-    """The network alone on as many views of the same shapes, already floats on the device."""
+    """Return the forward passes alone, on as many views of the same shapes, as floats on the device."""
     import jax
 
     from architectures import layers
@@ -130,7 +135,7 @@ def _forward(member, paths):
 
 
 def _loop(member, paths):
-    """What one writes first: for each view the file is read, resized and cut anew, and goes through alone."""
+    """Return the naive loop: each view reads, resizes and crops its file again, and is a batch of its own."""
     import jax
     from PIL import Image
 
@@ -140,12 +145,12 @@ def _loop(member, paths):
 
     apply = jax.jit(member.model.apply, static_argnames='dense', compiler_options=layers.compiler_options())
 
-    def look(path, scale, box, mirror):
+    def score(path, scale, box, mirror):
         with Image.open(path) as file:
             image = np.asarray(file.convert('RGB'))
         image = geometry.resize_short_side(image, scale.short_side)
         if scale.square:
-            ((top, left, side),) = views.centre(*image.shape[:2], scale.short_side)
+            ((top, left, side),) = views.center(*image.shape[:2], scale.short_side)
             image = image[top : top + side, left : left + side]
         if box:
             top, left, side = box
@@ -163,13 +168,13 @@ def _loop(member, paths):
                 size = (scale.short_side, scale.short_side) if scale.square else size
                 boxes = scale.boxes(*size, member.protocol.size) if scale.boxes else [None]
                 for box, mirror in itertools.product(boxes, (False, True) if member.protocol.flip else (False,)):
-                    look(path, scale, box, mirror)
+                    score(path, scale, box, mirror)
 
     return turn
 
 
-def _centre_crop(paths):
-    """Files to the items that the evaluator puts on the device."""
+def _center_crop(paths):
+    """Return a pass from files to the items that the evaluator puts on the device."""
     from input_pipeline import loader
 
     scorer = _scorer(_member('alexnet_owt', 'single_224'))
@@ -182,7 +187,7 @@ def _centre_crop(paths):
 
 
 def _training(paths):
-    """The loader of `train.py` over the same photographs, a random crop of short side 256, as the centre crop's."""
+    """Return a pass of `train.py`'s loader over the same photographs, with random crops of short side 256."""
     import functools
 
     from input_pipeline import crops, loader
@@ -200,12 +205,12 @@ def _training(paths):
 
 
 def run(data_dir, rounds=5, networks=()):
-    """Yields a row for each network and protocol, and one for the data path: images a second, ratios to the others.
+    """Yield a row per network and protocol, and one for the data path: images per second, ratios to the others.
 
     Args:
       data_dir: a folder of photographs.
-      rounds: timed.
-      networks: whose rows; none: all, and the data path.
+      rounds: number of timed rounds.
+      networks: networks to measure; if empty, all of them and the data path.
     """
     for (network, protocol), count in ROWS.items():
         if networks and network not in networks:
@@ -215,13 +220,13 @@ def run(data_dir, rounds=5, networks=()):
     if networks:
         return
     names = {kind: f'{kind}|||{data_dir}' for kind in PATHS}
-    yield _row('data path of the centre crop', names, 'centre crop', IMAGES, rounds)
+    yield _row('data path of the center crop', names, 'center crop', IMAGES, rounds)
 
 
 def memory(data_dir, images=input.MEMORY):
-    """Peak memory of the evaluator over many images from JPEG: [(images, MB resident)], and the peak in MB.
+    """Return the memory of the evaluator over many JPEG images: [(images, resident MB)], and the peak in MB.
 
-    A small network, five views and a dense pass: what grows, if anything, is what images leave behind.
+    It runs a small network with ten crops and a dense pass, so that any growth is due to the images.
     """
     from input_pipeline import loader
 
@@ -231,20 +236,20 @@ def memory(data_dir, images=input.MEMORY):
 
     from evaluation import scoring
 
-    scorer, seen = scoring.Scorer([crops, dense], 1, BATCH, jax.device_put), []
-    found = scorer.log_probabilities(loader.map_images(input.Files(paths), scorer.items))
-    for number, _ in enumerate(found, start=1):
+    scorer, samples = scoring.Scorer([crops, dense], 1, BATCH, jax.device_put), []
+    scored = scorer.log_probabilities(loader.map_images(input.Files(paths), scorer.items))
+    for number, _ in enumerate(scored, start=1):
         if number % 5_000 == 0 or number == images:
-            seen.append((number, input.resident()))
-    return seen, system.peak_memory() / 1e6
+            samples.append((number, input.resident()))
+    return samples, system.peak_memory() / 1e6
 
 
 def _row(title, names, ours, count, rounds):
-    seconds, _ = contest.compete('evaluate', list(names.values()), rounds, huge_pages=True)
+    seconds, _ = timing.run_peers('evaluate', list(names.values()), rounds, huge_pages=True)
     rates = {kind: [_count(kind, count) / turn for turn in seconds[name]] for kind, name in names.items()}
     row = {'name': title, 'images_per_second': statistics.median(rates[ours])}
     for kind in names:
         if kind != ours:
-            ratios = [own / theirs for own, theirs in zip(rates[ours], rates[kind], strict=True)]
+            ratios = [mine / theirs for mine, theirs in zip(rates[ours], rates[kind], strict=True)]
             row[kind] = {'ratio': statistics.median(ratios), 'range': [min(ratios), max(ratios)]}
     return row

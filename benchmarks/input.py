@@ -1,7 +1,7 @@
-"""The input pipeline beside torchvision's and tf.data's: photographs to batches of 224 x 224, images a second.
+"""The input pipeline, compared with torchvision and tf.data: photographs to batches of 224 x 224, images per second.
 
-Every contestant crops by area (8% to 100%, 3:4 to 4:3), resizes with antialiasing, flips nothing and gives uint8
-batches; each with as many threads or processes as there are cores. Ours is the loader that training uses.
+Every peer crops by area (8% to 100%, 3:4 to 4:3), resizes with antialiasing, does not flip, and returns uint8 batches,
+with one thread or process per core. Ours is the loader that training uses.
 """
 
 import contextlib
@@ -12,12 +12,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import contest
+from benchmarks import timing
 from runtime import system
 
 BATCH, SIZE = 128, 224
-IMAGES = 2048  # a turn
-OURS = {  # name: (its store, its crop)
+IMAGES = 2048  # per turn
+OURS = {  # name: (store, crop)
     'JPEG, bicubic': ('jpeg', 'bicubic'),
     'JPEG, bilinear': ('jpeg', 'bilinear'),
     'packed 256, random crop': ('pack', 'random'),
@@ -26,26 +26,26 @@ OURS = {  # name: (its store, its crop)
     'raw 256, area crop': ('raw', 'bicubic'),
 }
 PEERS = {'Pillow (torchvision)': 'torchvision', 'tf.data (antialiased)': 'tensorflow'}
-MEMORY = 50_000  # images
+MEMORY = 50_000  # images for the measurement of memory
 
 
 def photographs(data_dir):
-    """The JPEGs below a folder that are full-size photographs, sorted."""
+    """Return the JPEG files of full-size photographs below a folder, sorted."""
     from PIL import Image
 
     paths = sorted(p for p in Path(data_dir).rglob('*') if p.suffix.lower() in ('.jpg', '.jpeg'))
-    kept = []
+    photos = []
     for path in paths:
         with Image.open(path) as image:
             if max(image.size) > 256 and image.format == 'JPEG':
-                kept.append(path)
-    if not kept:
+                photos.append(path)
+    if not photos:
         sys.exit(f'benchmark.py: error: no photographs below {data_dir!r}: pass --data_dir FOLDER')
-    return kept
+    return photos
 
 
 class Files:
-    """JPEG files as a source."""
+    """A source of JPEG files."""
 
     name, class_names, notes = 'photographs', ('any',), ()
 
@@ -61,8 +61,12 @@ class Files:
         return Example(Path(self.paths[index]).read_bytes(), 0, self.paths[index])
 
 
-def contestant(name):
-    """One of them: a function that takes `IMAGES` images once; `name` is 'CONTESTANT|FOLDER|STORES'."""
+def timed_function(name):
+    """Return the function that a peer's process times, a pass over `IMAGES` images.
+
+    Args:
+      name: 'PEER|FOLDER|STORES'.
+    """
     name, data_dir, stores = name.split('|')
     paths = photographs(data_dir)
     if name in OURS:
@@ -71,7 +75,7 @@ def contestant(name):
 
 
 def ours(store, crop, paths, stores):
-    """The loader, over the files or over a packed store of them."""
+    """Return a pass of our loader over the files, or over a packed store of them."""
     source, form, order = _ours(store, crop, paths, stores)
     from input_pipeline import loader
 
@@ -102,10 +106,10 @@ def _ours(store, crop, paths, stores):
 
 
 def torchvision_epoch(paths):
-    """torchvision's transforms of Pillow images in PyTorch's DataLoader, a process a core."""
+    """Return a pass of torchvision's transforms on Pillow images in PyTorch's DataLoader, one process per core."""
     import torch
 
-    for operator in ('nms', 'qnms'):  # torchvision asks for them, and the CPU build of PyTorch may lack them
+    for operator in ('nms', 'qnms'):  # torchvision needs them, and the CPU build of PyTorch may lack them
         with contextlib.suppress(RuntimeError):
             torch.library.define(
                 f'torchvision::{operator}', '(Tensor dets, Tensor scores, float iou_threshold) -> Tensor'
@@ -138,7 +142,7 @@ def torchvision_epoch(paths):
 
 
 def tensorflow_epoch(paths):
-    """tf.data with the fused decode-and-crop, as TensorFlow's own ImageNet examples have it, and antialiasing."""
+    """Return a pass of tf.data with the fused decode-and-crop of TensorFlow's ImageNet examples, and antialiasing."""
     os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
     import tensorflow as tf
 
@@ -172,24 +176,24 @@ def tensorflow_epoch(paths):
 
 
 def run(data_dir, rounds=5):
-    """Yields a row for each of ours: images a second, and the ratio to each peer by rounds."""
+    """Yield a row for each of ours: images per second, and the ratio to each peer by rounds."""
     paths = photographs(data_dir)
     with tempfile.TemporaryDirectory() as stores:
         _pack(paths, stores)
-        peers = [name for name, package in PEERS.items() if contest.version(_package(package))]
+        peers = [name for name, package in PEERS.items() if timing.version(_package(package))]
         names = [f'{name}|{data_dir}|{stores}' for name in (*OURS, *peers)]
-        seconds, _ = contest.compete('input', names, rounds)
+        seconds, _ = timing.run_peers('input', names, rounds)
         seconds = {name.split('|')[0]: times for name, times in seconds.items()}
     for name in seconds:
         row = {'name': name, 'photographs': len(paths), 'images_per_second': IMAGES / statistics.median(seconds[name])}
         for peer in peers:
-            ratios = [theirs / own for theirs, own in zip(seconds[peer], seconds[name], strict=True)]
+            ratios = [theirs / mine for theirs, mine in zip(seconds[peer], seconds[name], strict=True)]
             row[peer] = {'ratio': statistics.median(ratios), 'range': [min(ratios), max(ratios)]}
         yield row
 
 
 def _package(name):
-    return name if contest.version(name) else f'{name}-cpu'
+    return name if timing.version(name) else f'{name}-cpu'
 
 
 def _pack(paths, stores):
@@ -200,17 +204,17 @@ def _pack(paths, stores):
 
 
 def memory(data_dir, images=MEMORY):
-    """Peak memory of the loader over many images from JPEG: [(images, MB resident)], and the peak in MB."""
+    """Return the memory of the loader over many JPEG images: [(images, resident MB)], and the peak in MB."""
     from input_pipeline import loader
 
     source, form, order = _ours('jpeg', 'bicubic', photographs(data_dir), '')
-    seen = []
+    samples = []
     for number, _ in enumerate(loader.stream(source, form, order, images // BATCH, BATCH)):
         if (number + 1) * BATCH % 5_000 < BATCH or number == images // BATCH - 1:
-            seen.append(((number + 1) * BATCH, resident()))
-    return seen, system.peak_memory() / 1e6
+            samples.append(((number + 1) * BATCH, resident()))
+    return samples, system.peak_memory() / 1e6
 
 
 def resident():
-    """MB of memory that this process has."""
+    """Return the resident memory of this process in MB."""
     return int(Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 1e6

@@ -1,4 +1,4 @@
-"""LeNet-5: training throughput beside PyTorch, and the seconds from a command to the first step."""
+"""LeNet-5: training throughput compared with PyTorch, and the seconds from a command to the first step."""
 
 import statistics
 import subprocess
@@ -7,18 +7,18 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import contest
+from benchmarks import timing
 
 BATCH, STEPS, ROUNDS = 128, 100, 7  # SGD with momentum, the data set in memory
 
 
 def run():
-    """The rows of the table; PyTorch in both of its memory layouts, the faster is the peer."""
-    names = ['jax'] + (['torch NCHW', 'torch channels_last'] if contest.version('torch') else [])
+    """Yield the rows of the table; PyTorch runs in both memory layouts, and the faster is the peer."""
+    names = ['jax'] + (['torch NCHW', 'torch channels_last'] if timing.version('torch') else [])
     if len(names) == 1:
-        print('PyTorch is not installed (requirements-reference.txt): there is no peer to measure beside')
-    seconds, _ = contest.compete('lenet5', names, ROUNDS)
-    peer, ratios = contest.faster(seconds, 'jax')
+        print('PyTorch is not installed (requirements-reference.txt): there is no peer to compare with')
+    seconds, _ = timing.run_peers('lenet5', names, ROUNDS)
+    peer, ratios = timing.ratios_to_fastest(seconds, 'jax')
     rate = {name: BATCH * STEPS / statistics.median(times) for name, times in seconds.items()}
     yield {
         'name': 'LeNet-5 training, batch 128',
@@ -40,13 +40,13 @@ def run():
     }
 
 
-def contestant(name):
-    """The function that a contestant's process times."""
+def timed_function(name):
+    """Return the function that a peer's process times."""
     return our_step() if name == 'jax' else torch_step(channels_last=name.endswith('channels_last'))
 
 
 def our_step():
-    """The very function that `train.py` runs, `STEPS` steps in a dispatch."""
+    """Return the function that `train.py` runs, with `STEPS` steps per dispatch."""
     import jax
     import numpy as np
 
@@ -71,7 +71,7 @@ def our_step():
 
 
 def torch_step(channels_last):
-    """A plain PyTorch loop of the same network, loss, optimiser and data."""
+    """Return a plain PyTorch loop with the same network, loss, optimizer and data."""
     import numpy as np
     import torch
     from torch import nn
@@ -104,7 +104,7 @@ def torch_step(channels_last):
 
 
 def first_step_seconds():
-    """Wall-clock seconds from `python train.py` to the log's line of the first step."""
+    """Return the wall-clock seconds from `python train.py` to the log line of the first step."""
     root = Path(__file__).parents[1]
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, 'run', 'metrics.jsonl')

@@ -1,8 +1,8 @@
-"""Training, as `train.py` runs it: the step of a recipe, its pixels' preprocessing included, and the loop around it.
+"""Training as `train.py` runs it: the step of a recipe, including preprocessing, and the loop around it.
 
-Ours is `Run.advance` of `configs/NAME.py` on uint8 images, one batch that lies on the devices, or photographs through
-the loader. The peer is the same network in PyTorch, under torch.compile and channels last, or eager in both layouts, on
-float images that lie on its device: it flips, shifts and normalises nothing.
+Ours is the `advance` program of `configs/NAME.py` on uint8 images: one batch on the devices, or photographs through the
+loader. The peer is the same network in PyTorch, with torch.compile and channels last, or eager in both layouts, on
+float images on its device, without flips, shifts or normalization.
 """
 
 import functools
@@ -11,14 +11,14 @@ import sys
 import tempfile
 import time
 
-from benchmarks import architectures, contest, peers
+from benchmarks import architectures, peers, timing
 from runtime import system
 
-LARGEST = 4096  # images a step that are tried
+LARGEST = 4096  # largest batch to try
 PEERS_OF = {'': (), 'torch': ('torch-compile',), 'torch-eager': ('torch-channels_last', 'torch-NCHW')}
-_GAIN = 1.01  # a larger batch that is not so much faster ends the trial
+_GAIN = 1.01  # stop doubling the batch when the speed grows by less than this factor
 
-# The vendors' data sheets, dense, FLOP/s: in bfloat16, and for float32 in TF32, in which XLA multiplies by default.
+# Dense FLOP/s from the vendors' data sheets: bfloat16, and TF32 for float32, XLA's default for matrix products.
 PEAKS = {
     'NVIDIA H200': (989e12, 495e12),
     'NVIDIA H100 80GB HBM3': (989e12, 495e12),
@@ -34,19 +34,19 @@ PEAKS = {
 
 
 def run(arch, against, batch, size, dtype, data_dir, rounds, peak, best_batch, huge_pages=False):
-    """Rows: on a batch that lies on the devices, and with `data_dir` on its photographs through the loader.
+    """Yield a row for a batch on the devices, and with `data_dir` one for its photographs through the loader.
 
     Args:
       arch: a recipe; with a peer, one of `peers.PEERS`.
-      against: of `PEERS_OF`; the fastest of its kinds is the peer.
-      batch: images a step; the first that is tried with `best_batch`.
+      against: a key of `PEERS_OF`; the fastest of its kinds is the peer.
+      batch: images per step; with `best_batch`, the first to try.
       size: side of the images.
       dtype: 'float32' or 'bfloat16' (PyTorch: autocast).
       data_dir: a folder of photographs, or ''.
-      rounds: timed.
-      peak: FLOP/s of a device; None looks it up in `PEAKS`.
+      rounds: number of timed rounds.
+      peak: FLOP/s of a device; None to look it up in `PEAKS`.
       best_batch: whether each side doubles its batch as long as that makes it faster.
-      huge_pages: for all contestants.
+      huge_pages: whether all processes use huge pages.
     """
 
     def name(kind, batch, data=''):
@@ -59,7 +59,7 @@ def run(arch, against, batch, size, dtype, data_dir, rounds, peak, best_batch, h
     for data in ('', data_dir) if data_dir else ('',):
         names = {kind: name(kind, batches[kind], data) for kind in kinds if kind == 'jax' or not data}
         facts = {}
-        seconds, first = contest.compete('train', list(names.values()), rounds, huge_pages, facts)
+        seconds, first = timing.run_peers('train', list(names.values()), rounds, huge_pages, facts)
         rates = {
             kind: [batches[kind] * facts[names[kind]]['steps'] / turn for turn in seconds[names[kind]]]
             for kind in names
@@ -67,7 +67,7 @@ def run(arch, against, batch, size, dtype, data_dir, rounds, peak, best_batch, h
         row = {'name': f'{arch} {size}x{size} {dtype}, {"photographs" if data else "synthetic"}', 'unit': 'images/s'}
         row |= {'batch': batches['jax'], 'ours': statistics.median(rates['jax']), 'peer': None}
         row |= facts[names['jax']]
-        row['utilisation'] = utilisation(row['ours'], row, dtype, peak)
+        row['utilisation'] = utilization(row['ours'], row, dtype, peak)
         others = [kind for kind in names if kind != 'jax']
         if others:
             peer = max(others, key=lambda kind: statistics.median(rates[kind]))
@@ -83,8 +83,8 @@ def run(arch, against, batch, size, dtype, data_dir, rounds, peak, best_batch, h
         yield row
 
 
-def utilisation(images_per_second, facts, dtype, peak=None):
-    """The part of the devices' peak FLOP/s that the network's own operations take, or None where that is not known.
+def utilization(images_per_second, facts, dtype, peak=None):
+    """Return the network's operations as a fraction of the devices' peak FLOP/s, or None if the peak is not known.
 
     A multiply-add is two operations, and the gradient costs twice the forward pass.
     """
@@ -93,16 +93,16 @@ def utilisation(images_per_second, facts, dtype, peak=None):
 
 
 def _best_batch(name, batch, huge_pages):
-    """The batch of the most images a second, doubled from `batch` on until that gains nothing or does not fit."""
+    """Return the fastest batch, doubling `batch` until that gains nothing or does not fit."""
     best, rate = batch, 0.0
     while batch <= LARGEST:
         facts = {}
         try:
-            seconds, _ = contest.compete('train', [name(batch)], 2, huge_pages, facts)
-        except contest.Ended:  # it said why
+            seconds, _ = timing.run_peers('train', [name(batch)], 2, huge_pages, facts)
+        except timing.Ended:  # its message is on stderr
             if not rate:
                 raise
-            print(f'{name(batch)} ended; the largest batch is {best}', file=sys.stderr)
+            print(f'{name(batch)} ended early; the largest batch is {best}', file=sys.stderr)
             break
         now = batch * facts[name(batch)]['steps'] / statistics.median(seconds[name(batch)])
         print(f'{name(batch)}: {now:,.1f} images/s', file=sys.stderr)
@@ -112,22 +112,22 @@ def _best_batch(name, batch, huge_pages):
     return best
 
 
-def contestant(words):
-    """(the function that a contestant's process times, what it knows at its end); `words` is a name of `run`."""
-    kind, arch, batch, size, dtype, data_dir = words.split('|')
+def timed_function(name):
+    """Return (function that a peer's process times, function that returns its facts); `run` makes the name."""
+    kind, arch, batch, size, dtype, data_dir = name.split('|')
     if kind == 'jax':
         return our_step(arch, int(batch), int(size), dtype, data_dir)
     return _torch_step(kind, arch, int(batch), dtype, int(size))
 
 
 def config_of(arch, batch, size, dtype):
-    """The recipe, on made-up images of that size, and its network as the peer has it."""
+    """Return the recipe with synthetic images of a size, and with the network of the peer."""
     from configs import listing
 
     config = listing.load(arch)
     config.update({'dataset': 'synthetic', 'train_split': 'train', 'test_split': 'test', 'image_size': size})
     config.update({'dtype': dtype, 'batch_size': batch, 'accumulate': 1, 'num_epochs': 1e4, 'init_from': ''})
-    # Pixels without sense: with the recipe's rates the loss would be no number. The program is the same.
+    # On random pixels the recipe's learning rates would give a NaN loss. The program is the same.
     config.update({'learning_rate': 1e-6, 'learning_rates': ((1, 1e-6),)})
     config.architecture_options.update(peers.PEERS[arch][2] if arch in peers.PEERS else {})
     if 'group_size' in config.architecture_options:
@@ -136,7 +136,7 @@ def config_of(arch, batch, size, dtype):
 
 
 def our_step(arch, batch, size, dtype, data_dir):
-    """The step of the recipe's own run, compiled."""
+    """Return the compiled step of the recipe, and its facts."""
     import jax
 
     from architectures import describe
@@ -148,7 +148,7 @@ def our_step(arch, batch, size, dtype, data_dir):
     run = Run(config, splits=_photographs(data_dir) if data_dir else None)
     assert not run.resident, f'{arch} has small images: benchmark.py lenet5 measures those'
     batches = run.stream(0)
-    one = next(batches)
+    batch_on_device = next(batches)
     if not data_dir:
         batches.close()
     current = jax.jit(run.initial_state, out_shardings=run.replicated)()
@@ -160,7 +160,7 @@ def our_step(arch, batch, size, dtype, data_dir):
     def step():
         nonlocal current
         for _ in range(steps):
-            current = advance(current, next(batches) if data_dir else one)
+            current = advance(current, next(batches) if data_dir else batch_on_device)
             jax.device_get(current.window)  # as the loop does
 
     def facts():
@@ -180,12 +180,12 @@ def our_step(arch, batch, size, dtype, data_dir):
 
 
 def _steps(cpu):
-    """Of a turn, where a step of an accelerator takes a few milliseconds."""
+    """Return the steps per turn; a step of an accelerator takes only a few milliseconds."""
     return 1 if cpu else 10
 
 
 def _photographs(data_dir):
-    """Both splits of a run: all photographs below a folder, of one class."""
+    """Return both splits of a run: all photographs below a folder, as one class."""
     from benchmarks import input
 
     source = input.Files(input.photographs(data_dir))
@@ -193,16 +193,16 @@ def _photographs(data_dir):
 
 
 def _torch_step(kind, arch, batch, dtype, size):
-    """The peer's step, as many a turn as ours, and what it took."""
+    """Return the peer's steps, as many per turn as ours, and its facts."""
     import torch
 
-    one = architectures.torch_step(kind, 'train', arch, batch, dtype, size)
+    train_step = architectures.torch_step(kind, 'train', arch, batch, dtype, size)
     cuda = torch.cuda.is_available()
     steps = _steps(not cuda)
 
     def step():
         for _ in range(steps):
-            one()
+            train_step()
 
     def facts():
         peak = torch.cuda.max_memory_allocated() if cuda else system.peak_memory()
@@ -212,7 +212,7 @@ def _torch_step(kind, arch, batch, dtype, size):
 
 
 class _Timed:
-    """A function that notes when it began and ended."""
+    """A function that records when each call began and ended."""
 
     def __init__(self, call, spans):
         self._call, self._spans = call, spans
@@ -227,13 +227,11 @@ class _Timed:
 
 
 def loop_overhead(arch, batch, size, dtype, steps):
-    """Rows: what `training.loop.train` adds to the calls of `Programs.advance`, on resident and on streamed images.
+    """Yield rows with the time that `training.loop.train` adds to `Programs.advance`, on resident and streamed images.
 
-    The images are made up.
-
-    Both are taken from the same steps, so what else the machine does falls on both: the time from the end of the first
-    call to that of the last, to the sum of the calls after the first. The input, the log and the display are in it;
-    the checkpoint and the test at the end of an epoch are not.
+    The images are synthetic. The overhead is the time from the end of the first call to that of the last, relative to
+    the sum of the calls after the first: both are from the same steps, so other load affects both. It includes the
+    input, the log and the display, but not the checkpoint and the test at the end of an epoch.
     """
     from training import loop
 
@@ -241,12 +239,12 @@ def loop_overhead(arch, batch, size, dtype, steps):
         config = config_of(arch, batch, size, dtype)
         if not streamed:
             config.crop.kind = config.test_crop.kind = 'none'
-        # A dispatch of one step is where the loop weighs most.
+        # The overhead is largest with one step per dispatch.
         config.update({'stop_at_step': steps, 'log_every_steps': 10, 'steps_per_dispatch': 1})
-        assert steps < 1024 // batch, 'the steps must lie in one epoch of the 1,024 images'
-        spans, ours = [], loop.Run
+        assert steps < 1024 // batch, 'the steps must fit in one epoch of the 1,024 images'
+        spans, original = [], loop.Run
 
-        class Timed(ours):
+        class Timed(original):
             def compiled(self, *arguments, spans=spans):
                 programs = super().compiled(*arguments)
                 return programs._replace(advance=_Timed(programs.advance, spans))
@@ -254,13 +252,13 @@ def loop_overhead(arch, batch, size, dtype, steps):
         loop.Run = Timed
         with tempfile.TemporaryDirectory() as workdir:
             loop.train(config, workdir)
-        loop.Run = ours
+        loop.Run = original
         calls = [end - begin for begin, end in spans[1:]]
-        whole = spans[-1][1] - spans[0][1]
+        total = spans[-1][1] - spans[0][1]
         yield {
             'name': f'loop overhead, {arch}, batch {batch}, {"streamed" if streamed else "resident"}',
             'unit': '%',
-            'ours': 100 * (whole / sum(calls) - 1),
+            'ours': 100 * (total / sum(calls) - 1),
             'peer': None,
             'steps': len(calls),
             'step_seconds': statistics.median(calls),

@@ -9,18 +9,18 @@ import pytest
 from conftest import ROOT
 
 from architectures import catalogue, describe
-from benchmarks import contest, peers, train
+from benchmarks import peers, timing, train
 from training.run import Run, build_model
 
 FACTS = {'device': 'NVIDIA H100 80GB HBM3', 'devices': 1, 'multiply_adds': 4_000_000_000}
 
 
-def test_utilisation_counts_two_operations_a_multiply_add_and_three_passes():
+def test_utilization_counts_two_operations_a_multiply_add_and_three_passes():
     # 2 x 3 x 4e9 operations an image: 989e12 / 24e9 images a second would be all of an H100 in bfloat16.
-    assert train.utilisation(989e12 / 24e9, FACTS, 'bfloat16') == pytest.approx(1)
-    assert train.utilisation(495e12 / 24e9, FACTS | {'devices': 2}, 'float32') == pytest.approx(0.5)
-    assert train.utilisation(100, FACTS | {'device': 'cpu'}, 'float32') is None
-    assert train.utilisation(100, FACTS | {'device': 'cpu'}, 'float32', peak=2.4e12) == pytest.approx(1)
+    assert train.utilization(989e12 / 24e9, FACTS, 'bfloat16') == pytest.approx(1)
+    assert train.utilization(495e12 / 24e9, FACTS | {'devices': 2}, 'float32') == pytest.approx(0.5)
+    assert train.utilization(100, FACTS | {'device': 'cpu'}, 'float32') is None
+    assert train.utilization(100, FACTS | {'device': 'cpu'}, 'float32', peak=2.4e12) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
@@ -47,10 +47,10 @@ def test_what_is_timed_is_the_recipe_streamed_and_the_peer_s_network(name):
     assert name in peers.PEERS
 
 
-def test_a_contestant_says_its_seconds_and_then_what_it_knows():
+def test_a_peer_prints_its_seconds_and_then_its_facts():
     program = (
-        'from benchmarks import contest; calls = []; '
-        "contest.take_turns(lambda: calls.append(1), lambda: {'calls': len(calls)})"
+        'from benchmarks import timing; calls = []; '
+        "timing.interleave(lambda: calls.append(1), lambda: {'calls': len(calls)})"
     )
     done = subprocess.run([sys.executable, '-c', program], input='go\ngo\n', cwd=ROOT, capture_output=True, text=True)
     first, second, facts = done.stdout.splitlines()
@@ -58,9 +58,9 @@ def test_a_contestant_says_its_seconds_and_then_what_it_knows():
     assert json.loads(facts) == {'calls': 1 + 3}  # one in the round that warms up, then one untimed and two timed
 
 
-def test_a_contestant_that_ends_by_itself_is_named(capfd):
-    with pytest.raises(contest.Ended, match='nobody.* ended by itself'):
-        contest.compete('train', ['jax|nobody|1|8|float32|'], 1)
+def test_a_peer_that_ends_early_is_named(capfd):
+    with pytest.raises(timing.Ended, match='nobody.* ended early'):
+        timing.run_peers('train', ['jax|nobody|1|8|float32|'], 1)
     assert "no recipe 'nobody'" in capfd.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""Contestants take turns: each is a process of its own, the others stopped, and ratios are taken round by round."""
+"""Time peers in turn: each is a separate process, the others are stopped, and ratios are computed round by round."""
 
 import contextlib
 import datetime
@@ -17,11 +17,11 @@ HUGE_PAGES = 'glibc.malloc.hugetlb=1'
 
 
 class Ended(SystemExit):
-    """A contestant's process ended by itself; what it said is on stderr."""
+    """A peer's process ended early; its message is on stderr."""
 
 
 def version(name):
-    """The installed version of a package, or None."""
+    """Return the installed version of a package, or None."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -29,7 +29,7 @@ def version(name):
 
 
 def machine():
-    """The machine, the date and the versions, for a result."""
+    """Return the machine, the date and the versions, for a result."""
     lines = Path('/proc/cpuinfo').read_text().splitlines() if Path('/proc/cpuinfo').exists() else []
     names = [line.split(':')[1].strip() for line in lines if line.startswith('model name')]
     packages = ('jax', 'jaxlib', 'flax', 'optax', 'torch', 'torchvision', 'timm', 'numpy')
@@ -41,32 +41,32 @@ def machine():
 
 
 def load():
-    """What else the machine is doing: the processes that wanted a core in the last minute, over the cores.
+    """Return the load of the machine: runnable processes in the last minute, divided by the number of cores.
 
-    Threads that wait for each other by spinning, PyTorch's among them, lose a factor of ten and more where there is
-    anything: a ratio taken then is none.
+    Under load, threads that wait by spinning, such as PyTorch's, are ten times slower or worse, and ratios are
+    meaningless.
     """
     return os.getloadavg()[0] / os.cpu_count() if hasattr(os, 'getloadavg') else 0.0
 
 
-def compete(benchmark, names, rounds, huge_pages=False, facts=None):
-    """Runs the contestants in turn, after a round that warms up.
+def run_peers(benchmark, names, rounds, huge_pages=False, facts=None):
+    """Run peers in turn, after a warm-up round.
 
     Args:
-      benchmark: the word after `benchmark.py`.
-      names: of the contestants, each a command line's `--contestant`.
-      rounds: timed.
-      huge_pages: whether their memory is backed by huge pages (glibc on Linux).
-      facts: a dict that gets what each contestant says at its end, by name; see `take_turns`.
+      benchmark: the argument of `benchmark.py`.
+      names: names of the peers, our own program included; each is the `--peer` of a process.
+      rounds: number of timed rounds.
+      huge_pages: whether to back their memory with huge pages (glibc on Linux).
+      facts: a dict that receives the facts of each peer, by name; see `interleave`.
 
     Returns:
-      {name: [seconds of each round]}, {name: seconds of its first round, compilation included}.
+      {name: [seconds of each round]}, {name: seconds of its first round, including compilation}.
 
     Raises:
-      Ended: a contestant ended by itself.
+      Ended: if the process of a peer ended early.
     """
     root = Path(__file__).parents[1]
-    # JAX takes most of a GPU's memory at its start, and the others would have none.
+    # By default, JAX allocates most of a GPU's memory at its start, which leaves none for the others.
     env = (
         {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'}
         | dict(os.environ)
@@ -74,7 +74,7 @@ def compete(benchmark, names, rounds, huge_pages=False, facts=None):
     )
     processes = {
         name: subprocess.Popen(
-            [sys.executable, 'benchmark.py', benchmark, '--contestant', name],
+            [sys.executable, 'benchmark.py', benchmark, '--peer', name],
             cwd=root,
             env=env,
             stdin=subprocess.PIPE,
@@ -83,42 +83,42 @@ def compete(benchmark, names, rounds, huge_pages=False, facts=None):
         )
         for name in names
     }
-    seconds, first, last = {name: [] for name in names}, {}, {}
+    seconds, first, output = {name: [] for name in names}, {}, {}
     try:
         for number in range(rounds + 1):
             for name, process in processes.items():
                 process.send_signal(signal.SIGCONT)
-                with contextlib.suppress(BrokenPipeError):  # it ended: there is no answer, either
+                with contextlib.suppress(BrokenPipeError):  # it ended early: there is no answer, either
                     process.stdin.write('go\n')
                     process.stdin.flush()
                 answer = process.stdout.readline()
                 if not answer:
-                    raise Ended(f'benchmark.py: error: {name} ended by itself')
+                    raise Ended(f'benchmark.py: error: {name} ended early')
                 first.setdefault(name, float(answer))
                 if number:
                     seconds[name].append(float(answer))
-                process.send_signal(signal.SIGSTOP)  # its idle threads would wait for work by spinning
+                process.send_signal(signal.SIGSTOP)  # otherwise its idle threads would spin
     finally:
         for name, process in processes.items():
             process.send_signal(signal.SIGCONT)
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()
-            last[name] = process.stdout.read()
+            output[name] = process.stdout.read()
             process.stdout.close()
             process.wait()
     if facts is not None:
-        facts |= {name: json.loads(text) for name, text in last.items()}
+        facts |= {name: json.loads(text) for name, text in output.items()}
     return seconds, first
 
 
-def take_turns(step, facts=None):
-    """A contestant's process: a turn at each line that comes in, and out the seconds of a step, the mean of two.
+def interleave(step, facts=None):
+    """Run the process of a peer: for each line on stdin, print the mean seconds of two steps.
 
-    A step before them is not timed: it brings back what the machine took from a process that stood still, memory above
-    all. After the last turn it says `facts()`, what JSON holds, where there are any.
+    An untimed step before them restores what the stopped process lost, above all memory. After the last turn, print
+    `facts()` as JSON, if given.
     """
     answers = os.fdopen(os.dup(1), 'w')
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # send the output of libraries to stderr
     for turn, _ in enumerate(sys.stdin):
         begin = time.perf_counter()
         step()
@@ -131,10 +131,10 @@ def take_turns(step, facts=None):
         print(json.dumps(facts()), file=answers, flush=True)
 
 
-def faster(seconds, ours):
-    """The fastest of the others by its median, and the ratio to it of each round; above 1, ours is faster."""
+def ratios_to_fastest(seconds, ours):
+    """Return the fastest other peer by median, and its seconds over ours in each round; above 1, ours is faster."""
     others = {name: times for name, times in seconds.items() if name != ours}
     if not others:
         return None, []
     peer = min(others, key=lambda name: statistics.median(others[name]))
-    return peer, [theirs / own for theirs, own in zip(others[peer], seconds[ours], strict=True)]
+    return peer, [theirs / mine for theirs, mine in zip(others[peer], seconds[ours], strict=True)]
