@@ -8,14 +8,14 @@
 #SBATCH --job-name=decade
 #SBATCH --nodes=2
 #SBATCH --gpus-per-node=8
-# A process a GPU, which is how JAX reads Slurm: process i of a node takes its GPU i. So each must see all GPUs of the
-# node: no --gpus-per-task.
+# One process per GPU, as JAX expects under Slurm: process i of a node uses its GPU i. Each must see all GPUs of the
+# node, so do not set --gpus-per-task.
 #SBATCH --ntasks-per-node=8
 #SBATCH --cpus-per-task=8
 #SBATCH --time=24:00:00
-# SIGTERM to the processes two minutes before the time is over: they save and exit with 143.
+# SIGTERM to the processes two minutes before the time limit: they save and exit with 143.
 #SBATCH --signal=TERM@120
-# After a preemption, or a node that failed, Slurm starts the job again by itself.
+# After a preemption or a node failure, Slurm restarts the job automatically.
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
@@ -23,8 +23,8 @@ set -euo pipefail
 
 usage='usage: sbatch [OPTION_OF_SBATCH ...] scripts/slurm.sh --config CONFIG --workdir DIR [TRAINING_FLAG ...]
 
-  --config, --workdir, --config.KEY=VALUE, ...   go to train.py; the workdir is one that all nodes see
-  PYTHON=.venv/bin/python sbatch ...             another Python (python)
+  --config, --workdir, --config.KEY=VALUE, ...   go to train.py; all nodes must see the workdir
+  PYTHON=.venv/bin/python sbatch ...             another Python (default: python)
 
 The job is requeued until the run is finished; scancel ends it. The log is decade-JOB.log.'
 
@@ -38,18 +38,18 @@ case ${1:-} in
         printf '%s\n' "$usage"
         exit 0
         ;;
-    '') fail 'no config: pass --config configs/NAME.py and --workdir DIR; --help tells more' ;;
+    '') fail 'no config: pass --config configs/NAME.py and --workdir DIR; see --help' ;;
 esac
-[[ ${SLURM_JOB_ID:-} ]] || fail 'this is no job: start it with sbatch'
+[[ ${SLURM_JOB_ID:-} ]] || fail 'not running in a Slurm job: start it with sbatch'
 [[ -f train.py ]] || fail "no train.py in $PWD: submit from the project's folder"
 
-# Processes end each after its part of the checkpoint is written: one that is early must not have the others killed.
+# Each process exits after writing its part of the checkpoint: an early exit must not kill the others.
 code=0
 srun --kill-on-bad-exit=0 "${PYTHON:-python}" train.py "$@" || code=$?
 
-# 143 is a run that saved after SIGTERM. A job that was cancelled runs no longer, and must not come back.
+# 143 is a run that saved after SIGTERM. A canceled job is no longer running, and must not be requeued.
 if ((code == 143)) && [[ $(squeue --noheader --format=%T --jobs="$SLURM_JOB_ID") == RUNNING ]]; then
-    printf 'slurm.sh: saved; job %s goes on when it is scheduled again\n' "$SLURM_JOB_ID"
+    printf 'slurm.sh: saved; job %s resumes when it is scheduled again\n' "$SLURM_JOB_ID"
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"

@@ -1,19 +1,19 @@
-"""Strong scaling on paper: what a training step costs on 8 to 1,024 chips, and what it asks of the storage.
+"""Estimate strong scaling: the time of a training step on 8 to 1,024 chips, and the storage bandwidth it needs.
 
     python scripts/step_time.py --network resnet50 --batch 8192 --chip v5e
     python scripts/step_time.py --costs --chip v5e
 
-Everything is computed from published figures and from assumptions that are flags; nothing is measured. A step is
-computation, and then a sum of the gradients over all chips:
+Everything is computed from published figures and from assumptions, which are flags; nothing is measured. A step is
+computation, followed by the all-reduce of the gradients over all chips:
 
-    compute     images a chip x multiply-adds x 2 FLOPs x 3 (forward once, backward twice) / (peak x fraction)
+    compute     images per chip x multiply-adds x 2 FLOPs x 3 (forward once, backward twice) / (peak x fraction)
     all-reduce  2 (n - 1) / n x bytes of the gradient / bandwidth, and a latency for each hop there and back
-    step        compute + all-reduce - what of it hides behind the backward pass
+    step        compute + all-reduce - the part of it that overlaps with the backward pass
 
-The all-reduce goes along all dimensions of a torus at once, on links that carry both ways. Beyond a slice, each chip
-sums its part of the gradient with its counterparts in the other slices, over their network. Left out: memory-bound
-layers (a lower fraction says it), the fall of the fraction with few images a chip, whether so many fit its memory,
-small slices of a pod whose torus does not close, batch norm's own sums, auxiliary heads, and the input.
+The all-reduce uses all dimensions of a torus at once, on bidirectional links. Beyond a slice, each chip sums its part
+of the gradient with its counterparts in the other slices, over the network between them. Not modeled: memory-bound
+layers (lower the fraction for them), the lower fraction with few images per chip, the memory of a chip, small slices of
+a pod whose torus has no wraparound links, the sums of batch norm, auxiliary heads, and the input.
 """
 
 import argparse
@@ -27,26 +27,26 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from architectures import describe
 from runtime.errors import Parser, UserError, nearest
 
-# One of each family; of ResNets the cheap one and the deep one.
+# One network per family; for ResNets the cheap one and the deep one.
 FLAGSHIPS = (
     'alexnet', 'vgg_d', 'googlenet', 'resnet50', 'resnet152', 'densenet121', 'se_resnet50', 'resnext50_32x4d',
 )  # fmt: skip
 CHIPS = (8, 16, 32, 64, 128, 256, 512, 1024)
-TRAIN_IMAGES = 1_281_167  # of ILSVRC 2012
+TRAIN_IMAGES = 1_281_167  # ILSVRC 2012
 
 
 class Chip(NamedTuple):
-    """What a vendor publishes of a chip.
+    """The published figures of a chip.
 
     Fields:
-      source: where the figures stand.
+      source: source of the figures.
       peak: bfloat16 TFLOP/s, dense.
-      bandwidth: GB/s that a chip sends over the links of its slice, all of them together, one way.
-      dimensions: of the torus, each a ring; 1 where a switch joins all chips, which then form a ring.
-      slice: chips that these links can join.
-      network_bandwidth: GB/s a chip between slices, one way; 0 where the slice is larger than we ask for.
-      cores: a chip.
-      host: chips a host.
+      bandwidth: GB/s that a chip sends over all links of its slice together, one way.
+      dimensions: dimensions of the torus, each a ring; 1 if a switch connects all chips, which then form a ring.
+      slice: maximum number of chips that these links connect.
+      network_bandwidth: GB/s per chip between slices, one way; 0 if a slice is larger than we need.
+      cores: cores per chip.
+      host: chips per host.
     """
 
     source: str
@@ -88,8 +88,8 @@ PRESETS = {
 
 
 def sides(chips, dimensions):
-    """The sides of a torus of so many chips, as equal as its factors allow, the longest first."""
-    found, rest, factor = [1] * dimensions, chips, 2
+    """Return the sides of a torus with `chips` chips, as equal as possible, the longest first."""
+    lengths, rest, factor = [1] * dimensions, chips, 2
     factors = []
     while rest > 1:
         while rest % factor == 0:
@@ -97,29 +97,29 @@ def sides(chips, dimensions):
             rest //= factor
         factor += 1
     for factor in reversed(factors):
-        found[found.index(min(found))] *= factor
-    return sorted(found, reverse=True)
+        lengths[lengths.index(min(lengths))] *= factor
+    return sorted(lengths, reverse=True)
 
 
 def bytes_moved(size, chips):
-    """Bytes that each chip sends when `size` bytes are summed over a ring: a reduce-scatter, then an all-gather."""
+    """Return the bytes that each chip sends to all-reduce `size` bytes over a ring: reduce-scatter, then all-gather."""
     return 2 * (chips - 1) / chips * size
 
 
 def all_reduce_seconds(size, chips, bandwidth, dimensions, slice_size, network_bandwidth, latency):
-    """Seconds to sum `size` bytes over all chips; GB/s and seconds a hop, else as `Chip` has it.
+    """Return the seconds to sum `size` bytes over all chips; `latency` is in seconds per hop, for the rest see `Chip`.
 
     Raises:
-      UserError: there are more chips than a slice holds, and nothing or no whole number of slices to join.
+      UserError: if more than one slice is needed, and the chips do not fill slices or no network connects them.
     """
     inside = min(chips, slice_size)
     slices = chips // inside
     if slices * inside != chips:
-        raise UserError(f'{chips} chips are no whole number of slices of {slice_size}')
+        raise UserError(f'{chips} chips are not a multiple of a slice of {slice_size}')
     if slices > 1 and not network_bandwidth:
         raise UserError(f'{chips} chips are {slices} slices of {slice_size}: pass --network_bandwidth')
     torus = sides(inside, dimensions)
-    links = bandwidth * 1e9 * sum(side > 1 for side in torus) / dimensions  # a side of 1 has no neighbour to send to
+    links = bandwidth * 1e9 * sum(side > 1 for side in torus) / dimensions  # a side of 1 has no neighbor to send to
     hops = 2 * sum(side - 1 for side in torus) + 2 * (slices - 1)
     seconds = hops * latency
     if inside > 1:
@@ -130,7 +130,7 @@ def all_reduce_seconds(size, chips, bandwidth, dimensions, slice_size, network_b
 
 
 class Step(NamedTuple):
-    """A step: images a chip, and seconds."""
+    """A step: images per chip, and times in seconds."""
 
     images: float
     compute: float
@@ -139,33 +139,33 @@ class Step(NamedTuple):
 
 
 def step(network, chips, batch, flags):
-    """A step of a network, an entry of `describe.networks`, on so many chips with `batch` images in all."""
+    """Return the `Step` of a network, an entry of `describe.networks`, with `batch` images on all chips together."""
     images = batch / chips
     compute = images * network['multiply_adds'] * 2 * 3 / (flags.peak * 1e12 * flags.fraction)
     size = network['parameters'] * flags.gradient_bytes
     reduce = all_reduce_seconds(
         size, chips, flags.bandwidth, flags.dimensions, flags.slice, flags.network_bandwidth, flags.latency * 1e-6
     )
-    hidden = min(flags.overlap * reduce, compute * 2 / 3)  # no more than the backward pass
+    hidden = min(flags.overlap * reduce, compute * 2 / 3)  # at most the backward pass
     return Step(images, compute, reduce, compute + reduce - hidden)
 
 
 def scaling(network, flags):
-    """Rows of the table of strong scaling: (chips, step, images/s, efficiency), and the numbers of chips left out."""
-    fit = [chips for chips in flags.chips if flags.batch % chips == 0]
-    if not fit:
+    """Return the rows of strong scaling, (chips, step, images/s, efficiency), and the numbers of chips left out."""
+    divisors = [chips for chips in flags.chips if flags.batch % chips == 0]
+    if not divisors:
         numbers = ', '.join(map(str, flags.chips))
-        raise UserError(f'a batch of {flags.batch} cannot be shared evenly by {numbers} chips')
-    one = step(network, 1, flags.batch, flags).seconds
+        raise UserError(f'a batch of {flags.batch} cannot be divided evenly among {numbers} chips')
+    single_chip = step(network, 1, flags.batch, flags).seconds
     rows = []
-    for chips in fit:
+    for chips in divisors:
         timed = step(network, chips, flags.batch, flags)
-        rows.append((chips, timed, flags.batch / timed.seconds, one / (chips * timed.seconds)))
-    return rows, [chips for chips in flags.chips if chips not in fit]
+        rows.append((chips, timed, flags.batch / timed.seconds, single_chip / (chips * timed.seconds)))
+    return rows, [chips for chips in flags.chips if chips not in divisors]
 
 
 def costs(networks, chips, flags):
-    """Rows of the table of costs: (name, step, images/s a host, bytes/s a host, seconds an epoch)."""
+    """Return the rows of costs: (name, step, images/s per host, bytes/s per host, seconds per epoch)."""
     batch = flags.images_per_core * flags.cores * chips
     hosts = max(1, chips / flags.host)
     rows = []
@@ -180,13 +180,13 @@ def costs(networks, chips, flags):
 
 
 def _number(kind, low, high=math.inf, zero=False):
-    """A type for argparse: a number above `low`, or from it on, up to `high`."""
+    """Return a type for argparse: a number above `low` (or equal, with `zero`), up to `high`."""
 
     def parse(text):
         try:
             value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f'{text!r} is no number') from None
+            raise argparse.ArgumentTypeError(f'{text!r} is not a number') from None
         if not (low <= value if zero else low < value) or value > high:
             limit = f' and at most {high}' if high < math.inf else ''
             raise argparse.ArgumentTypeError(f'{text} is not {"at least" if zero else "above"} {low}{limit}')
@@ -202,29 +202,36 @@ def _counts(text):
 def _arguments():
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--network', default='resnet50', help='a name of `python -m architectures` (resnet50)')
-    parser.add_argument('--batch', type=_number(int, 0), default=8192, help='images a step, on all chips (8192)')
-    parser.add_argument('--chips', type=_counts, help='comma between (8,16,...,1024; of --costs, one: 256)')
-    parser.add_argument('--chip', default='v5e', help=f'whose figures are taken: {", ".join(PRESETS)} (v5e)')
-    group = parser.add_argument_group('a chip, where it is not the one of --chip')
+    parser.add_argument('--batch', type=_number(int, 0), default=8192, help='images per step, on all chips (8192)')
+    parser.add_argument('--chips', type=_counts, help='comma-separated (8,16,...,1024; with --costs, one: 256)')
+    parser.add_argument('--chip', default='v5e', help=f'the chip whose figures are used: {", ".join(PRESETS)} (v5e)')
+    group = parser.add_argument_group('figures of a chip, in place of those of --chip')
     group.add_argument('--peak', type=_number(float, 0), help='TFLOP/s in bfloat16')
-    group.add_argument('--bandwidth', type=_number(float, 0), help='GB/s that it sends over all links of its slice')
-    group.add_argument('--dimensions', type=_number(int, 0), help='of the torus; 1 is a ring')
-    group.add_argument('--slice', type=_number(int, 0), help='chips that these links join')
-    group.add_argument('--network_bandwidth', type=_number(float, 0, zero=True), help='GB/s a chip between slices')
+    group.add_argument('--bandwidth', type=_number(float, 0), help='GB/s that a chip sends over all links of its slice')
+    group.add_argument('--dimensions', type=_number(int, 0), help='dimensions of the torus; 1 is a ring')
+    group.add_argument('--slice', type=_number(int, 0), help='maximum number of chips that these links connect')
+    group.add_argument('--network_bandwidth', type=_number(float, 0, zero=True), help='GB/s per chip between slices')
     group = parser.add_argument_group('assumptions')
-    group.add_argument('--fraction', type=_number(float, 0, 1), default=0.4, help='of the peak that is reached (0.4)')
-    group.add_argument('--gradient_bytes', type=_number(float, 0), default=4, help='of an element (4, float32)')
-    group.add_argument('--latency', type=_number(float, 0, zero=True), default=1, help='microseconds a hop (1)')
     group.add_argument(
-        '--overlap', type=_number(float, 0, 1, zero=True), default=0, help='part of the all-reduce that can hide (0)'
+        '--fraction', type=_number(float, 0, 1), default=0.4, help='fraction of the peak that is reached (0.4)'
+    )
+    group.add_argument(
+        '--gradient_bytes', type=_number(float, 0), default=4, help='bytes per element of the gradient (4, float32)'
+    )
+    group.add_argument('--latency', type=_number(float, 0, zero=True), default=1, help='microseconds per hop (1)')
+    group.add_argument(
+        '--overlap',
+        type=_number(float, 0, 1, zero=True),
+        default=0,
+        help='fraction of the all-reduce that can overlap (0)',
     )
     group = parser.add_argument_group('costs')
-    group.add_argument('--costs', action='store_true', help='what each of several networks asks of the storage')
-    group.add_argument('--networks', default=','.join(FLAGSHIPS), help="comma between (each family's flagship)")
-    group.add_argument('--images_per_core', type=_number(int, 0), default=32, help='of a step (32)')
-    group.add_argument('--cores', type=_number(int, 0), help='a chip (of --chip)')
-    group.add_argument('--host', type=_number(int, 0), help='chips a host (of --chip)')
-    group.add_argument('--image_kb', type=_number(float, 0), default=110, help='kB an image, on the mean (110, JPEG)')
+    group.add_argument('--costs', action='store_true', help='the storage bandwidth that several networks need')
+    group.add_argument('--networks', default=','.join(FLAGSHIPS), help="comma-separated (each family's flagship)")
+    group.add_argument('--images_per_core', type=_number(int, 0), default=32, help='images per core and step (32)')
+    group.add_argument('--cores', type=_number(int, 0), help='cores per chip (of --chip)')
+    group.add_argument('--host', type=_number(int, 0), help='chips per host (of --chip)')
+    group.add_argument('--image_kb', type=_number(float, 0), default=110, help='mean kB per image (110, JPEG)')
     return parser
 
 
@@ -245,7 +252,7 @@ def _network(name):
 
 
 def _show(heads, rows):
-    """A table as text: the first column to the left, numbers to the right."""
+    """Print a table: the first column left-aligned, numbers right-aligned."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     for row in (heads, *rows):
         cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
@@ -257,9 +264,10 @@ def _show_scaling(flags):
     rows, left_out = scaling(network, flags)
     parameters, multiply_adds = network['parameters'], network['multiply_adds']
     print(
-        f'{network["name"]}: {parameters:,} parameters, {multiply_adds:,} multiply-adds an image; batch {flags.batch:,}'
+        f'{network["name"]}: {parameters:,} parameters, {multiply_adds:,} multiply-adds per image; '
+        f'batch {flags.batch:,}'
     )
-    _assumed(flags)
+    _print_assumptions(flags)
     _show(
         ('chips', 'images/chip', 'compute ms', 'all-reduce ms', 'step ms', 'images/s', 'efficiency'),
         [
@@ -271,21 +279,21 @@ def _show_scaling(flags):
         ],
     )  # fmt: skip
     if left_out:
-        print(f'left out, the batch does not divide: {", ".join(f"{chips:,}" for chips in left_out)}')
+        print(f'left out, because the batch is not divisible: {", ".join(f"{chips:,}" for chips in left_out)}')
 
 
 def _show_costs(flags):
     chips = flags.chips or (256,)
     if len(chips) > 1:
-        raise UserError('--costs is for one number of chips')
+        raise UserError('--costs takes one number of chips')
     networks = [_network(name) for name in flags.networks.split(',')]
     rows = costs(networks, chips[0], flags)
     batch = flags.images_per_core * flags.cores * chips[0]
     print(
-        f'{chips[0]:,} chips, {flags.host} a host, {flags.images_per_core} images a core: batch {batch:,}; '
-        f'{flags.image_kb:g} kB an image'
+        f'{chips[0]:,} chips, {flags.host} per host, {flags.images_per_core} images per core: batch {batch:,}; '
+        f'{flags.image_kb:g} kB per image'
     )
-    _assumed(flags)
+    _print_assumptions(flags)
     _show(
         ('network', 'compute ms', 'all-reduce ms', 'steps/s', 'images/s/host', 'MB/s/host', 'epoch s'),
         [
@@ -298,18 +306,18 @@ def _show_costs(flags):
     )  # fmt: skip
 
 
-def _assumed(flags):
+def _print_assumptions(flags):
     between = f', {flags.network_bandwidth:g} GB/s between' if flags.network_bandwidth else ''
     print(
         f'computed, not measured: {flags.chip}, {flags.fraction:g} of {flags.peak:g} TFLOP/s, '
-        f'{flags.gradient_bytes:g} bytes a gradient, overlap {flags.overlap:g};\n'
+        f'{flags.gradient_bytes:g} bytes per gradient element, overlap {flags.overlap:g};\n'
         f'{flags.dimensions}D slices of up to {flags.slice:,} chips at {flags.bandwidth:g} GB/s{between}, '
-        f'{flags.latency:g} us a hop\n'
+        f'{flags.latency:g} us per hop\n'
     )
 
 
 def main(argv=None):
-    """Prints the table that the command line asks for; returns 0, or 2 after an error that the user can mend."""
+    """Print the requested table; return 0, or 2 after a user error."""
     try:
         flags = _parse(argv)
         if flags.costs:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Trains on a slice of a Cloud TPU pod: creates it, sets it up, launches the run, follows it, resumes it, deletes it.
-# `scripts/tpu_pod.sh --help` lists the flags; docs/scaling.md walks through a run.
-# shellcheck disable=SC2016  # $ in single quotes is for the worker's shell
+# Trains on a slice of a Cloud TPU pod: creates, sets up and deletes the slice; launches, follows and resumes the run.
+# `scripts/tpu_pod.sh --help` lists the flags; docs/scaling.md describes a complete run.
+# shellcheck disable=SC2016  # the worker's shell expands $ in single quotes
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,29 +11,29 @@ usage: scripts/tpu_pod.sh COMMAND [--FLAG VALUE ...] [--dry-run] [-- TRAINING_FL
 
 commands:
   create    request the slice, and wait for it
-  setup     copy the last commit to all workers and install what it needs
+  setup     copy the last commit to all workers and install its requirements
   launch    start the same training command on all workers, in the background
-  follow    print worker 0's log as it grows; Ctrl-C ends the printing, not the run
-  resume    launch again: the run goes on from its last checkpoint. With --recreate first delete, create and set up
+  follow    print worker 0's log as it grows; Ctrl-C stops the printing, not the run
+  resume    launch again: the run resumes from its last checkpoint. With --recreate, first delete, create and set up
             the slice, as after a preemption
-  stop      ask worker 0's process to save and end (SIGTERM): all workers do
+  stop      ask worker 0's process to save and exit (SIGTERM): all workers do so
   delete    delete the slice; the bucket stays
 
 flags, each also an environment variable POD_FLAG (POD_NAME, POD_DATA_DIR, ...):
-  --name NAME          of the slice (decade)
-  --zone ZONE          needed
-  --project PROJECT    (gcloud's own default)
-  --accelerator TYPE   v5litepod-64, v6e-64, ...; v4-32 and v5p-64, whose number counts cores, two a chip (v5litepod-16)
-  --runtime VERSION    of the TPU's software (the one for the accelerator)
-  --bucket BUCKET      without gs://; for the two defaults below
-  --config CONFIG      needed to launch: configs/resnet50.py, with its variants
-  --data_dir DIR       as a worker sees it (the bucket's imagenet, mounted by gcsfuse)
+  --name NAME          name of the slice (decade)
+  --zone ZONE          required
+  --project PROJECT    (gcloud's default)
+  --accelerator TYPE   v5litepod-64, v6e-64, ...; v4-32 and v5p-64 count cores, two per chip (v5litepod-16)
+  --runtime VERSION    version of the TPU's software (the one for the accelerator)
+  --bucket BUCKET      without gs://; for the defaults of --data_dir and --workdir
+  --config CONFIG      required to launch: configs/resnet50.py, with its variants
+  --data_dir DIR       path on a worker (imagenet in the bucket, mounted with gcsfuse)
   --workdir DIR        the run's folder (gs://BUCKET/runs/CONFIG)
-  --spot               cheaper, and may be taken away (POD_SPOT=1)
-  --queued             wait in the queue for capacity (POD_QUEUED=1); give it to delete and resume, too
-  --dry-run            print the commands and run none
+  --spot               cheaper, but may be preempted (POD_SPOT=1)
+  --queued             wait in the queue for capacity (POD_QUEUED=1); pass it to delete and resume, too
+  --dry-run            print the commands without running them
 
-What follows -- goes to train.py: -- --config.batch_size=8192 --config.scale_lr=true
+Flags after -- go to train.py: -- --config.batch_size=8192 --config.scale_lr=true
 END
 }
 
@@ -42,7 +42,7 @@ fail() {
     exit 2
 }
 
-# A word as a shell reads it; plain ones stay as they are. (Not ${1@Q}: macOS has Bash 3.2.)
+# Quotes a word for a shell if necessary. (Not ${1@Q}: macOS has Bash 3.2.)
 quoted() {
     case $1 in
         '' | *[!A-Za-z0-9_./:=,@%+-]*) printf "'%s'" "$(printf '%s' "$1" | sed "s/'/'\\\\''/g")" ;;
@@ -58,7 +58,7 @@ line() {
     printf '%s\n' "$text"
 }
 
-# Commands as one line.
+# Joins commands to one line.
 join() {
     local text
     printf -v text '%s; ' "$@"
@@ -113,7 +113,7 @@ while (($#)); do
             flag=${1%%=*}
             printf -v "${flag#--}" '%s' "${1#*=}"
             ;;
-        -*) fail "no flag $1; --help lists them, and flags of train.py go after --" ;;
+        -*) fail "no flag $1; --help lists the flags; flags of train.py go after --" ;;
         *)
             [[ ! $command ]] || fail "one command at a time, not $command and $1"
             command=$1
@@ -124,8 +124,8 @@ done
 
 case $command in
     create | setup | launch | follow | resume | stop | delete) ;;
-    '') fail 'no command: create, setup, launch, follow, resume, stop or delete; --help tells more' ;;
-    *) fail "no command $command: there are create, setup, launch, follow, resume, stop and delete" ;;
+    '') fail 'no command: create, setup, launch, follow, resume, stop or delete; see --help' ;;
+    *) fail "no command $command: the commands are create, setup, launch, follow, resume, stop and delete" ;;
 esac
 [[ $zone ]] || fail 'no zone: pass --zone, for example --zone us-west4-a'
 [[ ! $recreate || $command == resume ]] || fail '--recreate is for resume'
@@ -160,7 +160,7 @@ where=("--zone=$zone")
 request=("--accelerator-type=$accelerator")
 [[ ! $spot ]] || request+=(--spot)
 
-# Runs a command line on some workers: on_workers all 'COMMAND'.
+# Runs a command line on workers: on_workers all 'COMMAND'.
 on_workers() {
     run "${tpu[@]}" tpu-vm ssh "$name" "${where[@]}" "--worker=$1" "--command=$2"
 }
@@ -180,7 +180,7 @@ create() {
     until [[ $state == ACTIVE ]]; do
         state=$("${ask[@]}")
         case $state in
-            FAILED | SUSPENDED | SUSPENDING) fail "the request is $state: delete it and create it again" ;;
+            FAILED | SUSPENDED | SUSPENDING) fail "the request is $state: delete the slice and create it again" ;;
         esac
         printf '%s: %s\n' "$name" "$state"
         [[ $state == ACTIVE ]] || sleep 60
@@ -188,11 +188,11 @@ create() {
 }
 
 setup() {
-    # Only what is committed: a run should be of a revision that has a name.
+    # Only committed files, so that a run belongs to a revision.
     local archive=${TMPDIR:-/tmp}/decade-$name.tar.gz
     run git archive --format=tar.gz "--output=$archive" HEAD
     run "${tpu[@]}" tpu-vm scp "$archive" "$name:decade.tar.gz" "${where[@]}" --worker=all
-    # uv brings a Python of its own: that of the TPU's software is 3.10. gcsfs is for a workdir in a bucket.
+    # uv installs a newer Python than the TPU software's 3.10. gcsfs is for a workdir in a bucket.
     local steps=(
         'set -e; mkdir -p decade; tar -xzf decade.tar.gz -C decade; cd decade'
         'python3 -m pip install --quiet --user uv'
@@ -203,10 +203,10 @@ setup() {
 }
 
 launch() {
-    # No flag tells a worker its place: on Cloud TPU, JAX finds the others by itself. A worker that runs already is left
-    # alone; the log goes on where the one before it ended.
+    # Workers need no flags for their index: on Cloud TPU, JAX finds the others. A worker that runs already is left
+    # alone; a new run appends to the log.
     local steps=('set -e; cd decade')
-    # Here, not in setup: a worker may have been started again since.
+    # Here, not in setup, because a worker may have been restarted since.
     [[ ! $mounted ]] || steps+=(
         'mkdir -p ../bucket'
         "mountpoint -q ../bucket || gcsfuse --implicit-dirs $(quoted "$bucket") ../bucket"
@@ -233,7 +233,7 @@ delete() {
 
 resume() {
     if [[ $recreate ]]; then
-        delete || printf 'tpu_pod.sh: nothing was deleted, %s may be gone already\n' "$name" >&2
+        delete || printf 'tpu_pod.sh: could not delete %s; it may be gone already\n' "$name" >&2
         create
         setup
     elif [[ $dry_run ]]; then
