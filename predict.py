@@ -41,7 +41,7 @@ def main(paths):
     unread.refuse(config, *command_line.set_keys(reads=('on_bad_image',)))
     if GRID.value:
         from figures import predictions
-        from figures.opened import title
+        from figures.inputs import title
     protocols.refuse([PROTOCOL.value], command_line.overrides())
     opened = open_checkpoint(config, CHECKPOINT.value, STEP.value, PROTOCOL.value)
     if opened.member.class_names is None:

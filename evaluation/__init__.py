@@ -1,11 +1,6 @@
-"""Parameters to the paper's number. `open_checkpoint`, then `test`; `evaluate` is both, for one checkpoint."""
+"""From parameters to the paper's number: `open_checkpoint`, then `evaluate`."""
 
-from evaluation.opening import open_checkpoint, open_members, under
-from evaluation.testing import test
+from evaluation.checkpoint import open_checkpoint, open_members, with_protocol
+from evaluation.evaluator import evaluate
 
-__all__ = ['evaluate', 'open_checkpoint', 'open_members', 'test', 'under']
-
-
-def evaluate(config, checkpoint, which='best', protocol='single'):
-    """The result (`testing.test`) of a checkpoint (`opening.open_checkpoint`) on the config's test split."""
-    return test(config, open_checkpoint(config, checkpoint, which, protocol))[0]
+__all__ = ['evaluate', 'open_checkpoint', 'open_members', 'with_protocol']

@@ -1,6 +1,6 @@
-"""Other labels: ReaL's, ImageNetV2's, -A's and -R's for ImageNet's classes, and a part of the classes for any network.
+"""Label sets: ReaL, ImageNetV2, -A and -R for ImageNet's classes, and a subset of the classes for any network.
 
-A label set turns a source's labels into classes of the network, and may keep some of its classes only.
+A label set maps a source's labels to classes of the network, and may restrict the outputs to some of its classes.
 """
 
 import json
@@ -19,7 +19,7 @@ def _numbers(text):
     return tuple(map(int, text.replace('\n', '').split(',')))
 
 
-# The 200 classes of ImageNet-A and of ImageNet-R, of the 1000 in the order of their WordNet ids.
+# The 200 classes of ImageNet-A and of ImageNet-R, as indices into the 1000 classes in the order of their WordNet ids.
 IMAGENET_A = _numbers(
     """6,11,13,15,17,22,23,27,30,37,39,42,47,50,57,70,71,76,79,89,90,94,96,97,99,105,107,108,110,113,124,125,130,132,143,
 144,150,151,207,234,235,254,277,283,287,291,295,298,301,306,307,308,309,310,311,313,314,315,317,319,323,324,326,327,
@@ -41,14 +41,14 @@ IMAGENET_R = _numbers(
 
 
 class LabelSet(NamedTuple):
-    """How labels of a source become classes of a network.
+    """A mapping from the labels of a source to classes of a network.
 
     Fields:
-      name: what a result says of it.
-      classes: of the network's classes those that are asked for, in order, or None for all.
-      label: a source's label -> the class, its place among `classes`.
-      names: of the classes.
-      accepted: example number -> classes that are right, () where it does not count; or None.
+      name: its name in a result.
+      classes: the network's classes to score, in order, or None for all.
+      label: function from a source's label to the class, an index into `classes`.
+      names: names of the classes.
+      accepted: function from an example's index to its right classes, () if it does not count; or None.
     """
 
     name: str
@@ -62,46 +62,46 @@ KNOWN = ('subset=own', 'subset=all', 'imagenet_v2', 'imagenet_a', 'imagenet_r', 
 
 
 def names_of(members):
-    """The names of the classes of an ensemble (`scoring.Member`), or of its only member; None where nobody tells."""
+    """Return the names of the classes of an ensemble's members (`scoring.Member`); None if no member has them."""
     return next((member.class_names for member in members if member.class_names), None)
 
 
 def fitting(source, names):
-    """The labels under which a network is asked for a source's classes among all of its own: 'subset=all' where the
-    source has but a part of them, else ''."""
-    found = [] if names is None else classes.positions(classes.known_names(source), names)
-    return 'subset=all' if None not in found and 0 < len(found) < len(names) else ''
+    """Return the labels that score a source among all classes of a network: 'subset=all' if the source has only some
+    of them, else ''."""
+    indices = [] if names is None else classes.positions(classes.known_names(source), names)
+    return 'subset=all' if None not in indices and 0 < len(indices) < len(names) else ''
 
 
 def create(text, source, num_classes, names=None):
-    """The label set of a name for a source.
+    """Create the label set of a name for a source.
 
     Args:
-      text: '' for the source's own labels: each counts as the network's class of the same name.
-        'subset=own' or 'subset=all' where the source has but some of the network's classes: errors over their outputs
-        alone, or over all the outputs.
-        'imagenet_v2' (folders called 0 to 999: the text order of their names is not the classes'), 'imagenet_a',
-        'imagenet_r' (folders of 200 WordNet ids), or 'real=FILE', ReaL's real.json: some right classes an image, in the
-        order of file names; images without any are left out.
-      source: of `input_pipeline.sources`.
-      num_classes: of the network.
-      names: of the network's classes, see `classes.known_names`; None where its checkpoint does not tell.
+      text: '' for the source's own labels, matched to the network's classes by name.
+        'subset=own' or 'subset=all' if the source has only some of the network's classes: errors over their outputs
+        alone, or over all outputs.
+        'imagenet_v2' (folders called 0 to 999, whose alphabetical order is not that of the classes), 'imagenet_a',
+        'imagenet_r' (folders of 200 WordNet ids), or 'real=FILE', ReaL's real.json: the right classes of each image, in
+        the order of file names; images without any are left out.
+      source: from `input_pipeline.sources`.
+      num_classes: number of the network's classes.
+      names: names of the network's classes, see `classes.known_names`; None if its checkpoint does not have them.
 
     Raises:
-      UserError: no such set, or a source that is not its.
+      UserError: if there is no such label set, or the source does not fit it.
     """
     name, _, path = text.partition('=')
     if not text:
-        return _whole(source, num_classes, names)
+        return _own_labels(source, num_classes, names)
     if text in ('subset=own', 'subset=all'):
         return _subset(text, source, num_classes, names)
     if name not in ('imagenet_v2', 'imagenet_a', 'imagenet_r', 'real') or (name == 'real') != bool(path):
         raise UserError(f'no labels {text!r}{nearest(text, KNOWN)} There are: {", ".join(KNOWN)}.')
     if num_classes != 1000:
-        raise UserError(f"--labels {text} is of ImageNet's 1000 classes, and the network has {num_classes}")
+        raise UserError(f"--labels {text} needs ImageNet's 1000 classes, and the network has {num_classes}")
     if not classes.are_imagenet(names):
         difference = classes.first_difference(WNIDS, names)
-        raise UserError(f"--labels {text} is of ImageNet's classes, and the network has others: {difference}")
+        raise UserError(f"--labels {text} needs ImageNet's classes, and the network has others: {difference}")
     if name == 'real':
         return LabelSet('ReaL', None, int, NAMES, _real(path, source))
     if name == 'imagenet_v2':
@@ -109,89 +109,89 @@ def create(text, source, num_classes, names=None):
             raise UserError(f'{source.name} is not ImageNetV2: its folders are not called 0 to 999')
         numbers = [int(folder) for folder in source.class_names]
         return LabelSet('ImageNetV2', None, lambda label: numbers[label], NAMES)
-    some = {'imagenet_a': IMAGENET_A, 'imagenet_r': IMAGENET_R}[name]
-    if len(source.class_names) != len(some):
-        raise UserError(f'{source.name} has {len(source.class_names)} classes, and {name} {len(some)}')
-    for given, number in zip(source.class_names, some, strict=True):
-        if is_wnid(given) and given != WNIDS[number]:
-            raise UserError(f'{source.name} is not {name}: {given} stands where that has {WNIDS[number]}')
+    subset = {'imagenet_a': IMAGENET_A, 'imagenet_r': IMAGENET_R}[name]
+    if len(source.class_names) != len(subset):
+        raise UserError(f'{source.name} has {len(source.class_names)} classes, and {name} {len(subset)}')
+    for folder, number in zip(source.class_names, subset, strict=True):
+        if is_wnid(folder) and folder != WNIDS[number]:
+            raise UserError(f'{source.name} is not {name}: it has {folder} in place of {WNIDS[number]}')
     title = {'imagenet_a': 'ImageNet-A', 'imagenet_r': 'ImageNet-R'}[name]
-    return LabelSet(title, some, int, tuple(NAMES[number] for number in some))
+    return LabelSet(title, subset, int, tuple(NAMES[number] for number in subset))
 
 
-def _whole(source, num_classes, names):
-    """The source's own labels, which are of all the network's classes."""
+def _own_labels(source, num_classes, names):
+    """Return the label set of a source that has all of the network's classes."""
     theirs, count = classes.known_names(source), len(source.class_names)
-    if names is None:  # a checkpoint of an older version: all that can be compared is their number
+    if names is None:  # a checkpoint of an older version: only the number of classes can be compared
         if count != num_classes:
-            some = num_classes == len(WNIDS) and set(theirs) <= set(WNIDS)
+            is_subset = num_classes == len(WNIDS) and set(theirs) <= set(WNIDS)
             raise UserError(
                 f'{source.name} has {count:,} classes, and the network {num_classes:,}: they are not the same'
-                + (f'; {_ASK}' if some else '')
+                + (f'; {_ADVICE}' if is_subset else '')
             )
         return LabelSet('', None, int, classes.readable(source.class_names))
-    found = classes.positions(theirs, names)
-    if None in found:
+    indices = classes.positions(theirs, names)
+    if None in indices:
         raise UserError(_unknown(source, names))
     if count < num_classes:
-        raise UserError(f"{source.name} has {count:,} of the network's {num_classes:,} classes: {_ASK}")
-    called = [name if name is not None else source.class_names[found.index(k)] for k, name in enumerate(names)]
-    return LabelSet('', None, found.__getitem__, classes.readable(called))
+        raise UserError(f"{source.name} has {count:,} of the network's {num_classes:,} classes: {_ADVICE}")
+    names = [name if name is not None else source.class_names[indices.index(k)] for k, name in enumerate(names)]
+    return LabelSet('', None, indices.__getitem__, classes.readable(names))
 
 
-_ASK = (
+_ADVICE = (
     'pass evaluate.py --labels subset=own for the errors over their outputs alone, or subset=all for those over all '
     'outputs'
 )
 
 
 def _subset(text, source, num_classes, names):
-    """The source's own labels, which are of some of the network's classes."""
+    """Return the label set of a source that has some of the network's classes."""
     theirs = classes.known_names(source)
     if names is None and num_classes == len(WNIDS) and set(theirs) <= set(WNIDS):
         names = WNIDS
     if names is None:
         raise UserError(
-            f'--labels {text} finds classes by their names, and the checkpoint, of an older version, does not tell its '
-            'own: train a step more with this version, or convert it again'
+            f'--labels {text} finds classes by name, and the checkpoint, of an older version, does not have the names: '
+            'train one more step with this version, or convert it again'
         )
-    found = classes.positions(theirs, names)
-    if None in found:
+    indices = classes.positions(theirs, names)
+    if None in indices:
         raise UserError(_unknown(source, names))
-    called = classes.readable_or_numbers(names)
-    title = f'{text} ({len(found):,} of {num_classes:,} classes, '
+    names = classes.readable_or_numbers(names)
+    title = f'{text} ({len(indices):,} of {num_classes:,} classes, '
     if text == 'subset=all':
-        return LabelSet(f'{title}errors over all {num_classes:,} outputs)', None, found.__getitem__, called)
-    return LabelSet(f'{title}errors over their outputs alone)', tuple(found), int, tuple(called[k] for k in found))
+        return LabelSet(f'{title}errors over all {num_classes:,} outputs)', None, indices.__getitem__, names)
+    return LabelSet(f'{title}errors over their outputs alone)', tuple(indices), int, tuple(names[k] for k in indices))
 
 
 def _unknown(source, names):
     message = classes.unknown_class(source.name, classes.known_names(source), 'the network', names)
-    numbers = sorted(source.class_names) == sorted(map(str, range(len(WNIDS))))
-    return message + ('; ImageNetV2 is tested by --labels imagenet_v2' if numbers and tuple(names) == WNIDS else '')
+    numbered = sorted(source.class_names) == sorted(map(str, range(len(WNIDS))))
+    return message + ('; for ImageNetV2 pass --labels imagenet_v2' if numbered and tuple(names) == WNIDS else '')
 
 
-def chosen(logs, some):
-    """Of log-probabilities [K] those of some classes, whose probabilities then sum to 1; None is all."""
-    if some is None or logs is None:
+def restrict(logs, subset):
+    """Return the log-probabilities [K] of a subset of the classes, renormalized; `subset` None keeps all."""
+    if subset is None or logs is None:
         return logs
-    picked = logs[np.array(some)]
-    return picked - np.logaddexp.reduce(picked)
+    logs = logs[np.array(subset)]
+    return logs - np.logaddexp.reduce(logs)
 
 
 def _real(path, source):
     try:
         with open(path) as file:
             lists = json.load(file)
-        lists = [tuple(map(int, found)) for found in lists]
+        lists = [tuple(map(int, accepted)) for accepted in lists]
     except OSError as error:
-        raise UserError(f'{path} cannot be read ({error.strerror}): --labels real=FILE names real.json') from None
+        raise UserError(f'{path} cannot be read ({error.strerror}): pass real.json as --labels real=FILE') from None
     except (ValueError, TypeError) as error:
         raise UserError(f'{path} is not real.json, a list of lists of classes ({first_line(error)})') from None
     if len(lists) != len(source):
         raise UserError(f'{path} has {len(lists):,} images, and {source.name} {len(source):,}')
     if not hasattr(source, 'files'):
         return lists.__getitem__
-    names = [os.path.basename(os.fsdecode(file)) for file in source.files]  # class folders have another order
-    places = np.argsort(np.argsort(names))
-    return lambda number: lists[places[number]]
+    names = [os.path.basename(os.fsdecode(file)) for file in source.files]  # the source is ordered by class folder
+    ranks = np.argsort(np.argsort(names))
+    return lambda number: lists[ranks[number]]

@@ -1,4 +1,4 @@
-"""What a network says of single images, with or without labels."""
+"""Predictions for single images, with or without labels."""
 
 import os
 
@@ -12,43 +12,43 @@ from runtime.errors import UserError
 
 
 def files(paths):
-    """The image files that a user names; of a folder all that lie in it, in the order of their names.
+    """Return the image files that a user names; a folder stands for the images in it, sorted by name.
 
     Returns:
-      (their paths, notes on what was skipped in folders).
+      (paths of the images, notes on files that were skipped in folders).
 
     Raises:
-      UserError: a path that is not there, or a folder without images.
+      UserError: if a path does not exist, or a folder has no images.
     """
-    found, notes = [], []
+    image_paths, notes = [], []
     for path in paths:
         if os.path.isdir(path):
             names = sorted(os.listdir(path))
-            inside = [name for name in names if is_image(name)]
+            images = [name for name in names if is_image(name)]
             others = [name for name in names if not is_image(name)]
             others = [f'{name}/' if os.path.isdir(os.path.join(path, name)) else name for name in others]
-            if not inside:
+            if not images:
                 raise UserError('. '.join([f'{path} holds no images', *skipped_note(path, others)]))
             notes += skipped_note(path, others)
-            found += [os.path.join(path, name) for name in inside]
+            image_paths += [os.path.join(path, name) for name in images]
         elif os.path.isfile(path):
-            found.append(path)
+            image_paths.append(path)
         else:
-            raise UserError(f'{path} is not there')
-    return found, notes
+            raise UserError(f'{path} does not exist')
+    return image_paths, notes
 
 
 class Files:
-    """Image files as a source without labels (-1).
+    """A source of image files without labels (-1).
 
-    A photograph that lies on its side or its head by its EXIF orientation is turned upright, unlike in training and
-    evaluation, unless `ignore_exif`; `notes` name such photographs.
+    Unlike training and evaluation, it turns a photograph upright by its EXIF orientation, unless `ignore_exif`; `notes`
+    name the photographs that were turned.
     """
 
     def __init__(self, paths, ignore_exif=False):
         self.paths, self.name = paths, 'the images'
         self.orientations = [1] * len(paths) if ignore_exif else [_orientation(path) for path in paths]
-        turned = [path for path, how in zip(paths, self.orientations, strict=True) if how != 1]
+        turned = [path for path, code in zip(paths, self.orientations, strict=True) if code != 1]
         self.notes = [f'turned upright by EXIF orientation: {list_some(turned)}'] if turned else []
 
     def __len__(self):
@@ -72,18 +72,18 @@ def _orientation(path):
 
 
 def rows(member, source, numbers=None, batch_size=1, on_bad_image='stop', progress=lambda amount: None):
-    """What a network says of images: `results.Row`s in the order of their numbers.
+    """Return the `results.Row`s of a network for images, in the order of their indices.
 
     Args:
-      member: of `opening.open_checkpoint`.
-      source: see `input_pipeline.sources`; an image without a label has the label -1, and its rank says nothing.
-      numbers: of the images; None is all.
-      batch_size: views that go through the network at a time.
-      on_bad_image: 'stop', or 'skip': such an image has the rank -1.
-      progress: called with the number of images that are done since its last call.
+      member: the `scoring.Member` of a checkpoint.
+      source: see `input_pipeline.sources`; an image without a label has the label -1 and a meaningless rank.
+      numbers: indices of the images; None for all.
+      batch_size: views per forward pass.
+      on_bad_image: 'stop', or 'skip', which gives an unreadable image the rank -1.
+      progress: called with the number of images finished since its last call.
 
     Raises:
-      UserError: an image that cannot be read, unless it is skipped.
+      UserError: if an image cannot be read and is not skipped.
     """
 
     def row_of(example, logs):
@@ -100,25 +100,29 @@ def rows(member, source, numbers=None, batch_size=1, on_bad_image='stop', progre
 
 
 def predict(member, source, progress=lambda amount: None):
-    """[{'file', 'best': [{'class', 'name', 'probability'}, ...]}] of image files, five a file, in their order.
+    """Return the five best classes of each image file, in the order of the files.
 
     Args:
-      member: of `opening.open_checkpoint`. Its config's `on_bad_image='skip'` leaves out what is no image.
+      member: the `scoring.Member` of a checkpoint. Its config's `on_bad_image='skip'` leaves out files that are not
+        images.
       source: `Files`.
       progress: see `rows`.
 
+    Returns:
+      [{'file', 'best': [{'class', 'name', 'probability'}, ...]}].
+
     Raises:
-      UserError: a file that is no image, which it names, or no image among all files.
+      UserError: if a file is not an image (the message names it), or no file is.
     """
     names = datasets.of_network(member.class_names, member.config)
-    answered = rows(member, source, on_bad_image=member.config.on_bad_image, progress=progress)
-    if all(row.rank < 0 for row in answered):
-        raise UserError('none of the files is an image that can be read')
-    return [{'file': row.name, 'best': best(row, names)} for row in answered if row.rank >= 0]
+    predicted = rows(member, source, on_bad_image=member.config.on_bad_image, progress=progress)
+    if all(row.rank < 0 for row in predicted):
+        raise UserError('none of the files is a readable image')
+    return [{'file': row.name, 'best': best(row, names)} for row in predicted if row.rank >= 0]
 
 
 def best(row, names):
-    """[{'class', 'name', 'probability'}, ...] of the best five of a `results.Row`."""
+    """Return [{'class', 'name', 'probability'}, ...] for the best five classes of a `results.Row`."""
     return [
         {'class': label, 'name': names[label], 'probability': round(probability, 6)}
         for label, probability in zip(row.classes, row.probabilities, strict=True)

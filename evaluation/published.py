@@ -1,7 +1,7 @@
-"""Which row of the papers' tables (`papers/`) a network of ours may be set beside.
+"""Find the row of the papers' tables (`papers/`) that one of our networks can be compared with.
 
-python -m evaluation.published           # the tables there are
-python -m evaluation.published vgg7      # one of them, as printed
+python -m evaluation.published           # list the tables
+python -m evaluation.published vgg7      # print one of them
 """
 
 import dataclasses
@@ -13,7 +13,8 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 import papers
-from configs import checkpoint, listing
+from configs import checkpoint as checkpoint_config
+from configs import listing
 from evaluation import protocols
 from input_pipeline import classes, datasets
 from input_pipeline.sources import HELD_OUT
@@ -24,7 +25,7 @@ from weights.releases import RELEASES
 
 
 def _by_name(row):
-    """A row, the protocols of its members by their full names."""
+    """Return a row with the full names of its members' protocols."""
     members = [member._replace(protocol=protocols.create(member.protocol).name) for member in row.members]
     return row._replace(members=tuple(members))
 
@@ -33,7 +34,7 @@ TABLES = {name: table._replace(rows=tuple(map(_by_name, table.rows))) for name, 
 
 
 def rows():
-    """The `papers.Row`s of all tables that are of networks of ours, each in the table that it was published in."""
+    """Return the `papers.Row`s of our networks, each from the table that first published it."""
     return tuple(row for table in TABLES.values() for row in table.rows if row.members and not row.is_quoted)
 
 
@@ -41,12 +42,12 @@ def rows():
 
 
 class Trained(NamedTuple):
-    """How a network came to its weights.
+    """How the weights of a network were obtained.
 
     Fields:
-      config: of its training; of converted weights the one that they are tested with.
+      config: config of the training; for converted weights, the config they are tested with.
       release: BY/THEIRS of converted weights, or ''.
-      doubts: why training or images are not known to be a paper's, whatever the config is, in words.
+      doubts: reasons, as text, why training or images may differ from a paper's whatever the config says.
     """
 
     config: ConfigDict
@@ -54,44 +55,44 @@ class Trained(NamedTuple):
     doubts: tuple = ()
 
 
-def trained(entry):
-    """The `Trained` of a checkpoint, from what lies beside it.
+def trained(checkpoint):
+    """Return the `Trained` of a checkpoint, from the files stored with it.
 
     Args:
-      entry: of `opening.open_checkpoint`.
+      checkpoint: returned by `open_checkpoint`.
     """
-    here, doubts = entry.member.config, []
-    if datasets.image_folder(here.dataset, here.data_dir, here.test_split):
-        doubts.append("its images are the binary version's, and these are copies in class folders")
-    data, names = datasets.find(here.dataset), entry.member.class_names
+    tested, doubts = checkpoint.member.config, []
+    if datasets.image_folder(tested.dataset, tested.data_dir, tested.test_split):
+        doubts.append('its images are those of the binary version, and these are copies in class folders')
+    data, names = datasets.find(tested.dataset), checkpoint.member.class_names
     if data.any_classes and names and not classes.same_classes(names, data.class_names):
         doubts.append(f"its classes are not {data.title}'s")
     try:
-        config = checkpoint.get_config(str(entry.where))
-    except ValueError:  # nothing lies there: the user's is all there is
-        config = here
-    doubts += _pixels(here, config)
-    if entry.card:
-        source = entry.card['source']
-        return Trained(here, f'{source["release"]}/{source["name"]}', tuple(doubts))
-    ends = [row['step'] for row in read(Path(entry.where).parent.parent) if row['kind'] == 'finished']
+        config = checkpoint_config.get_config(str(checkpoint.where))
+    except ValueError:  # no config is stored there: use the one of the user
+        config = tested
+    doubts += _pixels(tested, config)
+    if checkpoint.card:
+        source = checkpoint.card['source']
+        return Trained(tested, f'{source["release"]}/{source["name"]}', tuple(doubts))
+    ends = [row['step'] for row in read(Path(checkpoint.where).parent.parent) if row['kind'] == 'finished']
     if not ends:
-        doubts.append('the log here does not say that the run is finished')
-    elif entry.chosen not in ('best', 'latest') and entry.step != ends[-1]:
-        doubts.append(f'this is step {entry.step:,} of {ends[-1]:,}')
+        doubts.append('the log of this run does not say that it is finished')
+    elif checkpoint.chosen not in ('best', 'latest') and checkpoint.step != ends[-1]:
+        doubts.append(f'this is step {checkpoint.step:,} of {ends[-1]:,}')
     return Trained(config, doubts=tuple(doubts))
 
 
 @functools.cache
 def recipe(name):
-    """The config of a `papers.Origin`'s recipe."""
+    """Return the config of the recipe of a `papers.Origin`."""
     name, _, member = name.partition('/')
     config = listing.load(name)
     return config.members[member] if member else config
 
 
 def _release(name):
-    """(our network, its `Release`) of a `papers.Origin`'s release."""
+    """Return (our network, its `Release`) for the release of a `papers.Origin`."""
     by, theirs = name.split('/')
     return next(
         (network, release)
@@ -102,59 +103,62 @@ def _release(name):
 
 
 def is_of_data(row, config):
-    """Whether a row is of the images that a config tests on, as far as their names tell."""
+    """Return whether a row is for the images a config tests on, judging by their names."""
     origin = row.members[0].origins[0]
-    of = _release(origin.release)[1].pixels if origin.release else recipe(origin.recipe)
-    same = of['test_split'] == config.test_split or {of['test_split'], config.test_split} <= set(HELD_OUT)
-    return config.dataset == of['dataset'] and same
+    data = _release(origin.release)[1].pixels if origin.release else recipe(origin.recipe)
+    same = data['test_split'] == config.test_split or {data['test_split'], config.test_split} <= set(HELD_OUT)
+    return config.dataset == data['dataset'] and same
 
 
 def network_of(origin):
-    """Our name of the network."""
+    """Return our name of a `papers.Origin`'s network."""
     return _release(origin.release)[0] if origin.release else recipe(origin.recipe).architecture
 
 
-# What may differ between a run and its recipe: nothing that is learned depends on it, or it is compared by itself.
+# Keys that may differ between a run and its recipe: they do not affect what is learned, or are compared separately.
 _FREE = (
     'accumulate', 'architecture', 'architecture_options', 'data_dir', 'data_seed', 'dtype', 'init_from', 'labels',
     'log_every_steps', 'checkpoint_every_steps', 'mesh', 'on_bad_image', 'profile_steps', 'scale_lr', 'seed',
     'stall_steps', 'statistics', 'steps_per_dispatch', 'stop_at_step', 'test_batch_size', 'workers',
 )  # fmt: skip
-# Of a network: how it is computed, not what.
+# Options of a network that change how it is computed, not what.
 _FREE_OPTIONS = ('dtype', 'scan', 'remat', 'parent', 'name')
 
 
 def differences(origin, network):
-    """In what a network is not known to be one of a row, in words; [] where it is.
+    """Return how a network differs, or may differ, from the origin of a row, as texts; [] if it matches.
 
     Args:
-      origin: `papers.Origin`.
-      network: `Trained`.
+      origin: a `papers.Origin`.
+      network: a `Trained`.
     """
     if network.release:
         same = network.release == origin.release
-        return [*([] if same else [f'it is of {origin}, and these are weights of {network.release}']), *network.doubts]
+        return [
+            *([] if same else [f'the row is for {origin}, and these are weights of {network.release}']),
+            *network.doubts,
+        ]
     if origin.release:
-        return [f'it is of the weights {origin}']
+        return [f'the row is for the weights {origin}']
     config = recipe(origin.recipe)
-    found = [*_options(config, network.config), *_keys(config, network.config), *_start(origin, network.config)]
+    texts = [*_options(config, network.config), *_keys(config, network.config), *_start(origin, network.config)]
     if origin.is_theirs:
-        found.append('it was trained by a recipe of theirs, which is none of ours')
-    return [*found, *network.doubts]
+        texts.append('it was trained with a recipe of its authors that is not one of ours')
+    return [*texts, *network.doubts]
 
 
 def _pixels(tested, config):
-    """In what the pixels of a test differ from those of a config, besides its protocol."""
+    """Return how the pixels of a test differ from those of a config, apart from the protocol."""
     tested, config = (_flat({'test_crop': each.test_crop}) for each in (tested, config))
     keys = [key for key in config if key not in protocols.DECIDES and config[key] != tested.get(key)]
     return [_differs(key, config[key], tested.get(key)) for key in keys]
 
 
 def _options(theirs, here):
-    """In what two configs' networks differ."""
+    """Yield how the networks of two configs differ."""
     theirs, here = build_model(theirs), build_model(here)
     if type(theirs) is not type(here):
-        yield f'it is of {type(theirs).__name__}, and this is {type(here).__name__}'
+        yield f'the row is for {type(theirs).__name__}, and this is {type(here).__name__}'
         return
     for field in dataclasses.fields(theirs):
         there, ours = getattr(theirs, field.name), getattr(here, field.name)
@@ -163,7 +167,7 @@ def _options(theirs, here):
 
 
 def _keys(theirs, here):
-    """In what two configs differ, of what the network learns by."""
+    """Yield the keys that affect learning in which two configs differ."""
     if theirs.accumulate != here.accumulate and normalized_together(theirs) != normalized_together(here):
         yield _differs('accumulate', theirs.accumulate, here.accumulate)
     theirs, here = _flat(theirs), _flat(here)
@@ -174,17 +178,17 @@ def _keys(theirs, here):
 
 
 def _start(origin, config):
-    """In what the weights of a run did not start as a row's."""
+    """Return how the initial weights of a run differ from those of a row."""
     if not config.init_from:
         return [f'it starts from the weights of {origin.start}'] if origin.start else []
     if not origin.start:
         return [_differs('init_from', '', config.init_from)]
     try:
-        start = checkpoint.get_config(config.init_from)
+        start = checkpoint_config.get_config(config.init_from)
     except ValueError:
-        return [f'it starts from {origin.start}, and what {config.init_from} is of cannot be read']
+        return [f'it starts from {origin.start}, and the config of {config.init_from} cannot be read']
     before = recipe(origin.start)
-    return [f'it starts from {origin.start}, and of {config.init_from} {difference}'
+    return [f'it starts from {origin.start}, and in {config.init_from} {difference}'
             for difference in (*_options(before, start), *_keys(before, start))]  # fmt: skip
 
 
@@ -193,20 +197,20 @@ def _differs(key, there, here):
 
 
 def _flat(config, prefix=''):
-    found = {}
+    flat = {}
     for key, value in config.items():
-        is_more = isinstance(value, ConfigDict) and len(value)
-        found |= _flat(value, f'{prefix}{key}.') if is_more else {prefix + key: value}
-    return found
+        is_nested = isinstance(value, ConfigDict) and len(value)
+        flat |= _flat(value, f'{prefix}{key}.') if is_nested else {prefix + key: value}
+    return flat
 
 
 class Fit(NamedTuple):
-    """A row beside networks.
+    """A row matched to networks.
 
     Fields:
       row: the row.
-      places: which of the networks each of its members is.
-      differences: in what they are not known to be the row's, in words; () where they are.
+      places: index of the network for each of its members.
+      differences: how the networks differ, or may differ, from the row's, as texts; () if they match.
     """
 
     row: papers.Row
@@ -215,14 +219,14 @@ class Fit(NamedTuple):
 
 
 def fit(row, networks, by=None):
-    """The networks as a row's members, each the one that differs least; None where there are too few of them.
+    """Assign networks to the members of a row, each the one that differs least; None if there are too few networks.
 
     Args:
       row: see `papers.Row`.
-      networks: `Trained`s; some may be left over.
-      by: the protocol of each, which must be the member's; None where the row's are to be run.
+      networks: list of `Trained`; some may be left over.
+      by: protocol of each network, which must equal the member's; None to run the row's protocols.
     """
-    free, places, found = list(range(len(networks))), [], []
+    free, places, texts = list(range(len(networks))), [], []
     for member in row.members:
         known = {network_of(origin) for origin in member.origins}
         near = [
@@ -236,15 +240,15 @@ def fit(row, networks, by=None):
         least, place = min(near, key=lambda one: len(one[0]))
         free.remove(place)
         places.append(place)
-        found += least
-    return Fit(row, tuple(places), tuple(dict.fromkeys(found)))
+        texts += least
+    return Fit(row, tuple(places), tuple(dict.fromkeys(texts)))
 
 
 # Printing
 
 
 def text(table):
-    """A table as its paper prints it, in Markdown."""
+    """Return a table as its paper prints it, in Markdown."""
     head = f'{table.source}' + (f'. {table.remark}' if table.remark else '')
     rule = [('---:' if papers.is_error(column) else '---') for column in table.columns]
     lines = [table.columns, rule, *table.lines]
@@ -252,7 +256,7 @@ def text(table):
 
 
 def main(names):
-    """Prints the tables of these names, or their list; the exit code."""
+    """Print the named tables, or list all of them; return the exit code."""
     wrong = [name for name in names if name not in TABLES]
     if wrong:
         print(f'evaluation.published: error: no table {wrong[0]!r}{nearest(wrong[0], TABLES)}', file=sys.stderr)

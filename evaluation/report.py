@@ -1,39 +1,39 @@
-"""A result in words, beside what the papers printed."""
+"""Format a result as text, next to the papers' published errors."""
 
 from evaluation import published, results, views
 from input_pipeline import datasets
 
 WORST = 10
-MOST = 3  # differences from a row that are told
+MOST = 3  # differences from a row that are listed
 
 
-def lines(config, opened, result):
-    """A result in lines.
+def lines(config, checkpoints, result):
+    """Return the lines of text that describe a result.
 
     Args:
-      config: whose data it is.
-      opened: the members, of `opening.open_checkpoint`.
-      result: of `testing.test`.
+      config: config that names the data.
+      checkpoints: the members, from `open_checkpoint`.
+      result: from `evaluator.evaluate`.
     """
-    networks = [entry.member.config.architecture for entry in opened]
-    used = list({entry.member.protocol.name: entry.member.protocol for entry in opened}.values())
+    networks = [checkpoint.member.config.architecture for checkpoint in checkpoints]
+    by_name = {checkpoint.member.protocol.name: checkpoint.member.protocol for checkpoint in checkpoints}
     labels = f', labels of {result["labels"]}' if result['labels'] else ''
-    found = [
+    text = [
         f'{" + ".join(networks)} on {config.dataset}/{config.test_split}{labels}, {_images(result["num_examples"])}',
-        *(f'protocol {protocol.name}: {protocol.what}{_averaged(protocol)}' for protocol in used),
-        *(line for entry in opened for line in _member(entry)),
+        *(f'protocol {protocol.name}: {protocol.description}{_averaged(protocol)}' for protocol in by_name.values()),
+        *(line for checkpoint in checkpoints for line in _member(checkpoint)),
     ]
     for k in (1, 5):
         low, high = result[f'top{k}_interval']
         wrong = result[f'wrong_top{k}']
-        found.append(f'top-{k} error: {result[f"top{k}_error"]:.2f}% ({wrong:,} wrong; 95%: {low:.2f} to {high:.2f})')
+        text.append(f'top-{k} error: {result[f"top{k}_error"]:.2f}% ({wrong:,} wrong; 95%: {low:.2f} to {high:.2f})')
     if result['bad_images']:
-        found.append(f'counted as wrong: {result["bad_images"]:,} images that cannot be read')
+        text.append(f'counted as wrong: {result["bad_images"]:,} unreadable images')
     if result['left_out']:
-        found.append(f'left out: {result["left_out"]:,} images without a label of {result["labels"]}')
-    rate = f'{result["evaluated"]:,} images in {result["seconds"]:.1f} s, {result["images_per_second"]:.1f} a second'
+        text.append(f'left out: {result["left_out"]:,} images without a label of {result["labels"]}')
+    rate = f'{result["evaluated"]:,} images in {result["seconds"]:.1f} s, {result["images_per_second"]:.1f} per second'
     compiled = f'{result["compiled"]} program{"" if result["compiled"] == 1 else "s"} compiled'
-    return [*found, *beside(config, opened, result), f'{rate}; {compiled}']
+    return [*text, *compare(config, checkpoints, result), f'{rate}; {compiled}']
 
 
 def _images(count):
@@ -41,39 +41,42 @@ def _images(count):
 
 
 def _averaged(protocol):
-    """Of what the mean is, where there is one."""
-    if protocol.is_single or protocol.scales[0].boxes is views.centre:
+    """Return what is averaged, or '' if the protocol has a single view."""
+    if protocol.is_single or protocol.scales[0].boxes is views.center:
         return ''
-    return {'softmax': '; mean of soft-maxes', 'logits': '; mean of logits'}[protocol.average]
+    return {'softmax': '; mean of softmax probabilities', 'logits': '; mean of logits'}[protocol.average]
 
 
-def _member(entry):
-    share = f', weight {entry.member.weight:g}' if entry.member.weight != 1 else ''
-    rule = {'best': ", the run's best by test error", 'latest': ", the run's last"}.get(entry.chosen, '')
-    yield f'checkpoint: {entry.where}{"" if entry.card else rule}{share}'
-    if entry.card:
-        source = entry.card['source']
+def _member(checkpoint):
+    weight = f', weight {checkpoint.member.weight:g}' if checkpoint.member.weight != 1 else ''
+    rule = {'best': ", the run's best by test error", 'latest': ", the run's last"}.get(checkpoint.chosen, '')
+    yield f'checkpoint: {checkpoint.where}{"" if checkpoint.card else rule}{weight}'
+    if checkpoint.card:
+        source = checkpoint.card['source']
         yield (
-            f'weights: {source["name"]} ({source["release"]}), converted from {source["file"]}; they answer the probe '
-            'image as their passport says'
+            f'weights: {source["name"]} ({source["release"]}), converted from {source["file"]}; '
+            'outputs for the probe image match the passport'
         )
 
 
-def beside(config, opened, result):
-    """The papers' rows of these networks under these protocols, in lines.
+def compare(config, checkpoints, result):
+    """Return the lines with the papers' rows for these networks and protocols.
 
-    A row belongs to a network, its options, its data and its training. Where something is not known to be equal there
-    is no row; of the nearest one the line says what differs.
+    A row belongs to a network with its options, its data and its training. If these are not known to be equal, the
+    line names the nearest row and what differs.
     """
     if result['labels']:
         return ['published: the papers tested on other labels']
-    if len({entry.member.weight for entry in opened}) > 1:
-        return ["published: nothing; the papers' ensembles weigh all members alike"]
-    if len({str(entry.where) for entry in opened}) < len(opened):
+    if len({checkpoint.member.weight for checkpoint in checkpoints}) > 1:
+        return ["published: nothing; the papers' ensembles weigh all members equally"]
+    if len({str(checkpoint.where) for checkpoint in checkpoints}) < len(checkpoints):
         return ["published: nothing; a checkpoint is given twice, and the papers' ensembles are of several networks"]
-    networks, by = [published.trained(entry) for entry in opened], [entry.member.protocol.name for entry in opened]
+    networks = [published.trained(checkpoint) for checkpoint in checkpoints]
+    by = [checkpoint.member.protocol.name for checkpoint in checkpoints]
     names = [network.config.architecture for network in networks]
-    rows = [row for row in published.rows() if len(row.members) == len(opened) and published.is_of_data(row, config)]
+    rows = [
+        row for row in published.rows() if len(row.members) == len(checkpoints) and published.is_of_data(row, config)
+    ]
     fits = [fit for fit in (published.fit(row, networks, by) for row in rows) if fit]
     equal = [fit.row for fit in fits if not fit.differences]
     if equal:
@@ -83,12 +86,12 @@ def beside(config, opened, result):
         more = len(fit.differences) - MOST
         rest = f'; and {more} more' if more > 0 else ''
         return [
-            f'published: no row is known to be of this network and its training; the nearest is {fit.row.errors} '
+            f'published: no row is known to match this network and its training; the nearest is {fit.row.errors} '
             f'({", ".join(_origin(fit.row))}): {"; ".join(fit.differences[:MOST])}{rest}'
         ]
     known = sorted({' and '.join(row.protocols) for row in rows if published.fit(row, networks)})
-    here = ' and '.join(dict.fromkeys(by))
-    return [f'published: nothing of {" + ".join(names)} by {here}; by {", ".join(known)} there is'] if known else []
+    used = ' and '.join(dict.fromkeys(by))
+    return [f'published: nothing for {" + ".join(names)} with {used}, only with {", ".join(known)}'] if known else []
 
 
 def _origin(row, config=None, result=None):
@@ -102,10 +105,10 @@ def _origin(row, config=None, result=None):
 
 
 def worst(rows, names, count=WORST):
-    """The classes with the largest errors and the pairs that are most often confused, in lines."""
+    """Yield lines with the classes of largest error and the most often confused pairs."""
     yield 'worst classes (top-1 error):'
     for _, name, images, error in results.by_class(rows, names)[:count]:
         yield f'  {error:6.2f}%  {name} ({_images(images)})'
     yield 'most confused (true, predicted):'
-    for true, said, times in results.confusions(rows, names)[:count]:
-        yield f'  {times:6,}   {true} -> {said}'
+    for true, predicted, times in results.confusions(rows, names)[:count]:
+        yield f'  {times:6,}   {true} -> {predicted}'

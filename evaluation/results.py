@@ -1,4 +1,4 @@
-"""From the log-probabilities of an image to errors: a row an image, and what rows add up to."""
+"""Turn log-probabilities into errors: one row per image, and the sums over rows."""
 
 import collections
 import csv
@@ -12,22 +12,22 @@ import numpy as np
 from runtime.errors import UserError
 from runtime.files import atomic_file
 
-_Z = 1.959964  # of a 95% interval
+_Z = 1.959964  # normal quantile for a 95% interval
 TOP = 5
 
 
 class Row(NamedTuple):
-    """An image's result.
+    """Result of one image.
 
     Fields:
-      index: its number in the split.
-      name: of its file, or its number.
-      label: its class, -1 where it has none.
-      rank: how many other classes score at least as high as its own: a tie counts against the network, and so does a
-        score that is no number; -1 for an image that could not be read.
-      loss: -log of the probability of its class.
+      index: index in the split.
+      name: name of its file, or its index.
+      label: its class, or -1 if it has none.
+      rank: number of other classes that score at least as high as its own (ties and NaN scores count against the
+        network); -1 if the image could not be read.
+      loss: negative log-probability of its class.
       classes, probabilities: the best five.
-      counts: False where the label set leaves it out.
+      counts: False if the label set leaves the image out.
     """
 
     index: int
@@ -41,12 +41,12 @@ class Row(NamedTuple):
 
 
 def row(index, name, label, logs, accepted=None):
-    """The row of an image.
+    """Return the `Row` of an image.
 
     Args:
-      index, name, label: of the image.
-      logs: float [K], the logarithms of its classes' probabilities; None for an image that could not be read.
-      accepted: classes that are right, where there are several (ReaL); () leaves the image out.
+      index, name, label: see `Row`.
+      logs: float [K], the log-probabilities of the classes; None if the image could not be read.
+      accepted: the right classes, if there can be several (ReaL); () leaves the image out.
     """
     if logs is None:
         return Row(index, name, label, -1, 0.0, (), ())
@@ -56,19 +56,22 @@ def row(index, name, label, logs, accepted=None):
     right = [label] if accepted is None else list(accepted)
     if not right:
         return Row(index, name, label, 0, 0.0, classes, values, False)
-    own = float(max(logs[number] for number in right))
-    rank = len(logs) - int(np.sum(logs < own)) - int(np.sum(logs[right] >= own))
-    return Row(index, name, label, rank, -own, classes, values)
+    best = float(max(logs[number] for number in right))
+    rank = len(logs) - int(np.sum(logs < best)) - int(np.sum(logs[right] >= best))
+    return Row(index, name, label, rank, -best, classes, values)
 
 
 def summary(rows):
-    """{'top1_error', 'top5_error' (per cent), 'top1_interval', 'top5_interval' (95%, Wilson), 'wrong_top1',
-    'wrong_top5', 'num_examples', 'loss', 'bad_images', 'left_out'} of rows.
+    """Return the errors of a list of rows.
 
     An image that could not be read counts as wrong: it is in the denominator.
 
+    Returns:
+      {'top1_error', 'top5_error' (percent), 'top1_interval', 'top5_interval' (95%, Wilson), 'wrong_top1', 'wrong_top5',
+      'num_examples', 'loss', 'bad_images', 'left_out'}.
+
     Raises:
-      UserError: no image of them could be read.
+      UserError: if none of the images could be read.
     """
     counted = [r for r in rows if r.counts]
     read = [r for r in counted if r.rank >= 0]
@@ -76,18 +79,18 @@ def summary(rows):
         raise UserError('no image of the test split could be read')
     total = len(counted)
     loss = sum(r.loss for r in read) / len(read)
-    found = {'num_examples': total, 'loss': loss if math.isfinite(loss) else None}
+    errors = {'num_examples': total, 'loss': loss if math.isfinite(loss) else None}
     for name, k in (('top1', 1), ('top5', TOP)):
         wrong = sum(not 0 <= r.rank < k for r in counted)
-        found[f'wrong_{name}'], found[f'{name}_error'] = wrong, 100 * wrong / total
-        found[f'{name}_interval'] = [100 * bound for bound in wilson(wrong, total)]
-    found['bad_images'] = total - len(read)
-    found['left_out'] = len(rows) - total
-    return found
+        errors[f'wrong_{name}'], errors[f'{name}_error'] = wrong, 100 * wrong / total
+        errors[f'{name}_interval'] = [100 * bound for bound in wilson(wrong, total)]
+    errors['bad_images'] = total - len(read)
+    errors['left_out'] = len(rows) - total
+    return errors
 
 
 def wilson(wrong, total):
-    """The 95% interval of a proportion (Wilson 1927): (low, high)."""
+    """Return the 95% interval (low, high) of a proportion (Wilson 1927)."""
     share, square = wrong / total, _Z**2 / total
     middle = (share + square / 2) / (1 + square)
     half = _Z / (1 + square) * math.sqrt(share * (1 - share) / total + square / 4 / total)
@@ -95,35 +98,35 @@ def wilson(wrong, total):
 
 
 def by_class(rows, names):
-    """[(class, its name, images, top-1 error in per cent)], worst first."""
+    """Return [(class, its name, images, top-1 error in percent)], worst first."""
     counts = collections.Counter(r.label for r in rows if r.counts)
     wrong = collections.Counter(r.label for r in rows if r.counts and r.rank != 0)
-    found = [(label, names[label], count, 100 * wrong[label] / count) for label, count in counts.items()]
-    return sorted(found, key=lambda entry: (-entry[3], entry[0]))
+    errors = [(label, names[label], count, 100 * wrong[label] / count) for label, count in counts.items()]
+    return sorted(errors, key=lambda entry: (-entry[3], entry[0]))
 
 
 def confusions(rows, names):
-    """[(name of the true class, name of the predicted, how often)], most often first."""
+    """Return [(true class, predicted class, count)], by name, most frequent first."""
     pairs = collections.Counter((r.label, r.classes[0]) for r in rows if r.counts and r.rank > 0)
-    return [(names[true], names[said], count) for (true, said), count in pairs.most_common()]
+    return [(names[true], names[predicted], count) for (true, predicted), count in pairs.most_common()]
 
 
 def details(rows, names):
-    """{'classes': the error of each, worst first; 'confusions': the confused pairs, most often first}."""
+    """Return {'classes': error of each class, worst first; 'confusions': confused pairs, most frequent first}."""
     return {
         'classes': [
             {'class': label, 'name': name, 'num_examples': count, 'top1_error': error}
             for label, name, count, error in by_class(rows, names)
         ],
         'confusions': [
-            {'true': true, 'predicted': said, 'count': count} for true, said, count in confusions(rows, names)
+            {'true': true, 'predicted': predicted, 'count': count} for true, predicted, count in confusions(rows, names)
         ],
     }
 
 
 def write_predictions(path, rows, names):
-    """A CSV file, a row an image: file, label, and the best five classes with their names and probabilities."""
-    columns = [f'{what}{k}' for k in range(1, TOP + 1) for what in ('class', 'name', 'probability')]
+    """Write a CSV file with one line per image: file, label, and the best five classes with names and probabilities."""
+    columns = [f'{column}{k}' for k in range(1, TOP + 1) for column in ('class', 'name', 'probability')]
     with atomic_file(path) as file:
         writer = csv.writer(file)
         writer.writerow(['file', 'label', *columns])
@@ -137,55 +140,55 @@ def write_predictions(path, rows, names):
 
 
 def write_submission(path, rows, ids):
-    """ILSVRC's form: a line an image in the order of file names, five ILSVRC ids, best first."""
+    """Write ILSVRC's submission file: one line per image, ordered by file name, with five ILSVRC ids, best first."""
     with atomic_file(path) as file:
         for r in sorted(rows, key=lambda r: r.name):
             file.write(' '.join(str(ids[label]) for label in r.classes) + '\n')
 
 
 class Partial:
-    """Rows on the disk as they come, so that an interrupted evaluation goes on; use it in a `with`.
+    """A file of finished rows from which an interrupted evaluation can resume; use it as a context manager.
 
-    The file stays until someone removes it, except where it has no row. The first line says what is evaluated (a dict);
-    a file that says otherwise is not gone on with.
+    The first line identifies the evaluation (a dict); a file of another evaluation is refused. The file stays until
+    the caller removes it, unless it has no rows.
     """
 
-    def __init__(self, path, what, resume):
-        self.path, self.what, self.rows = path, what, []
-        there = os.path.exists(path)
-        if there and not resume:
-            raise UserError(f'{path} holds an interrupted evaluation: pass --resume to go on with it, or remove it')
-        if there:
+    def __init__(self, path, identity, resume):
+        self.path, self.identity, self.rows = path, identity, []
+        exists = os.path.exists(path)
+        if exists and not resume:
+            raise UserError(f'{path} holds an interrupted evaluation: pass --resume to continue it, or remove the file')
+        if exists:
             self.rows = self._read()
         self.file = open(path, 'a')  # noqa: SIM115  (closed by `__exit__`)
-        if not there:
-            self._write(what)
+        if not exists:
+            self._write(identity)
 
     def _read(self):
         with open(self.path) as file:
             lines = file.read().splitlines(keepends=True)
         try:
-            found = json.loads(lines[0])
+            saved = json.loads(lines[0])
         except (IndexError, ValueError):
-            raise UserError(f'{self.path} is no interrupted evaluation of ours: remove it') from None
-        for key in self.what:
-            if found.get(key) != self.what[key]:
+            raise UserError(f'{self.path} is not a file of an interrupted evaluation: remove it') from None
+        for key in self.identity:
+            if saved.get(key) != self.identity[key]:
                 raise UserError(
-                    f'{self.path} is of another evaluation: {key} was {found.get(key)!r} and is {self.what[key]!r}; '
-                    'remove it to begin anew'
+                    f'{self.path} is of another evaluation: {key} was {saved.get(key)!r} and is now '
+                    f'{self.identity[key]!r}; remove the file to start over'
                 )
-        whole = [line for line in lines[1:] if line.endswith('\n')]
-        if len(whole) < len(lines) - 1 or not lines[0].endswith('\n'):  # the last one was cut off
+        complete = [line for line in lines[1:] if line.endswith('\n')]
+        if len(complete) < len(lines) - 1 or not lines[0].endswith('\n'):  # the last line was cut off
             with open(self.path, 'r+') as file:
                 file.truncate(sum(len(line.encode()) for line in lines if line.endswith('\n')))
-        return [row_of(json.loads(line)) for line in whole]
+        return [row_of(json.loads(line)) for line in complete]
 
     def _write(self, value):
         self.file.write(json.dumps(value) + '\n')
         self.file.flush()
 
     def add(self, row):
-        """Keeps a row."""
+        """Append a row."""
         self.rows.append(row)
         self._write(list(row))
 
@@ -199,5 +202,5 @@ class Partial:
 
 
 def row_of(values):
-    """The row whose values, as JSON has them, these are."""
+    """Return the `Row` of values read from JSON."""
     return Row(*values[:5], tuple(values[5]), tuple(values[6]), values[7])

@@ -1,10 +1,10 @@
-"""What a protocol's views of an image score: from photographs to a vector of classes' log-probabilities each.
+"""Score the views of a protocol: from photographs to one vector of log-probabilities each.
 
-An image is decoded once and resized once a scale, whoever looks at it: all views, all members of an ensemble. Crops are
-cut on the device from the resized photograph, which is put on a canvas of one of a handful of sizes; a dense pass takes
-the photograph as it is (`scales`). Images of the same size go through the network together; each size is compiled once.
+An image is decoded once and resized once per scale, for all views and all members of an ensemble. Crops are cut on the
+device from the resized photograph, which is padded to a canvas of one of a few sizes; a dense pass takes the
+photograph unpadded (`scales`). Images of the same size are batched; the network is compiled once per size.
 
-Means of probabilities are taken of their logarithms: two classes of probability 1e-50 and 1e-60 stay apart.
+Probabilities are averaged in log space, which keeps classes of probability 1e-50 and 1e-60 apart.
 """
 
 import collections
@@ -20,20 +20,20 @@ from input_pipeline import geometry
 from input_pipeline.pixels import Pixels
 from runtime.errors import UserError
 
-_IN_FLIGHT = 3  # batches that the device may have before it; a CPU runs them side by side, and each slower for it
-_WAITING_BYTES = 2**30  # of pixels that wait for more of their size
+_IN_FLIGHT = 3  # batches queued on the device; not on a CPU, which would run them concurrently and each more slowly
+_WAITING_BYTES = 2**30  # of pixels that wait for a full batch of their size
 
 
 class Member(NamedTuple):
-    """A network of an ensemble, or the only one.
+    """A network of an ensemble, or a single network.
 
     Fields:
       model, variables: the network.
-      config: what it was trained by.
-      protocol: how it looks at images.
-      pixels: how images become what it takes.
-      weight: of its probabilities in the ensemble's.
-      class_names: of its outputs (see `classes.known_names`); None if an older checkpoint does not store them.
+      config: config it was trained with.
+      protocol: test protocol.
+      pixels: conversion of images to its input.
+      weight: weight of its probabilities in the ensemble.
+      class_names: names of its outputs (`input_pipeline.classes.known_names`); None if an older checkpoint lacks them.
     """
 
     model: object
@@ -46,12 +46,12 @@ class Member(NamedTuple):
 
 
 class Key(NamedTuple):
-    """What items that go through a network together have in common.
+    """What the items of one batch have in common.
 
     Fields:
-      member, scale: their numbers.
-      shape: of the pixels.
-      boxes: how many.
+      member, scale: indices of the member and of its scale.
+      shape: shape of the pixels.
+      boxes: number of boxes.
     """
 
     member: int
@@ -61,57 +61,65 @@ class Key(NamedTuple):
 
 
 class Scorer:
-    """Runs images through the members; `log_probabilities` is its door."""
+    """Runs images through the members; `log_probabilities` is the entry point."""
 
     def __init__(self, members, mesh_size, batch_size, place, dense_batch=1):
-        """Members; the number of devices; the crops that go through a network at a time; a batch's device_put."""
+        """Create the programs of the members.
+
+        Args:
+          members: list of `Member`.
+          mesh_size: number of devices.
+          batch_size: crops per forward pass.
+          place: function that puts a batch on the devices.
+          dense_batch: photographs per forward pass of a dense scale.
+        """
         self.members, self.place = members, place
         self.batch_size, self.dense_batch, self.mesh_size = batch_size, dense_batch, mesh_size
         self.kinds, self._programs = zip(*map(scales.create, members), strict=True)
 
     @property
     def programs(self):
-        """(member, reading, shape of the images) of the networks' programs that were compiled."""
+        """Return (member, reading, shape of the images) of each compiled program of the networks."""
         return {(number, *ran) for number, programs in enumerate(self._programs) for ran in programs.ran}
 
     def items(self, image):
-        """[(`Key`, `scales.Item`)] of uint8 [H, W, C] for all members."""
+        """Return [(`Key`, `scales.Item`)] of an image, uint8 [H, W, C], for all members."""
         resized, items = {}, []
         for number, (member, kinds) in enumerate(zip(self.members, self.kinds, strict=True)):
             channels = geometry.match_channels(image, member.pixels.channels)
-            for place, kind in enumerate(kinds):
-                made = kind.items(channels, resized)
-                items += [(Key(number, place, item.pixels.shape, len(item.boxes)), item) for item in made]
+            for scale, kind in enumerate(kinds):
+                new = kind.items(channels, resized)
+                items += [(Key(number, scale, item.pixels.shape, len(item.boxes)), item) for item in new]
         return items
 
     def capacity(self, key, item):
-        """How many items like this go through at a time: a multiple of the devices."""
+        """Return the number of such items in a batch: a multiple of the number of devices."""
         wanted = self.kinds[key.member][key.scale].capacity(item, self.batch_size, self.dense_batch)
         return -(-wanted // self.mesh_size) * self.mesh_size
 
     def run(self, key, items):
-        """The mean scores [number of items, K] of items of one key, on the device."""
+        """Return the mean scores [number of items, K] of items of one key, on the device."""
         missing = self.capacity(key, items[0]) - len(items)
         columns = zip(*((item.pixels, item.boxes, item.places) for item in items), strict=True)
         arrays = [np.stack(column + (np.zeros_like(column[0]),) * missing) for column in columns]
         return self.kinds[key.member][key.scale].means(*self.place(tuple(arrays)))
 
     def log_probabilities(self, examples):
-        """The logarithms of the ensemble's probabilities for each image.
+        """Yield the log-probabilities of the ensemble for each image.
 
         Args:
-          examples: of `loader.map_images` with `self.items`.
+          examples: from `loader.map_images` with `self.items`.
 
         Yields:
-          (example, float64 [K]), in the order in which they are done; a broken image comes with None.
+          (example, float64 [K]), in the order of completion; (example, None) for a broken image.
         """
-        groups, flying = collections.defaultdict(list), collections.deque()
-        waiting = {}  # index: [example, items left, (share, mean) by member]
-        held = 0  # bytes of pixels in `groups`
+        groups, in_flight = collections.defaultdict(list), collections.deque()
+        waiting = {}  # index: [example, number of items left, (share, mean) by member]
+        waiting_bytes = 0  # of pixels in `groups`
         most = 1 if jax.default_backend() == 'cpu' else _IN_FLIGHT
 
         def land():
-            key, batch, result = flying.popleft()
+            key, batch, result = in_flight.popleft()
             kind = self.kinds[key.member][key.scale]
             for (index, item), value in zip(batch, np.asarray(result), strict=False):
                 entry = waiting[index]
@@ -120,15 +128,15 @@ class Scorer:
                 entry[2][key.member].append((share, value.astype(np.float64)))
                 if entry[1] == 0:
                     del waiting[index]
-                    yield entry[0], self._joined(entry[2])
+                    yield entry[0], self._ensemble(entry[2])
 
         def launch(key):
-            nonlocal held
+            nonlocal waiting_bytes
             batch = groups.pop(key)
-            held -= sum(item.pixels.nbytes for _, item in batch)
-            while len(flying) >= most:
+            waiting_bytes -= sum(item.pixels.nbytes for _, item in batch)
+            while len(in_flight) >= most:
                 yield from land()
-            flying.append((key, batch, self.run(key, [item for _, item in batch])))
+            in_flight.append((key, batch, self.run(key, [item for _, item in batch])))
 
         for example in examples:
             items = example.pop('value')
@@ -138,38 +146,38 @@ class Scorer:
             waiting[example['index']] = [example, len(items), [[] for _ in self.members]]
             for key, item in items:
                 groups[key].append((example['index'], item))
-                held += item.pixels.nbytes
+                waiting_bytes += item.pixels.nbytes
                 if len(groups[key]) == self.capacity(key, item):
                     yield from launch(key)
-                while held > _WAITING_BYTES:
-                    yield from launch(next(iter(groups)))  # the one that waits longest
+                while waiting_bytes > _WAITING_BYTES:
+                    yield from launch(next(iter(groups)))  # the longest waiting group
         for key in list(groups):
             yield from launch(key)
-        while flying:
+        while in_flight:
             yield from land()
 
-    def _joined(self, parts):
-        """Members' parts [(share, mean)] as one: the weighted mean of their probabilities."""
+    def _ensemble(self, parts):
+        """Return the log of the weighted mean of the members' probabilities, from each one's [(share, mean)]."""
         means = []
-        for member, found in zip(self.members, parts, strict=True):
+        for member, weighted in zip(self.members, parts, strict=True):
             if member.protocol.average == 'logits':
-                shares, values = zip(*found, strict=True)
+                shares, values = zip(*weighted, strict=True)
                 mean = np.average(values, 0, shares)
                 means.append((member.weight, mean - np.logaddexp.reduce(mean)))
             else:
-                means.append((member.weight, _weighted_log_mean(found)))
+                means.append((member.weight, _weighted_log_mean(weighted)))
         return _weighted_log_mean(means)
 
 
-def _weighted_log_mean(found):
-    """Of [(weight, log x)], the logarithm of the weighted mean of x."""
-    weights, values = zip(*found, strict=True)
+def _weighted_log_mean(weighted):
+    """Return the logarithm of the weighted mean of x, from [(weight, log x)]."""
+    weights, values = zip(*weighted, strict=True)
     shares = np.log(np.array(weights) / sum(weights))
     return np.logaddexp.reduce(np.stack(values) + shares[:, None])
 
 
 def check(member):
-    """Raises UserError where a member's network cannot look at images as its protocol does."""
+    """Raise UserError if a member's network cannot run on the views of its protocol."""
     for scale in member.protocol.scales:
         if scale.short_side == 0:
             continue
@@ -180,7 +188,7 @@ def check(member):
             side = min(scale.fit(side, side))
         image = jax.ShapeDtypeStruct((1, side, side, member.pixels.channels), 'float32')
         reading = {} if scale.boxes else {'dense': scale.reading}
-        made = jax.eval_shape(lambda v, x, r=reading: member.model.apply(v, x, **r), member.variables, image)
-        wanted = 2 if scale.boxes else 4
-        if len(made.shape) != wanted or math.prod(made.shape) == 0:
-            raise UserError(f'it makes scores of shape {made.shape} of an image of {side}x{side}')
+        scores = jax.eval_shape(lambda v, x, r=reading: member.model.apply(v, x, **r), member.variables, image)
+        expected = 2 if scale.boxes else 4
+        if len(scores.shape) != expected or math.prod(scores.shape) == 0:
+            raise UserError(f'its scores for an image of {side}x{side} have the shape {scores.shape}')

@@ -1,19 +1,20 @@
-"""A paper's table, its rows run on the checkpoints that are given."""
+"""Run the rows of a paper's table on the given checkpoints."""
 
 from typing import NamedTuple
 
 import papers
-from evaluation import opening, protocols, published
+from evaluation import protocols, published
+from evaluation.checkpoint import with_protocol
 from runtime.errors import UserError, nearest
 
 
 class Planned(NamedTuple):
-    """A row of a table, and what it is run on.
+    """A row of a table and the checkpoints to run it on.
 
     Fields:
-      row: of `published`.
-      members: the checkpoints, in the row's order; () where it is not run.
-      reason: why not.
+      row: a `papers.Row`.
+      members: [(checkpoint, protocol)] in the row's order; () if the row is not run.
+      reason: why it is not run.
     """
 
     row: papers.Row
@@ -21,38 +22,39 @@ class Planned(NamedTuple):
     reason: str
 
 
-def plan(name, opened):
-    """The rows of a table, and the checkpoints that each takes.
+def plan(name, checkpoints):
+    """Choose the checkpoints for each row of a table.
 
     Args:
-      name: of `published.TABLES`.
-      opened: of `opening.open_checkpoint`.
+      name: a key of `published.TABLES`.
+      checkpoints: list from `open_checkpoint`.
 
     Returns:
       A `Planned` for each row, in the order of the table.
 
     Raises:
-      UserError: no such table, or no row of it can be run.
+      UserError: if there is no such table, or none of its rows can be run.
     """
     if name not in published.TABLES:
         known = ', '.join(published.TABLES)
         raise UserError(f'no table {name!r}{nearest(name, published.TABLES)} There are: {known}.')
-    opened = list({str(entry.where): entry for entry in opened}.values())  # none is two networks of an ensemble
-    networks = [published.trained(entry) for entry in opened]
-    planned = [_planned(row, opened, networks) for row in published.TABLES[name].rows]
-    if not any(one.members for one in planned):
-        near = next((f'; {one.row.label}: {one.reason}' for one in planned if one.reason not in _NOTHING), '')
-        raise UserError(f'no row of table {name} is of these checkpoints{near}. It is of: {_networks(planned)}')
+    # A checkpoint that is given twice is still only one network of an ensemble.
+    checkpoints = list({str(checkpoint.where): checkpoint for checkpoint in checkpoints}.values())
+    networks = [published.trained(checkpoint) for checkpoint in checkpoints]
+    planned = [_planned(row, checkpoints, networks) for row in published.TABLES[name].rows]
+    if not any(entry.members for entry in planned):
+        near = next((f'; {entry.row.label}: {entry.reason}' for entry in planned if entry.reason not in _NO_MATCH), '')
+        raise UserError(f'no row of table {name} fits these checkpoints{near}. Its networks: {_networks(planned)}')
     return planned
 
 
-NONE_OF_OURS, NOT_GIVEN, OTHER_DATA = _NOTHING = 'no network of ours', 'no checkpoint given', 'of other data'
+NONE_OF_OURS, NOT_GIVEN, OTHER_DATA = _NO_MATCH = 'no network of ours', 'no checkpoint given', 'of other data'
 
 
-def _planned(row, opened, networks):
+def _planned(row, checkpoints, networks):
     if not row.members:
         return Planned(row, (), NONE_OF_OURS)
-    if not published.is_of_data(row, opened[0].member.config):
+    if not published.is_of_data(row, checkpoints[0].member.config):
         return Planned(row, (), OTHER_DATA)
     fit = published.fit(row, networks)
     if not fit:
@@ -60,41 +62,42 @@ def _planned(row, opened, networks):
     if fit.differences:
         return Planned(row, (), fit.differences[0])
     members = zip(fit.places, row.members, strict=True)
-    return Planned(row, tuple((opened[place], member.protocol) for place, member in members), '')
+    return Planned(row, tuple((checkpoints[place], member.protocol) for place, member in members), '')
 
 
 def _networks(planned):
-    origins = (origin for one in planned for member in one.row.members for origin in member.origins)
+    origins = (origin for entry in planned for member in entry.row.members for origin in member.origins)
     return ', '.join(dict.fromkeys(map(published.network_of, origins))) or 'no network of ours'
 
 
-def run(planned, tested, trim=False):
-    """Runs the rows of a table whose checkpoints are there.
+def run(planned, evaluate, trim=False):
+    """Run the rows of a table that have checkpoints.
 
     Args:
-      planned: of `plan`.
-      tested: (number of the row, its checkpoints, each under its protocol) -> the result of `testing.test`.
-      trim: whether dense passes are trimmed.
+      planned: from `plan`.
+      evaluate: function of (index of the row, its checkpoints with their protocols) that returns the result of
+        `evaluator.evaluate`.
+      trim: whether to trim dense passes.
 
     Returns:
       [(`Planned`, result or None)].
     """
-    done = []
-    for number, one in enumerate(planned):
+    results = []
+    for number, entry in enumerate(planned):
         members = [
-            opening.under(entry, protocol, trimmed=trim and protocols.create(protocol).is_dense)
-            for entry, protocol in one.members
+            with_protocol(checkpoint, protocol, trimmed=trim and protocols.create(protocol).is_dense)
+            for checkpoint, protocol in entry.members
         ]
-        done.append((one, tested(number, members) if members else None))
-    return done
+        results.append((entry, evaluate(number, members) if members else None))
+    return results
 
 
-def lines(name, done):
-    """The table as text, of what `run` returns."""
+def lines(name, results):
+    """Yield the lines of the table, from the return value of `run`."""
     yield f'| {published.TABLES[name].source} | protocol | published | test images | here | images |'
     yield '| --- | --- | ---: | ---: | ---: | ---: |'
-    for one, result in done:
-        row, by, here, images = one.row, one.row.protocols, one.reason, ''
+    for entry, result in results:
+        row, by, here, images = entry.row, entry.row.protocols, entry.reason, ''
         if result:
             by = list(
                 dict.fromkeys([result['protocol']] if isinstance(result['protocol'], str) else result['protocol'])
@@ -104,8 +107,8 @@ def lines(name, done):
         yield f'| {row.label} | {" + ".join(by)} | {row.errors} | {server} | {here} | {images} |'
 
 
-def values(done):
-    """The table as JSON values, of what `run` returns."""
+def values(results):
+    """Return the table as JSON values, from the return value of `run`."""
     return [
         {
             'label': row.label,
@@ -115,8 +118,8 @@ def values(done):
             'table': row.source,
             'note': row.note,
             'here': result,
-            'reason': one.reason,
+            'reason': entry.reason,
         }
-        for one, result in done
-        for row in [one.row]
+        for entry, result in results
+        for row in [entry.row]
     ]

@@ -1,6 +1,6 @@
 """One block of a network as the graph of its layers: an inception module, a residual, dense or gated block.
 
-The graph is traced from the block's module (`architectures.dataflow`), the edges carry the shapes of one image.
+The graph is traced from the block's module (`architectures.dataflow`); edges are labeled with the shape of one image.
 """
 
 import itertools
@@ -13,18 +13,18 @@ from architectures.catalogue import NETWORKS
 from figures import networks, style
 from runtime.errors import UserError, nearest
 
-_STUB, _GAP, _LANE = 0.3, 0.24, 0.4  # below a box, for the shape of its output; above a box; between lines
-_SIZE, _SHAPE, _LINE = 11, 10, 0.21  # points of the text, and of shapes; inches from line to line
+_STUB, _GAP, _LANE = 0.3, 0.24, 0.4  # inches below a box, for the shape of its output; above a box; between lines
+_SIZE, _SHAPE, _LINE = 11, 10, 0.21  # points of text, and of shapes; inches per line of text
 
 
 class Box(NamedTuple):
-    """What is drawn as one: a layer with the norm and the activation behind it, or a join.
+    """One box of the drawing: a layer with the norm and activation that follow it, or a join.
 
     Fields:
-      kind: see `dataflow.Node`; 'input' is what the block reads.
-      name: of the layer, or of a block inside that is a mere chain.
-      lines: what it does.
-      inputs: the boxes that it reads, as indices.
+      kind: see `dataflow.Node`; 'input' is the input of the block.
+      name: name of the layer, or of an inner block that is a plain chain.
+      lines: its operations.
+      inputs: indices of the boxes that it reads.
       shape: (H, W, C) of its output.
     """
 
@@ -36,32 +36,35 @@ class Box(NamedTuple):
 
 
 def make(out, arch='', config=None, checkpoint=(), layer=''):
-    """Draws one block.
+    """Draw one block.
 
     Args:
-      out: the file.
+      out: path of the figure.
       arch, config, checkpoint: see `networks.subject`.
-      layer: the block's module, such as inception_3a or conv3_x/block1; '' is the network's first block.
+      layer: the block's module, such as inception_3a or conv3_x/block1; '' for the network's first block.
     """
-    of = networks.subject(arch, config, checkpoint)
-    graph = networks.graph(of)
-    path = chosen(of.name, graph, layer)
+    subject = networks.subject(arch, config, checkpoint)
+    graph = networks.graph(subject)
+    path = find_block(subject.name, graph, layer)
     drawn = dataflow.flat(dataflow.part(graph, path))
     parameters = sum(node.parameters for node in drawn.nodes)
     kind = graph.modules[path].__name__
-    title = f'{"/".join(path)} ({kind}) of {of.title}\n{parameters:,} parameters'
+    title = f'{"/".join(path)} ({kind}) of {subject.title}\n{parameters:,} parameters'
     with style.look():
         style.save(draw(boxes(drawn, path), title), out)
 
 
-def chosen(name, graph, layer=''):
-    """The path of a block, of the name that a user gives, or the first.
+def find_block(name, graph, layer=''):
+    """Return the path of the named block, or of the first.
 
     Raises:
-      UserError: the network has none, or none of that name.
+      UserError: if the network has no blocks, or none of that name.
     """
     if not graph.blocks:
-        raise UserError(f'{name} has no blocks: `architecture` draws all of it; these have: {", ".join(with_blocks())}')
+        raise UserError(
+            f'{name} has no blocks: `architecture` draws the complete network; networks with blocks: '
+            f'{", ".join(with_blocks())}'
+        )
     names = ['/'.join(path) for path in graph.blocks]
     if layer and layer not in names:
         shown = names if len(names) < 20 else [*names[:19], '...']
@@ -70,86 +73,88 @@ def chosen(name, graph, layer=''):
 
 
 def with_blocks():
-    """The names of the networks that have blocks; those of one class all do, or none."""
+    """Return the names of the networks that have blocks; networks of one class all do, or none does."""
     models = {name: architectures.create(name) for name in architectures.names()}
-    one = {type(model): name for name, model in reversed(models.items())}
-    having = {kind for kind, name in one.items() if dataflow.trace(models[name], NETWORKS[name].input_shape).blocks}
-    return [name for name, model in models.items() if type(model) in having]
+    examples = {type(model): name for name, model in reversed(models.items())}
+    with_block = {
+        kind for kind, name in examples.items() if dataflow.trace(models[name], NETWORKS[name].input_shape).blocks
+    }
+    return [name for name, model in models.items() if type(model) in with_block]
 
 
 def boxes(graph, path):
-    """What is drawn of a block: a list of `Box`, each behind those that it reads.
+    """Return the boxes of a block, each after those that it reads.
 
     Args:
-      graph: of the block alone.
-      path: its module's.
+      graph: graph of the block alone.
+      path: path of its module.
     """
     nodes, inner = graph.nodes, chains(graph, path)
     readers = dataflow.consumers([node.inputs for node in nodes])
-    owner, groups = [], []  # of a node its box; of a box its nodes
+    owner, groups = [], []  # the box of each node; the nodes of each box
     for index, node in enumerate(nodes):
         before = owner[node.inputs[0]] if node.inputs and readers[node.inputs[0]] == [index] else None
-        own = inner.get(index)
-        if before is not None and _belongs(node, own, nodes[groups[before][0]], inner.get(groups[before][0])):
+        block = inner.get(index)
+        if before is not None and _belongs(node, block, nodes[groups[before][0]], inner.get(groups[before][0])):
             groups[before].append(index)
             owner.append(before)
         else:
             owner.append(len(groups))
             groups.append([index])
-    found = []
+    drawn = []
     for group in groups:
         first, last = nodes[group[0]], nodes[group[-1]]
         block = inner.get(group[0])
         named = first.name if first.kind not in (*dataflow.NORMS, *dataflow.ACTIVATIONS, *dataflow.JOINS) else ''
         inputs = tuple(owner[source] for source in first.inputs)
         kind, name = ('block', block[-1]) if block else (first.kind, named)
-        found.append(Box(kind, name, _lines([nodes[index] for index in group]), inputs, last.shape))
-    return found
+        drawn.append(Box(kind, name, _lines([nodes[index] for index in group]), inputs, last.shape))
+    return drawn
 
 
-def _belongs(node, own, first, block):
-    """Whether a layer is drawn in the box before it: of that box's chain, or the norm or activation of its layer."""
-    if own or block:
-        return own == block
+def _belongs(node, block, first, first_block):
+    """Return whether a node is drawn in the box before it: it is in the same chain, or its norm or activation."""
+    if block or first_block:
+        return block == first_block
     follows = node.kind in (*dataflow.NORMS, *dataflow.ACTIVATIONS)
     return follows and first.kind not in ('input', *dataflow.JOINS)
 
 
 def chains(graph, path):
-    """{node: path of the block that it is in} of the blocks inside a block that are mere chains of layers."""
+    """Return {node: path of its block} for the inner blocks of a block that are plain chains of layers."""
     readers = dataflow.consumers([node.inputs for node in graph.nodes])
-    found = {}
+    block_of = {}
     for block in graph.blocks:
-        own = [index for index, node in enumerate(graph.nodes) if node.scope[: len(block)] == block]
-        links = itertools.pairwise(own)
+        members = [index for index, node in enumerate(graph.nodes) if node.scope[: len(block)] == block]
+        links = itertools.pairwise(members)
         if block != path and all(readers[a] == [b] and graph.nodes[b].inputs == (a,) for a, b in links):
-            found |= dict.fromkeys(own, block)
-    return found
+            block_of |= dict.fromkeys(members, block)
+    return block_of
 
 
 def _lines(nodes):
-    """The lines of a box: a layer each, and the norms and activations between two in one."""
-    found, small = [], False
+    """Return the lines of a box: one per layer, and one for the norms and activations between two layers."""
+    lines, after_small = [], False
     for node in nodes:
         follows = node.kind in (*dataflow.NORMS, *dataflow.ACTIVATIONS)
-        if follows and small:
-            found[-1] += f', {node.kind}'
+        if follows and after_small:
+            lines[-1] += f', {node.kind}'
         else:
-            found.append(networks.words(node))
-        small = follows
-    return tuple(found)
+            lines.append(networks.describe(node))
+        after_small = follows
+    return tuple(lines)
 
 
-# Where the boxes are
+# Layout
 
 
 class Layout(NamedTuple):
-    """Where all is, in inches; y is negative, down from 0.
+    """Positions in inches; y is negative, down from 0.
 
     Fields:
       centers: (x, y) of each box.
-      lines: (points, colour) of each edge; the points are the ends of its pieces.
-      left, right, bottom: how far it reaches.
+      lines: (points, color) of each edge; the points are the ends of its segments.
+      left, right, bottom: extent of the drawing.
     """
 
     centers: dict
@@ -160,7 +165,7 @@ class Layout(NamedTuple):
 
 
 def layout(drawn):
-    """The `Layout` of boxes: branches side by side, or, where branches do not simply meet again, all in one column."""
+    """Return the `Layout` of boxes: branches side by side, or one column if the graph is not series-parallel."""
     sizes = [_size(box) for box in drawn]
     try:
         elements = dataflow.sequence([box.inputs for box in drawn])
@@ -174,7 +179,7 @@ def layout(drawn):
 
 
 def _size(box):
-    """(width, height) of a box."""
+    """Return (width, height) of a box."""
     if box.kind in dataflow.JOINS:
         return networks.joint_size(box.kind)
     widths = [networks.text_width(text, _SIZE) for text in box.lines]
@@ -183,7 +188,7 @@ def _size(box):
 
 
 def _extent(elements, drawn, sizes):
-    """Return (left, right, height) of a sequence, measured from its center line."""
+    """Return (left, right, height) of a sequence, relative to its center line."""
     left = right = height = 0.0
     for element in elements:
         vertex = element
@@ -200,7 +205,7 @@ def _extent(elements, drawn, sizes):
 
 
 def _spread(parts, bare):
-    """(left, right) of branches side by side, the middle one straight, and of bare lines to the right of them."""
+    """Return (left, right) of branches side by side, the middle one straight, with bare lines to the right of them."""
     middles, width = [], 0.0
     for left, right, _ in parts:
         middles.append(width + left)
@@ -225,7 +230,7 @@ def _place(elements, x, top, start, drawn, sizes, centers, lines):
                 if not branch:
                     bare += _LANE
                     side = x + sizes[vertex][0] / 2
-                    lines.append(([*start, (bare, top), (bare, entry), (side, entry)], networks.GREY))
+                    lines.append(([*start, (bare, top), (bare, entry), (side, entry)], networks.GRAY))
                     continue
                 left, right, height = _extent(branch, drawn, sizes)
                 at += left
@@ -235,7 +240,7 @@ def _place(elements, x, top, start, drawn, sizes, centers, lines):
             top = floor
         high = sizes[vertex][1]
         if start:
-            lines += [([*end, (x, top), (x, top - _GAP)], networks.GREY) for end in ends]
+            lines += [([*end, (x, top), (x, top - _GAP)], networks.GRAY) for end in ends]
         centers[vertex] = (x, top - _GAP - high / 2)
         start = [(x, top - _GAP - high)]
         top -= _GAP + high + _STUB
@@ -243,7 +248,7 @@ def _place(elements, x, top, start, drawn, sizes, centers, lines):
 
 
 def _column(drawn, sizes):
-    """One below another, and a coloured line at the right for each box that one further down reads."""
+    """Place boxes in one column, with a colored line at the right for each box that a later one reads."""
     centers, lines, top = {}, [], 0.0
     for index, (_, high) in enumerate(sizes):
         centers[index] = (0.0, top - _GAP - high / 2)
@@ -261,7 +266,7 @@ def _column(drawn, sizes):
             lines.append((points, style.CYCLE[far.index(source) % len(style.CYCLE)]))
         if index and index - 1 in box.inputs:
             above = centers[index - 1][1] - sizes[index - 1][1] / 2
-            lines.append(([(0.0, above), (0.0, centers[index][1] + high / 2)], networks.GREY))
+            lines.append(([(0.0, above), (0.0, centers[index][1] + high / 2)], networks.GRAY))
     left = max(wide for wide, _ in sizes) / 2
     return Layout(centers, lines, -left, edge + _LANE * 0.6 * (len(far) + 1), top)
 
@@ -271,13 +276,13 @@ def _shape(box):
 
 
 def draw(drawn, title):
-    """The figure of boxes; made inside `style.look`."""
+    """Return the figure of boxes; call it inside `style.look`."""
     where = layout(drawn)
     margin, head = 0.3, 0.4 + 0.28 * title.count('\n')
-    wanted = max(networks.text_width(row, 15) for row in title.splitlines()) + 0.4
-    width = max(where.right - where.left + 2 * margin, wanted)
+    title_width = max(networks.text_width(row, 15) for row in title.splitlines()) + 0.4
+    width = max(where.right - where.left + 2 * margin, title_width)
     height = head - where.bottom + 0.2
-    made, axes = networks.canvas(width, height, title)
+    figure, axes = networks.canvas(width, height, title)
     dx, dy = (width - where.right - where.left) / 2, height - head
     for points, tint in where.lines:
         networks.line(axes, [(x + dx, y + dy) for x, y in points], tint=tint)
@@ -294,8 +299,8 @@ def draw(drawn, title):
                 level = y + _LINE * ((len(rows) - 1) / 2 - place)
                 axes.text(x, level, text, fontsize=size, weight=weight, ha='center', va='center_baseline')
         foot = y - high / 2
-        axes.text(x + 0.07, foot - 0.06, _shape(box), fontsize=_SHAPE, va='top', color=networks.GREY)
+        axes.text(x + 0.07, foot - 0.06, _shape(box), fontsize=_SHAPE, va='top', color=networks.GRAY)
     x, y = where.centers[len(drawn) - 1]
     foot = y - _size(drawn[-1])[1] / 2
     networks.line(axes, [(x + dx, foot + dy), (x + dx, foot + dy - _STUB - 0.08)])
-    return made
+    return figure

@@ -1,4 +1,7 @@
-"""Deeper plain networks learn worse, deeper residual ones better (He et al. 2015, figures 1 and 6)."""
+"""Training and test curves of plain and residual networks (He et al. 2015, figures 1 and 6).
+
+Deeper plain networks learn worse, deeper residual ones better.
+"""
 
 import json
 import re
@@ -11,20 +14,20 @@ from runtime.errors import UserError
 from training import log
 from weights import passport
 
-_ROOM = 2.5  # of the worst last test error: what is above is cut off, as the paper's figure does
+_ROOM = 2.5  # the axis ends at this multiple of the worst final test error, as in the paper's figure
 _KINDS = {'resnet': 'residual'}
 
 
 class Curves(NamedTuple):
-    """A run's errors, in per cent.
+    """Errors of a run, in percent.
 
     Fields:
       name: its network.
-      dataset: its data.
-      train: [(step, error)], the mean of each epoch, as training saw the images.
-      test: [(step, top-1 error)], of each epoch's end.
-      epochs: how many are done.
-      finished: whether these were all.
+      dataset: its data set.
+      train: [(step, error)], the mean over each epoch, on the augmented images.
+      test: [(step, top-1 error)] at the end of each epoch.
+      epochs: number of epochs so far.
+      finished: whether the run is finished.
     """
 
     name: str
@@ -36,10 +39,10 @@ class Curves(NamedTuple):
 
 
 def make(out, checkpoint):
-    """Draws training and test error against iterations, a panel for each kind of network.
+    """Draw training and test error over iterations, one panel per kind of network.
 
     Args:
-      out: the file.
+      out: path of the figure.
       checkpoint: workdirs of runs.
 
     Raises:
@@ -48,11 +51,11 @@ def make(out, checkpoint):
     runs = [curves_of(workdir) for workdir in checkpoint]
     kinds = list(dict.fromkeys(_kind(run.name) for run in runs))
     with style.look():
-        made = style.figure(max(8, 6.5 * len(kinds)), 6)
-        panels = made.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+        figure = style.figure(max(8, 6.5 * len(kinds)), 6)
+        panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
         for panel, kind in zip(panels, kinds, strict=True):
-            for colour, run in zip(style.CYCLE, [run for run in runs if _kind(run.name) == kind], strict=False):
-                _curves(panel, run, colour)
+            for color, run in zip(style.CYCLE, [run for run in runs if _kind(run.name) == kind], strict=False):
+                _curves(panel, run, color)
             panel.set_xlim(left=0)
             panel.set(xlabel='iterations', title=f'{_KINDS.get(kind, kind)} networks')
             panel.grid(axis='y', alpha=0.3)
@@ -62,25 +65,25 @@ def make(out, checkpoint):
             _ROOM * max(run.test[-1][1] for run in runs), max(max(run.train + run.test, key=_error)[1] for run in runs)
         )
         panels[0].set_ylim(0, top)
-        made.suptitle(f'Training and test error on {", ".join(dict.fromkeys(run.dataset for run in runs))}')
-        style.save(made, out)
+        figure.suptitle(f'Training and test error on {", ".join(dict.fromkeys(run.dataset for run in runs))}')
+        style.save(figure, out)
 
 
 def curves_of(workdir):
-    """The `Curves` of a run's log.
+    """Return the `Curves` of a run, from its log.
 
     Raises:
-      UserError: the folder has no log of a run with a finished epoch; it says which run to make.
+      UserError: if the folder has no log with a finished epoch; the message names the command of such a run.
     """
-    place = Path(workdir) / 'config.json'
+    config_file = Path(workdir) / 'config.json'
     rows = log.read(workdir)
     epochs = [row for row in rows if row['kind'] == 'epoch']
-    if not epochs or not place.is_file():
-        network = json.loads(place.read_text())['architecture'] if place.is_file() else ''
-        converted = (Path(workdir) / passport.NAME).is_file()  # its folder is not to be trained into
-        hint = checkpoint_config.training_hint(f'runs/{network}' if converted else workdir, network)
-        raise UserError(f'{workdir} holds no metrics of a finished epoch ({log.NAME}): {hint}')
-    config = json.loads(place.read_text())
+    if not epochs or not config_file.is_file():
+        network = json.loads(config_file.read_text())['architecture'] if config_file.is_file() else ''
+        converted = (Path(workdir) / passport.NAME).is_file()  # do not train into its folder
+        command = checkpoint_config.training_hint(f'runs/{network}' if converted else workdir, network)
+        raise UserError(f'{workdir} holds no metrics of a finished epoch ({log.NAME}): {command}')
+    config = json.loads(config_file.read_text())
     return Curves(
         config['architecture'],
         config['dataset'],
@@ -92,16 +95,16 @@ def curves_of(workdir):
 
 
 def _kind(name):
-    """plain of plain20, resnet of resnet56."""
+    """Return the kind of a network: 'plain' for plain20, 'resnet' for resnet56."""
     return re.sub(r'[_\d].*', '', name)
 
 
-def _error(place):
-    return place[1]
+def _error(point):
+    return point[1]
 
 
-def _curves(panel, run, colour):
+def _curves(panel, run, color):
     ends = f'{run.test[-1][1]:.2f}, {run.train[-1][1]:.2f}'
     state = f'{run.epochs} epochs' if run.finished else f'{run.epochs} epochs so far'
-    panel.plot(*zip(*run.train, strict=True), '--', color=colour, linewidth=1.5)
-    panel.plot(*zip(*run.test, strict=True), color=colour, linewidth=3, label=f'{run.name}: {ends} ({state})')
+    panel.plot(*zip(*run.train, strict=True), '--', color=color, linewidth=1.5)
+    panel.plot(*zip(*run.test, strict=True), color=color, linewidth=3, label=f'{run.name}: {ends} ({state})')

@@ -1,4 +1,4 @@
-"""What an error costs: parameters and multiply-adds of every network with a published error."""
+"""Published errors over the parameters and multiply-adds of every network that has one."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ import papers
 from architectures.catalogue import NETWORKS
 from figures import style
 
-_LINES = {  # a color for the families that belong together
+_LINES = {  # one color per group of families
     'LeNet, AlexNet': (style.BLACK, ('LeNet', 'AlexNet')),
     'ZFNet, OverFeat': (style.SKY, ('ZFNet', 'OverFeat')),
     'Inception': (style.GREEN, ('GoogLeNet', 'BN-Inception')),
@@ -18,10 +18,10 @@ _LINES = {  # a color for the families that belong together
     'WRN, ResNeXt': (style.PURPLE, ('WRN', 'ResNeXt')),
     'DenseNet': (style.YELLOW, ('DenseNet',)),
     'SENet': (style.RED, ('SENet',)),
-    'others': ('#808080', ()),  # of a family that is not named here
+    'others': ('#808080', ()),  # all other families
 }
-_SHAPES = {'one crop': 'o', 'ten crops': 's', 'more': '^'}  # of ImageNet: how a photograph was looked at
-_TICKS = (4, 5, 6, 7, 8, 9, 10, 12, 15, 20)  # of errors, whose axis is logarithmic
+_SHAPES = {'one crop': 'o', 'ten crops': 's', 'more': '^'}  # ImageNet only: the views of a photograph
+_TICKS = (4, 5, 6, 7, 8, 9, 10, 12, 15, 20)  # of the error axis, which is logarithmic
 _GAP = 4  # points between a mark and its name
 
 
@@ -29,11 +29,11 @@ class Network(NamedTuple):
     """A registered network with a published error.
 
     Fields:
-      name, parameters, multiply_adds: of the catalogue.
-      error: per cent; `printed`: as its paper prints it.
-      measure: what the error is: 'top-5, ImageNet validation'.
-      line: its name in the legend.
-      views: a key of the shapes; '' of a data set whose images are looked at once.
+      name, parameters, multiply_adds: see the catalogue.
+      error: percent; `printed`: as its paper prints it.
+      measure: kind of error, such as 'top-5, ImageNet validation'.
+      line: its entry in the legend, a key of `_LINES`.
+      views: a key of `_SHAPES`; '' for a data set whose images are tested as a single view.
     """
 
     name: str
@@ -47,18 +47,18 @@ class Network(NamedTuple):
 
 
 def make(out):
-    """Draws published errors over parameters and over multiply-adds, a row of panels for each data set.
+    """Draw published errors over parameters and over multiply-adds, one row of panels per data set.
 
     Args:
-      out: the file.
+      out: path of the figure.
     """
     with style.look():
         style.save(draw(networks()), out, dpi=100)
 
 
-def draw(every):
-    """The figure of these `Network`s; to be made, and saved, inside `style.look`."""
-    rows = [[network for network in every if network.measure == measure] for measure in _measures(every)]
+def draw(listed):
+    """Return the figure of a list of `Network`; draw and save it inside `style.look`."""
+    rows = [[network for network in listed if network.measure == measure] for measure in _measures(listed)]
     drawn, rest = [row for row in rows if len(row) > 3], [network for row in rows if len(row) <= 3 for network in row]
     figure = style.figure(18, 15)
     figure.get_layout_engine().set(h_pad=0.15, w_pad=0.15)
@@ -68,20 +68,22 @@ def draw(every):
             _marks(panel, row, what)
             panel.set_xlabel(what.replace('_', '-'))
         pair[0].set_ylabel(f'{row[0].measure}, error, %')
-    _legend(panels[0][1], {one.line for one in every})
-    left = '; '.join(f'{one.name} {one.measure} {one.printed}' for one in rest)
-    figure.supxlabel(f'Not drawn, for few have an error of this kind alone: {left}', fontsize=11)
-    figure.suptitle("Published errors of the registered networks, each by its paper's own protocol", fontsize=18)
+    _legend(panels[0][1], {network.line for network in listed})
+    omitted = '; '.join(f'{network.name} {network.measure} {network.printed}' for network in rest)
+    figure.supxlabel(f'Not drawn (too few networks with this kind of error): {omitted}', fontsize=11)
+    figure.suptitle("Published errors of the registered networks, each with its paper's own protocol", fontsize=18)
     figure.draw_without_rendering()
-    figure.set_layout_engine('none')  # the panels stay where they now are
+    figure.set_layout_engine('none')  # fix the panels at their present positions
     for row, pair in zip(drawn, panels, strict=True):
         for panel, what in zip(pair, ('parameters', 'multiply_adds'), strict=True):
-            name_marks(panel, [(getattr(one, what), one.error) for one in row], [one.name for one in row])
+            name_marks(
+                panel, [(getattr(network, what), network.error) for network in row], [network.name for network in row]
+            )
     return figure
 
 
 def networks():
-    """The `Network`s, in the catalogue's order; of top-1 and top-5 the latter, if both are published."""
+    """Return the `Network`s in the catalogue's order, with the top-5 error if top-1 and top-5 are both published."""
     listed = []
     for name, entry in NETWORKS.items():
         published = papers.HEADLINES.get(name)
@@ -97,15 +99,16 @@ def networks():
     return listed
 
 
-def _measures(every):
-    return sorted({one.measure for one in every}, key=lambda measure: -sum(one.measure == measure for one in every))
+def _measures(listed):
+    measures = [network.measure for network in listed]
+    return sorted(set(measures), key=lambda measure: -measures.count(measure))
 
 
 def _marks(panel, row, what):
     for one in row:
-        colour = _LINES[one.line][0]
+        color = _LINES[one.line][0]
         shape = _SHAPES.get(one.views, 'o')
-        panel.plot(getattr(one, what), one.error, shape, color=colour, markersize=10, markeredgecolor='black')
+        panel.plot(getattr(one, what), one.error, shape, color=color, markersize=10, markeredgecolor='black')
     panel.set(xscale='log', yscale='log')
     low, high = min(getattr(one, what) for one in row), max(getattr(one, what) for one in row)
     panel.set_xlim(low / 1.5, high * 2)
@@ -119,8 +122,8 @@ def _marks(panel, row, what):
 
 def _legend(panel, lines):
     for line in (line for line in _LINES if line in lines):
-        colour = _LINES[line][0]
-        panel.plot([], [], 's', color=colour, markersize=10, markeredgecolor='black', label=line)
+        color = _LINES[line][0]
+        panel.plot([], [], 's', color=color, markersize=10, markeredgecolor='black', label=line)
     for views, shape in _SHAPES.items():
         label = {'more': 'dense, or 144 crops'}.get(views, views)
         panel.plot([], [], shape, color='white', markersize=10, markeredgecolor='black', label=label)
@@ -128,18 +131,18 @@ def _legend(panel, lines):
 
 
 def name_marks(panel, places, names):
-    """Writes names beside marks, none over another name or a mark; a far one has a line to its mark.
+    """Write names next to marks without overlaps; a name far from its mark is connected to it by a line.
 
     Args:
-      panel: axes whose place and limits are settled.
-      places: of the marks, in the data's units.
-      names: of each.
+      panel: axes whose position and limits are final.
+      places: positions of the marks, in data units.
+      names: name of each mark.
 
     Returns:
       The texts.
     """
     renderer, point = panel.figure.canvas.get_renderer(), panel.figure.dpi / 72
-    mark = 6 * point  # half of its side
+    mark = 6 * point  # half of a mark's side
     pixels = panel.transData.transform(places).tolist()
     taken = [(x - mark, y - mark, x + mark, y + mark) for x, y in pixels]
     taken += [panel.get_legend().get_window_extent(renderer).extents] if panel.get_legend() else []
@@ -148,17 +151,16 @@ def name_marks(panel, places, names):
         text = panel.annotate(name, place, place, ha='center', va='center', fontsize=11, in_layout=False)
         size = text.get_window_extent(renderer)
         candidates = _candidates(x, y, size.width, size.height, mark, point)
-        centre, far = next(
-            (centre, far)
-            for centre, far in candidates
-            if _inside(own := _box(*centre, size.width, size.height), frame)
-            and not any(_overlap(own, other) for other in taken)
+        center, far = next(
+            (center, far)
+            for center, far in candidates
+            if _inside(box := _box(*center, size.width, size.height), frame)
+            and not any(_overlap(box, other) for other in taken)
         )
-        own = _box(*centre, size.width, size.height)
-        taken.append(own)
+        taken.append(_box(*center, size.width, size.height))
         text.remove()
         line = {'arrowstyle': '-', 'linewidth': 0.7, 'color': '0.4', 'shrinkA': 0, 'shrinkB': 4}
-        where = panel.transData.inverted().transform(centre)
+        where = panel.transData.inverted().transform(center)
         texts.append(
             panel.annotate(
                 name, place, where, ha='center', va='center', fontsize=11, in_layout=False,
@@ -169,7 +171,7 @@ def name_marks(panel, places, names):
 
 
 def _candidates(x, y, width, height, mark, point):
-    """Centres ((x, y), whether far) that a name may have, nearest first: around its mark on growing rings."""
+    """Yield candidate centers ((x, y), whether far) of a name, nearest first: on growing rings around its mark."""
     for ring in range(60):
         away = mark + (_GAP + 7 * ring) * point
         for angle in np.linspace(0, 2 * np.pi, 16, endpoint=False):

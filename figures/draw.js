@@ -1,6 +1,6 @@
-// The page of `draw`: a drawing becomes an image as the data set's are, a LeNet runs on it, its layers are shown.
+// The page of `draw`: converts a drawing to an image like those of the data set, runs a LeNet on it, shows its layers.
 //
-// Maps are {height, width, depth, values}: values is a Float32Array, map after map within a pixel, as in JAX (NHWC).
+// Maps are {height, width, depth, values}; values is a Float32Array in the order of NHWC, as in JAX.
 'use strict';
 
 window.decade = (() => {
@@ -9,7 +9,7 @@ window.decade = (() => {
     Uint8Array.from(atob(document.getElementById('weights').textContent), (letter) => letter.charCodeAt(0)).buffer,
   );
 
-  /** An array of the network, by what the JSON says of it. */
+  /** Returns an array of the network from its offset and shape in the JSON. */
   function array({offset, shape}) {
     return weights.subarray(offset, offset + shape.reduce((product, side) => product * side, 1));
   }
@@ -30,20 +30,20 @@ window.decade = (() => {
     return {height, width, depth, values: new Float32Array(height * width * depth)};
   }
 
-  /** Every kernel at every place where it fits; a fully connected layer is one whose kernel covers the maps. */
+  /** A valid convolution; in a fully connected layer the kernel covers the maps. */
   function convolution(x, layer) {
-    const [tall, wide, , depth] = layer.kernel.shape;
+    const [rows, columns, , depth] = layer.kernel.shape;
     const kernel = array(layer.kernel);
     const bias = array(layer.bias);
-    const y = maps(x.height - tall + 1, x.width - wide + 1, depth);
+    const y = maps(x.height - rows + 1, x.width - columns + 1, depth);
     const sums = new Float64Array(depth);
     for (let row = 0; row < y.height; row++) {
       for (let column = 0; column < y.width; column++) {
         sums.set(bias);
         let place = 0; // in the kernel
-        for (let i = 0; i < tall; i++) {
+        for (let i = 0; i < rows; i++) {
           const from = ((row + i) * x.width + column) * x.depth;
-          for (let read = from; read < from + wide * x.depth; read++) {
+          for (let read = from; read < from + columns * x.depth; read++) {
             const value = x.values[read];
             for (let map = 0; map < depth; map++) sums[map] += value * kernel[place++];
           }
@@ -54,8 +54,8 @@ window.decade = (() => {
     return y;
   }
 
-  /** Each block of 2x2 becomes one number, by `together(its four, the number of the map)`. */
-  function pooled(x, together) {
+  /** Reduces each block of 2x2 with `reduce(four values, index of the map)`. */
+  function pooled(x, reduce) {
     const y = maps(x.height >> 1, x.width >> 1, x.depth);
     for (let row = 0; row < y.height; row++) {
       for (let column = 0; column < y.width; column++) {
@@ -63,7 +63,7 @@ window.decade = (() => {
           const top = (2 * row * x.width + 2 * column) * x.depth + map;
           const below = top + x.width * x.depth;
           const four = [x.values[top], x.values[top + x.depth], x.values[below], x.values[below + x.depth]];
-          y.values[(row * y.width + column) * x.depth + map] = together(four, map);
+          y.values[(row * y.width + column) * x.depth + map] = reduce(four, map);
         }
       }
     }
@@ -74,29 +74,29 @@ window.decade = (() => {
     return pooled(x, (four) => Math.max(...four));
   }
 
-  /** The sum of a block times the map's coefficient, plus its bias (LeCun et al. 1998, section II.B). */
+  /** The sum of a block times the map's coefficient, plus the map's bias (LeCun et al. 1998, section II.B). */
   function subsampling(x, layer) {
     const coefficient = array(layer.coefficient);
     const bias = array(layer.bias);
     return pooled(x, ([a, b, c, d], map) => (a + b + c + d) * coefficient[map] + bias[map]);
   }
 
-  /** Minus the squared distance to the bitmap of each class (Eq. 7, its sign changed). */
+  /** The negative squared distance to the bitmap of each class (Eq. 7 with the sign changed). */
   function rbf(x, layer) {
     const [classes, length] = layer.centers.shape;
     const centers = array(layer.centers);
     const y = maps(1, 1, classes);
-    for (let one = 0; one < classes; one++) {
+    for (let label = 0; label < classes; label++) {
       let sum = 0;
-      for (let unit = 0; unit < length; unit++) sum += (x.values[unit] - centers[one * length + unit]) ** 2;
-      y.values[one] = -sum;
+      for (let unit = 0; unit < length; unit++) sum += (x.values[unit] - centers[label * length + unit]) ** 2;
+      y.values[label] = -sum;
     }
     return y;
   }
 
   const KINDS = {convolution, max_pool: maxPool, subsampling, rbf};
 
-  /** The maps of all layers, in their order, of grey levels 0 to 255, row by row. */
+  /** Returns the maps of all layers, in order, for gray levels from 0 to 255, row by row. */
   function run(pixels) {
     const {size, low, high} = network.input;
     if (pixels.length !== size * size) throw new RangeError(`the network reads ${size}x${size} pixels`);
@@ -105,9 +105,9 @@ window.decade = (() => {
     for (let i = 0; i < pixels.length; i++) x.values[i] = zero[i] + (full[i] - zero[i]) * (pixels[i] / 255);
     return network.layers.map((layer) => {
       x = KINDS[layer.kind](x, layer);
-      const squash = ACTIVATIONS[layer.activation];
+      const activation = ACTIVATIONS[layer.activation];
       const slope = layer.slope && array(layer.slope);
-      x.values.forEach((value, i) => { x.values[i] = squash(value, slope && slope[i % x.depth]); });
+      x.values.forEach((value, i) => { x.values[i] = activation(value, slope && slope[i % x.depth]); });
       return x;
     });
   }
@@ -121,20 +121,20 @@ window.decade = (() => {
 
   // From the drawing to the network's pixels
 
-  /** The mean of a picture over a rectangle; what is outside the picture is 0, a pixel on the border counts in part. */
+  /** The mean of a picture over a rectangle with fractional borders; outside the picture it is 0. */
   function mean(picture, side, left, top, width, height) {
     let sum = 0;
     for (let row = Math.max(0, Math.floor(top)); row < Math.min(side, top + height); row++) {
-      const tall = Math.min(row + 1, top + height) - Math.max(row, top);
+      const rows = Math.min(row + 1, top + height) - Math.max(row, top);
       for (let column = Math.max(0, Math.floor(left)); column < Math.min(side, left + width); column++) {
-        const wide = Math.min(column + 1, left + width) - Math.max(column, left);
-        sum += tall * wide * picture[row * side + column];
+        const columns = Math.min(column + 1, left + width) - Math.max(column, left);
+        sum += rows * columns * picture[row * side + column];
       }
     }
     return sum / (width * height);
   }
 
-  /** The rectangle of a picture that is not 0, or null. */
+  /** Returns the bounding box of the nonzero pixels of a picture, or null. */
   function extent(picture, side) {
     let [left, top, right, bottom] = [side, side, -1, -1];
     picture.forEach((value, i) => {
@@ -147,18 +147,18 @@ window.decade = (() => {
   }
 
   /**
-   * A drawing as the data set has its digits: its longer side fills the box, averaged over areas, and the box lies so
-   * that the centre of mass is in the centre (LeCun et al. 1998, section III.A). Of 28 pixels in a row none is the
-   * centre: it is the 15th in 69,998 of MNIST's 70,000 images. Ink from 0 to 255, side x side.
+   * Converts a drawing (ink from 0 to 255, side x side) to the data set's form: its longer side fills the box, averaged
+   * over areas, and the box is placed so that the center of mass is in the center (LeCun et al. 1998, section III.A).
+   * Of 28 pixels in a row, the center is the 15th, as in 69,998 of MNIST's 70,000 images.
    */
-  function normalise(ink, side) {
+  function normalize(ink, side) {
     const {grid, box} = network.input;
     const picture = new Uint8Array(grid * grid);
-    const found = extent(ink, side);
-    if (!found) return picture;
-    const step = Math.max(found.width, found.height) / box;
-    const before = (length) => step * Math.floor((box - length / step) / 2); // the shorter side is in the middle
-    const [left, top] = [found.left - before(found.width), found.top - before(found.height)];
+    const drawn = extent(ink, side);
+    if (!drawn) return picture;
+    const step = Math.max(drawn.width, drawn.height) / box;
+    const before = (length) => step * Math.floor((box - length / step) / 2); // centers the shorter side
+    const [left, top] = [drawn.left - before(drawn.width), drawn.top - before(drawn.height)];
     const boxed = new Float64Array(box * box);
     let [mass, across, down] = [0, 0, 0];
     for (let row = 0; row < box; row++) {
@@ -170,7 +170,7 @@ window.decade = (() => {
         down += value * row;
       }
     }
-    const place = (centre) => Math.min(grid - box, Math.max(0, Math.round(grid / 2 - centre / mass)));
+    const place = (moment) => Math.min(grid - box, Math.max(0, Math.round(grid / 2 - moment / mass)));
     const [x, y] = [place(across), place(down)];
     boxed.forEach((value, i) => {
       picture[(y + Math.floor(i / box)) * grid + x + (i % box)] = Math.round(value);
@@ -178,11 +178,11 @@ window.decade = (() => {
     return picture;
   }
 
-  /** An image of the data set's size as one of the network's: padded or enlarged, whichever `fit` is. */
+  /** Converts an image from the data set's size to the network's: pads or enlarges it, depending on `fit`. */
   function fitted(picture) {
     const {grid, size} = network.input;
     const fit = array(network.input.fit);
-    const tall = new Float64Array(size * grid); // rows done, columns not yet
+    const tall = new Float64Array(size * grid); // rows resized, columns not yet
     for (let row = 0; row < size; row++) {
       for (let from = 0; from < grid; from++) {
         const part = fit[row * grid + from];
@@ -205,9 +205,9 @@ window.decade = (() => {
   const paper = document.getElementById('paper');
   const pencil = document.getElementById('pencil');
   const SIDE = paper.width;
-  const PENCIL = SIDE / 12; // of a digit that fills the paper it leaves some two pixels, as in the data set
+  const PENCIL = SIDE / 12; // about two pixels wide in a digit that fills the paper, as in the data set
   const sheet = paper.getContext('2d', {willReadFrequently: true});
-  const strokes = new Map(); // pointer: where it was last
+  const strokes = new Map(); // last position of each pointer
   const keys = {x: SIDE / 2, y: SIDE / 2, down: false};
 
   function line(from, to) {
@@ -216,7 +216,7 @@ window.decade = (() => {
     sheet.moveTo(from.x, from.y);
     sheet.lineTo(to.x, to.y);
     sheet.stroke();
-    later();
+    scheduleShow();
   }
 
   function clear() {
@@ -224,17 +224,17 @@ window.decade = (() => {
     strokes.clear();
     keys.down = false;
     showPencil();
-    later();
+    scheduleShow();
   }
 
-  /** The ink on the paper, 0 to 255: its opacity, for the sheet is clear where nothing is drawn. */
+  /** The ink on the paper, from 0 to 255: the opacity, because an empty sheet is transparent. */
   function ink() {
     const {data} = sheet.getImageData(0, 0, SIDE, SIDE);
     return Uint8Array.from({length: SIDE * SIDE}, (_, i) => data[4 * i + 3]);
   }
 
   function pixels() {
-    return fitted(normalise(ink(), SIDE));
+    return fitted(normalize(ink(), SIDE));
   }
 
   function place(event) {
@@ -252,9 +252,9 @@ window.decade = (() => {
   });
   paper.addEventListener('pointermove', (event) => {
     if (!strokes.has(event.pointerId)) return;
-    const between = event.getCoalescedEvents ? event.getCoalescedEvents() : [];
-    for (const one of between.length ? between : [event]) {
-      const at = place(one);
+    const coalesced = event.getCoalescedEvents ? event.getCoalescedEvents() : [];
+    for (const move of coalesced.length ? coalesced : [event]) {
+      const at = place(move);
       line(strokes.get(event.pointerId), at);
       strokes.set(event.pointerId, at);
     }
@@ -262,7 +262,7 @@ window.decade = (() => {
   for (const end of ['pointerup', 'pointercancel']) {
     paper.addEventListener(end, (event) => {
       strokes.delete(event.pointerId);
-      later();
+      scheduleShow();
     });
   }
 
@@ -271,7 +271,7 @@ window.decade = (() => {
   paper.addEventListener('keydown', (event) => {
     const from = {x: keys.x, y: keys.y};
     if (ARROWS[event.key]) {
-      const [across, down] = ARROWS[event.key].map((way) => way * (event.shiftKey ? 2 : 10));
+      const [across, down] = ARROWS[event.key].map((direction) => direction * (event.shiftKey ? 2 : 10));
       keys.x = Math.min(SIDE - PENCIL / 2, Math.max(PENCIL / 2, keys.x + across));
       keys.y = Math.min(SIDE - PENCIL / 2, Math.max(PENCIL / 2, keys.y + down));
     } else if (event.key === ' ') {
@@ -284,13 +284,13 @@ window.decade = (() => {
     event.preventDefault();
     if (keys.down) line(from, keys);
     showPencil();
-    later();
+    scheduleShow();
   });
   paper.addEventListener('focus', showPencil);
   paper.addEventListener('blur', showPencil);
   document.getElementById('clear').addEventListener('click', clear);
 
-  /** The pencil of the keyboard is seen where the browser shows the focus: not while the mouse draws. */
+  /** Shows the keyboard's pencil while the browser shows the focus: not while the mouse draws. */
   function showPencil() {
     pencil.hidden = !paper.matches(':focus-visible');
     pencil.classList.toggle('up', !keys.down);
@@ -299,30 +299,30 @@ window.decade = (() => {
     pencil.style.top = `${(100 * keys.y) / SIDE}%`;
   }
 
-  // What is seen of the network
+  // The display of the network
 
   const rgb = (color) => [1, 3, 5].map((from) => parseInt(color.slice(from, from + 2), 16));
   const COLORS = Object.fromEntries(Object.entries(network.colors).map(([name, color]) => [name, rgb(color)]));
 
-  function element(parent, tag, words = '') {
-    const made = parent.appendChild(document.createElement(tag));
-    made.textContent = words;
-    return made;
+  function element(parent, tag, text = '') {
+    const child = parent.appendChild(document.createElement(tag));
+    child.textContent = text;
+    return child;
   }
 
-  /** A picture with its words above it: its canvas of so many pixels, enlarged by a whole number. */
-  function picture(parent, words, width, height, zoom) {
+  /** Adds a picture with a caption; returns its canvas of width x height pixels, enlarged by a whole factor. */
+  function picture(parent, caption, width, height, zoom) {
     const figure = element(parent, 'figure');
-    element(figure, 'figcaption', words);
+    element(figure, 'figcaption', caption);
     const canvas = element(figure, 'canvas');
     Object.assign(canvas, {width, height});
     canvas.style.width = `${width * zoom}px`;
     canvas.setAttribute('role', 'img');
-    canvas.setAttribute('aria-label', words);
+    canvas.setAttribute('aria-label', caption);
     return canvas;
   }
 
-  /** How the maps of a layer are laid out: in rows, a pixel between them; units in a block. */
+  /** Returns the layout of a layer's maps: in rows with gaps of a pixel; units as one block. */
   function layout({height, width, depth}, columns) {
     const gap = height > 1 ? 1 : 0;
     if (!columns && gap) columns = Math.min(depth, depth > 16 ? 10 : 8);
@@ -332,10 +332,10 @@ window.decade = (() => {
     return {columns, gap, wide: columns * (width + gap) - gap, tall: rows * (height + gap) - gap};
   }
 
-  /** Paints the maps of a layer; its largest value in size has the full colour. Without values all is dark. */
+  /** Paints the maps of a layer; the largest absolute value has the full color, 0 is dark. */
   function paint(canvas, maps, {columns, gap, wide, tall}) {
-    const image = new ImageData(wide, tall); // clear: the page is seen in the gaps
-    const largest = maps.values.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-12);
+    const image = new ImageData(wide, tall); // transparent, so the gaps show the page
+    const largest = maps.values.reduce((largest, value) => Math.max(largest, Math.abs(value)), 1e-12);
     maps.values.forEach((value, i) => {
       const [map, cell] = [i % maps.depth, Math.floor(i / maps.depth)];
       const row = Math.floor(map / columns) * (maps.height + gap) + Math.floor(cell / maps.width);
@@ -353,21 +353,21 @@ window.decade = (() => {
   const last = network.layers[network.layers.length - 1];
   const dark = run(new Uint8Array(size * size)).map(({height, width, depth}) => maps(height, width, depth));
   const all = document.getElementById('layers');
-  const seen = picture(document.getElementById('input'), `what the network gets: ${size}×${size}`, size, size, 3);
+  const input = picture(document.getElementById('input'), `the network's input: ${size}×${size}`, size, size, 3);
 
   const pictures = hidden.map((layer, number) => {
     const {height, width, depth} = dark[number];
-    // Where the output compares F6 with bitmaps it is shown as one: 7x12.
+    // If the output compares F6 with bitmaps, show F6 as a bitmap of 7x12.
     const bitmap = last.kind === 'rbf' && number === hidden.length - 1;
     const form = layout(dark[number], bitmap ? 7 : 0);
     const units = `${depth} units${bitmap ? ', as a bitmap of 7×12' : ''}`;
-    const words = height > 1 ? `${depth} maps of ${height}×${width}` : units;
+    const text = height > 1 ? `${depth} maps of ${height}×${width}` : units;
     const zoom = Math.min(12, Math.max(1, Math.round(460 / form.wide)));
     const parent = bitmap ? Object.assign(element(all, 'div'), {className: 'row'}) : all;
-    return {canvas: picture(parent, `${layer.name}: ${words}`, form.wide, form.tall, zoom), form, parent};
+    return {canvas: picture(parent, `${layer.name}: ${text}`, form.wide, form.tall, zoom), form, parent};
   });
 
-  // The bitmap that F6 is nearest to.
+  // The bitmap nearest to F6.
   const target = last.kind === 'rbf' && picture(pictures[pictures.length - 1].parent, 'the nearest target', 7, 12, 12);
 
   if (last.kind === 'rbf') document.getElementById('measure').textContent = '−penalty';
@@ -382,14 +382,14 @@ window.decade = (() => {
   function show() {
     const image = pixels();
     const empty = !image.some((level) => level > 0);
-    const found = empty ? dark : run(image);
-    const logits = found[found.length - 1].values;
+    const outputs = empty ? dark : run(image);
+    const logits = outputs[outputs.length - 1].values;
     const shares = softmax(logits);
     const best = shares.indexOf(Math.max(...shares));
-    const grey = new ImageData(size, size);
-    image.forEach((level, i) => grey.data.set([level, level, level, 255], 4 * i));
-    seen.getContext('2d').putImageData(grey, 0, 0);
-    pictures.forEach(({canvas, form}, number) => paint(canvas, found[number], form));
+    const gray = new ImageData(size, size);
+    image.forEach((level, i) => gray.data.set([level, level, level, 255], 4 * i));
+    input.getContext('2d').putImageData(gray, 0, 0);
+    pictures.forEach(({canvas, form}, number) => paint(canvas, outputs[number], form));
     bars.forEach(({row, share, bar, logit}, digit) => {
       row.className = !empty && digit === best ? 'best' : '';
       share.textContent = empty ? '' : `${(100 * shares[digit]).toFixed(1)}%`;
@@ -397,20 +397,20 @@ window.decade = (() => {
       logit.textContent = empty ? '' : (Math.round(10 * logits[digit]) / 10).toFixed(1).replace('-', '−');
     });
     if (target) {
-      const one = maps(1, 1, 84);
-      if (!empty) one.values.set(array(last.centers).subarray(84 * best, 84 * best + 84));
-      paint(target, one, layout(one, 7));
+      const bitmap = maps(1, 1, 84);
+      if (!empty) bitmap.values.set(array(last.centers).subarray(84 * best, 84 * best + 84));
+      paint(target, bitmap, layout(bitmap, 7));
     }
     document.getElementById('digit').textContent = empty ? '' : best;
-    if (strokes.size && !empty) return; // a screen reader hears of it when the stroke ends
+    if (strokes.size && !empty) return; // announce it to screen readers when the stroke ends
     document.getElementById('said').textContent = empty
       ? 'Draw one digit, large, with the mouse or a finger.'
-      : `It is a ${best}, says the network: ${(100 * shares[best]).toFixed(1)}%.`;
+      : `The network predicts ${best}: ${(100 * shares[best]).toFixed(1)}%.`;
   }
 
   let waiting = false;
-  /** Shows all anew with the next picture of the screen, however many strokes come before it. */
-  function later() {
+  /** Calls `show` once before the next repaint, however many strokes come before it. */
+  function scheduleShow() {
     if (waiting) return;
     waiting = true;
     requestAnimationFrame(() => {
@@ -421,11 +421,11 @@ window.decade = (() => {
 
   show();
 
-  // For tests and for the console: of the drawing's pixels, or of any.
+  // For tests and the console.
   return {
     size,
     pixels: () => Array.from(pixels()),
-    normalise: (ink, side) => Array.from(normalise(ink, side)),
+    normalize: (ink, side) => Array.from(normalize(ink, side)),
     logits: (image) => Array.from(run(image).pop().values),
     activations: (image) => run(image).map(({values}, i) => [network.layers[i].of, Array.from(values)]),
   };

@@ -1,7 +1,7 @@
-"""A page in which one draws a digit and a LeNet (LeCun et al. 1998) says which it is; its layers light up.
+"""A page in which one draws a digit and a LeNet (LeCun et al. 1998) classifies it; the page shows its layers.
 
-The page is one file: the weights lie in it, `draw.js` runs the network, `draw.html` is the page around it. It asks no
-server and no network, and computes in float32.
+The page is one file that works offline: it contains the weights, `draw.js` runs the network in float32, and `draw.html`
+is the page around it.
 """
 
 import base64
@@ -14,14 +14,14 @@ from PIL import Image
 
 from architectures import lenet
 from figures import markup, style
-from figures.opened import open_one
+from figures.inputs import open_one
 from input_pipeline import datasets
 from runtime.errors import UserError
 from runtime.files import write_atomically
 
 _HERE = Path(__file__).parent
 
-# (name on the page, the network's own) of each layer; those of a linear one are in _LINEAR.
+# (name on the page, name in the network) of each layer; the layers without activation are in _LINEAR.
 _LAYERS = {
     'lenet5': (
         ('C1', 'conv1'), ('S2', 'pool1'), ('C3', 'conv2'), ('S4', 'pool2'), ('C5', 'fc1'), ('F6', 'fc2'),
@@ -42,41 +42,41 @@ _DIGITS = datasets.names_where(lambda data: data.box)
 
 
 def make(out, config, checkpoint, step='best'):
-    """Writes the page.
+    """Write the page.
 
     Args:
-      out: the file, .html.
-      config, checkpoint, step: see `figures.opened.open_one`.
+      out: path of the page, .html.
+      config, checkpoint, step: see `figures.inputs.open_one`.
 
     Raises:
-      UserError: the network is no LeNet for grey digits.
+      UserError: if the network is not a LeNet for gray digits.
     """
     markup.check(out, 'draw')
     check(config)
-    opened = open_one(config, checkpoint, step)
-    write_atomically(out, page(opened.member, opened.title).encode())
+    network = open_one(config, checkpoint, step)
+    write_atomically(out, page(network.member, network.title).encode())
 
 
 def check(config):
-    """Raises UserError where a config's network is none that the page can run."""
+    """Raise UserError if the page cannot run a config's network."""
     if config.architecture not in _LAYERS:
         raise UserError(
-            f'draw runs the networks that read handwritten digits, {", ".join(_LAYERS)}, and not {config.architecture}'
+            f'draw runs the networks for handwritten digits, {", ".join(_LAYERS)}, and not {config.architecture}'
         )
     if config.dataset not in _DIGITS or config.channels != 1:
         raise UserError(
-            f'draw takes a network trained on the digits of {" or ".join(_DIGITS)}, and this one knows {config.dataset}'
+            f'draw needs a network trained on the digits of {" or ".join(_DIGITS)}, not on {config.dataset}'
         )
     if config.test_crop.kind != 'none':
-        raise UserError(f'draw takes a network that reads whole images, not crops ({config.test_crop.kind})')
+        raise UserError(f'draw needs a network that reads complete images, not crops ({config.test_crop.kind})')
     if config.architecture_options.get('batch_norm'):
-        raise UserError('draw takes a LeNet without batch norm')
+        raise UserError('draw needs a LeNet without batch norm')
 
 
 def page(member, title):
-    """The page of a network (`evaluation.scoring.Member`) under a title: HTML."""
-    found = layers(member.config.architecture, member.model, jax.device_get(member.variables['params']))
-    network, weights = packed({'layers': found, 'input': input_of(member.config, member.pixels)})
+    """Return the page of a network (`evaluation.scoring.Member`) with a title, as HTML."""
+    described = layers(member.config.architecture, member.model, jax.device_get(member.variables['params']))
+    network, weights = packed({'layers': described, 'input': input_of(member.config, member.pixels)})
     colors = {'zero': style.BLACK, 'positive': style.YELLOW, 'negative': style.SKY}
     body = string.Template((_HERE / 'draw.html').read_text()).substitute(
         title=markup.text(title),
@@ -91,56 +91,56 @@ def page(member, title):
 
 
 def layers(architecture, model, parameters):
-    """A LeNet as the page runs it, layer by layer.
+    """Describe the layers of a LeNet for the page.
 
     Args:
       architecture: its registered name.
-      model: the network, whose options say what its layers are.
-      parameters: its.
+      model: the network, whose options decide its layers.
+      parameters: its parameters.
 
     Returns:
-      [{'name': on the page, 'of': the network's own, 'kind', 'activation' ('' for none), arrays}]. The kinds and their
+      [{'name': on the page, 'of': in the network, 'kind', 'activation' ('' for none), arrays}]. The kinds and their
       arrays: 'convolution' (kernel [h, w, in, out], bias), 'max_pool' (of 2x2), 'subsampling' (coefficient, bias),
       'rbf' (centers [classes, 84]); 'slope' of the activation 'prelu'.
     """
-    found = []
-    for name, own in _LAYERS[architecture]:
-        layer = {'name': name, 'of': own, 'activation': '' if own in _LINEAR[architecture] else model.activation}
+    described = []
+    for title, name in _LAYERS[architecture]:
+        layer = {'name': title, 'of': name, 'activation': '' if name in _LINEAR[architecture] else model.activation}
         if layer['activation'] == 'prelu':
-            layer['slope'] = parameters[f'{own}_prelu']['slope']
-        found.append(layer | _weights(own, model, parameters))
-    return found
+            layer['slope'] = parameters[f'{name}_prelu']['slope']
+        described.append(layer | _weights(name, model, parameters))
+    return described
 
 
-def _weights(own, model, parameters):
-    """The kind of a layer, and its arrays."""
-    mine = parameters.get('dense' if own == 'output' else own)
-    if mine is None:
-        return {'kind': 'max_pool'} if own != 'output' else {'kind': 'rbf', 'centers': lenet.BITMAPS}
-    if 'coefficient' in mine:
-        return {'kind': 'subsampling', **mine}
-    kernel = mine['kernel']
-    if own == 'C3':
+def _weights(name, model, parameters):
+    """Return the kind of a layer, and its arrays."""
+    weights = parameters.get('dense' if name == 'output' else name)
+    if weights is None:
+        return {'kind': 'max_pool'} if name != 'output' else {'kind': 'rbf', 'centers': lenet.BITMAPS}
+    if 'coefficient' in weights:
+        return {'kind': 'subsampling', **weights}
+    kernel = weights['kernel']
+    if name == 'C3':
         kernel = connected(kernel, model.bind({'params': parameters}).C3.table)
     if kernel.ndim == 2:
         kernel = kernel[None, None]
-    return {'kind': 'convolution', 'kernel': kernel, 'bias': mine['bias']}
+    return {'kind': 'convolution', 'kernel': kernel, 'bias': weights['bias']}
 
 
 def connected(kernel, table):
-    """The kernel [5, 5, connections] of a `lenet.TableConv` as [5, 5, in, out], zero where no connection is."""
-    whole = np.zeros((*kernel.shape[:2], 1 + max(map(max, table)), len(table)), np.float32)
-    whole[:, :, np.concatenate(table), np.repeat(np.arange(len(table)), [len(row) for row in table])] = kernel
-    return whole
+    """Return the kernel [5, 5, connections] of a `lenet.TableConv` as [5, 5, in, out], zero without a connection."""
+    dense = np.zeros((*kernel.shape[:2], 1 + max(map(max, table)), len(table)), np.float32)
+    dense[:, :, np.concatenate(table), np.repeat(np.arange(len(table)), [len(row) for row in table])] = kernel
+    return dense
 
 
 def input_of(config, pixels):
-    """How a drawing becomes the network's input, as the config has it.
+    """Describe how a drawing becomes the network's input.
 
     Returns:
-      {'grid', 'box': of `datasets.DataSet.box`; 'fit': [size, grid], which applied to rows and to columns makes an
-      image of the network's size of one of the data set's; 'low', 'high': [size, size], what grey levels of 0 and 255
-      become}.
+      {'grid', 'box': see `datasets.DataSet.box`; 'size': side of the network's input; 'fit': [size, grid], the matrix
+      that resizes rows and columns from the data set's size to the network's; 'low', 'high': [size, size], the inputs
+      for gray levels of 0 and 255}.
     """
     grid, box = datasets.find(config.dataset).box
     size = config.image_size
@@ -155,7 +155,7 @@ def input_of(config, pixels):
 
 
 def packed(value):
-    """A value of dicts and lists with its arrays taken out: ({..., array: {'offset', 'shape'}}, float32 bytes)."""
+    """Move the arrays out of dicts and lists: return ({..., array: {'offset', 'shape'}}, float32 bytes)."""
     blocks, end = [], 0
 
     def pack(leaf):
@@ -166,7 +166,7 @@ def packed(value):
             return [pack(inner) for inner in leaf]
         if not isinstance(leaf, np.ndarray | jax.Array):
             return leaf
-        blocks.append(np.ascontiguousarray(leaf, '<f4').tobytes())  # browsers run on little-endian machines alone
+        blocks.append(np.ascontiguousarray(leaf, '<f4').tobytes())  # all machines with browsers are little-endian
         end += leaf.size
         return {'offset': end - leaf.size, 'shape': list(leaf.shape)}
 

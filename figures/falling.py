@@ -1,20 +1,20 @@
-"""The falling curve: the test error of network after network, in the order of their years."""
+"""The falling curve: the test errors of the networks of a series, in the order of their years."""
 
 from figures import style
 
 
 def draw(rows, path):
-    """Draws the test and the training error of a series's members to a PNG file.
+    """Draw the test and training errors of a series' members to a PNG file.
 
     Args:
-      rows: of `training.series.train`.
-      path: of the file.
+      rows: from `training.series.train`.
+      path: path of the file.
     """
     with style.look():
-        style.save(_drawn(rows), path)
+        style.save(_figure(rows), path)
 
 
-def _drawn(rows):
+def _figure(rows):
     places = range(len(rows))
     figure = style.figure(max(6, 0.9 * len(rows) + 1.5), 4.5)
     axes = figure.add_subplot()
@@ -23,7 +23,7 @@ def _drawn(rows):
     for place, row in zip(places, rows, strict=True):
         error = row['test_top1_error']
         options = {'xytext': (0, 7), 'textcoords': 'offset points', 'ha': 'center'}
-        white = {'facecolor': 'white', 'edgecolor': 'none', 'alpha': 0.8, 'pad': 1}  # over the other curve
+        white = {'facecolor': 'white', 'edgecolor': 'none', 'alpha': 0.8, 'pad': 1}  # may cover the other curve
         axes.annotate(f'{error:.1f}', (place, error), bbox=white, **options)
     axes.set_xticks(places, [f'{row["name"]}\n{row["year"]}' for row in rows], rotation=30, ha='right')
     axes.set_ylabel('error, %')

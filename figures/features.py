@@ -1,4 +1,4 @@
-"""Images with their nearest in the last hidden layer (Krizhevsky et al. 2012, section 6.1 and figure 4, right)."""
+"""Images with their nearest neighbors in the last hidden layer (Krizhevsky et al. 2012, section 6.1, figure 4)."""
 
 import math
 
@@ -6,8 +6,8 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 import architectures
-from figures import pictures, seen, style
-from figures.opened import open_data, open_one
+from figures import apply, pictures, style
+from figures.inputs import open_data, open_one
 from input_pipeline.progress import bar
 from runtime.errors import UserError
 
@@ -15,79 +15,80 @@ _SIDE = 1.35  # inches of a picture
 
 
 def make(out, config, checkpoint, step='best', images=(), queries=5, count=6):
-    """Draws images, each a row, with those of a test split whose features are nearest, nearest first.
+    """Draw one row per image: the image and its nearest neighbors in a test split, nearest first.
 
     Args:
-      out: the file.
-      config, checkpoint, step: see `figures.opened.open_one`; neighbours are of the config's test split.
-      images: files and folders to seek neighbours of.
-      queries: where there are none: how many images of the test split itself, evenly spaced.
-      count: neighbours of each.
+      out: path of the figure.
+      config, checkpoint, step: see `figures.inputs.open_one`; neighbors are from the config's test split.
+      images: files and folders whose neighbors are searched.
+      queries: without `images`, the number of evenly spaced images of the test split to use.
+      count: neighbors per image.
     """
     for flag, value in (('queries', queries), ('count', count)):
         if value < 1:
             raise UserError(f'--{flag} must be at least 1, not {value}')
-    opened, data = open_one(config, checkpoint, step), open_data(config)
+    network, data = open_one(config, checkpoint, step), open_data(config)
     if count >= len(data.source):
         raise UserError(f'{data.title} has {len(data.source)} images: --count can be {len(data.source) - 1} at most')
-    asked = open_data(config, images) if images else data
-    with bar(opened.title, len(data.source)) as progress:
-        known, numbers = seen.outputs(opened.member, data.source, architectures.last_hidden, progress)
+    query = open_data(config, images) if images else data
+    with bar(network.title, len(data.source)) as progress:
+        known, numbers = apply.outputs(network.member, data.source, architectures.last_hidden, progress)
     if images:
-        features, places = seen.outputs(opened.member, asked.source, architectures.last_hidden)
-        distances, found = nearest(known, features, count)
+        features, places = apply.outputs(network.member, query.source, architectures.last_hidden)
+        distances, neighbors = nearest(known, features, count)
     else:
-        chosen = spaced(len(known), queries)
-        places = numbers[chosen]
-        distances, found = nearest(known, known[chosen], count, chosen)
-    labels = [asked.source[int(place)].label for place in places]
-    around = numbers[found]
+        indices = evenly_spaced(len(known), queries)
+        places = numbers[indices]
+        distances, neighbors = nearest(known, known[indices], count, indices)
+    labels = [query.source[int(place)].label for place in places]
+    neighbor_numbers = numbers[neighbors]
     digits = max(0, 2 - math.floor(math.log10(max(distances.max(), 1e-6))))
     cells = []
     for row, (place, label) in enumerate(zip(places, labels, strict=True)):
-        cells.append(_cell(opened.member.pixels, asked, place, row, 0))
-        for column, (number, distance) in enumerate(zip(around[row], distances[row], strict=True)):
+        cells.append(_cell(network.member.pixels, query, place, row, 0))
+        for column, (number, distance) in enumerate(zip(neighbor_numbers[row], distances[row], strict=True)):
             cells.append(
-                _cell(opened.member.pixels, data, number, row, column + 1.3, f'\n{distance:.{digits}f}', label)
+                _cell(network.member.pixels, data, number, row, column + 1.3, f'\n{distance:.{digits}f}', label)
             )
-    title = f'{known.shape[1]} features of {opened.title}\nnearest of {len(known):,} of {data.title}'
+    title = f'{known.shape[1]} features of {network.title}\nnearest of {len(known):,} of {data.title}'
     if not images:
         same = sum(cell.bold for cell in cells)
-        title += f'; {same} of {found.size} are of the class of the image at the left (bold)'
+        title += f'; {same} of {neighbors.size} have the class of the image at the left (bold)'
     with style.look():
         style.save(pictures.sheet(cells, title, _SIDE, lines=2), out)
 
 
-def _cell(pixels, data, number, row, column, words='', label=None):
-    """An image of some data at a place of the sheet, its class in bold where it is the one of `label`."""
+def _cell(pixels, data, number, row, column, suffix='', label=None):
+    """Return the cell of an image; the name of its class is bold if the class is `label`."""
     example = data.source[int(number)]
     name = pictures.short(data.names[example.label], pictures.letters(_SIDE)) if example.label >= 0 else ''
     bold = label is not None and example.label == label
-    return pictures.Cell(row, column, seen.view(pixels, example.image)[0], name + words, bold)
+    return pictures.Cell(row, column, apply.view(pixels, example.image)[0], name + suffix, bold)
 
 
-def spaced(total, count):
-    """The middles of so many equal parts of range(total), at most all."""
+def evenly_spaced(total, count):
+    """Return the middles of `count` equal parts of range(total), at most `total` of them."""
     count = min(count, total)
     return np.array([(2 * part + 1) * total // (2 * count) for part in range(count)])
 
 
-def nearest(known, features, count, own=None):
-    """The neighbours of features by Euclidean distance.
+def nearest(known, features, count, excluded=None):
+    """Return the nearest neighbors of features by Euclidean distance.
 
     Args:
       known: float [N, D].
       features: float [Q, D].
-      count: of neighbours.
-      own: int [Q], the place of each among the known, then no neighbour of its own; None: they are not.
+      count: neighbors per feature.
+      excluded: int [Q], the index in `known` of each feature itself, which is not its own neighbor; None if the
+        features are not in `known`.
 
     Returns:
-      (distances [Q, count], places among the known [Q, count]), nearest first.
+      (distances [Q, count], indices into `known` [Q, count]), nearest first.
     """
     search = NearestNeighbors(algorithm='brute', metric='euclidean').fit(known)
-    distances, found = search.kneighbors(features, count + (own is not None))
-    if own is None:
-        return distances, found
-    others = found != own[:, None]
-    others[others.all(1), -1] = False  # as many images as that are equal to it
-    return distances[others].reshape(-1, count), found[others].reshape(-1, count)
+    distances, indices = search.kneighbors(features, count + (excluded is not None))
+    if excluded is None:
+        return distances, indices
+    others = indices != excluded[:, None]
+    others[others.all(1), -1] = False  # more than `count` equal images: the image itself was not returned
+    return distances[others].reshape(-1, count), indices[others].reshape(-1, count)

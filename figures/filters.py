@@ -1,4 +1,4 @@
-"""The kernels of the first convolution, as a mosaic (Krizhevsky et al. 2012, figure 3)."""
+"""Kernels of the first convolution, as a mosaic (Krizhevsky et al. 2012, figure 3)."""
 
 import math
 
@@ -6,38 +6,38 @@ import jax
 import numpy as np
 
 from figures import style
-from figures.opened import open_one
+from figures.inputs import open_one
 from runtime.errors import UserError
 
 
 def make(out, config, checkpoint, step='best', columns=0):
-    """Draws a checkpoint's first-layer kernels.
+    """Draw a checkpoint's first-layer kernels.
 
     Args:
-      out: the file.
-      config, checkpoint, step: see `figures.opened.open_one`.
-      columns: kernels side by side; 0: see `mosaic`.
+      out: path of the figure.
+      config, checkpoint, step: see `figures.inputs.open_one`.
+      columns: kernels side by side; for 0 see `mosaic`.
     """
-    opened = open_one(config, checkpoint, step)
-    name, kernels = first_kernels(opened.member.variables['params'])
+    network = open_one(config, checkpoint, step)
+    name, kernels = first_kernels(network.member.variables['params'])
     if config.channel_order == 'bgr':
         kernels = kernels[:, :, ::-1]
     picture = mosaic(scaled(kernels), columns)
     with style.look():
-        made = style.figure(9, min(9 * len(picture) / picture.shape[1], 14) + 0.8)
-        axes = made.add_subplot()
+        figure = style.figure(9, min(9 * len(picture) / picture.shape[1], 14) + 0.8)
+        axes = figure.add_subplot()
         axes.imshow(picture, cmap='gray', vmin=0, vmax=1, interpolation='nearest')
         axes.axis('off')
         size = '×'.join(map(str, kernels.shape[:3]))
-        made.suptitle(f'{kernels.shape[3]} kernels of {size}, {name}\n{opened.title}')
-        style.save(made, out)
+        figure.suptitle(f'{kernels.shape[3]} kernels of {size}, {name}\n{network.title}')
+        style.save(figure, out)
 
 
 def first_kernels(parameters):
-    """(layer's name, kernels [h, w, C, N]) of the first convolution that sees the image.
+    """Return (layer's name, kernels [h, w, C, N]) of the first convolution with one or three input channels.
 
     Raises:
-      UserError: no kernel takes one or three channels.
+      UserError: if there is no such convolution.
     """
     for path, leaf in jax.tree_util.tree_leaves_with_path(parameters):
         names = [key.key for key in path]
@@ -47,20 +47,20 @@ def first_kernels(parameters):
 
 
 def scaled(kernels):
-    """Kernels [h, w, C, N] as pictures [N, h, w, C] from 0 to 1, each by its own range about grey, which is 0."""
+    """Return kernels [h, w, C, N] as pictures [N, h, w, C] from 0 to 1, each scaled to its own range; gray is 0."""
     pictures = np.moveaxis(kernels, -1, 0)
     largest = np.abs(pictures).max((1, 2, 3), keepdims=True)
     return 0.5 + pictures / (2 * np.maximum(largest, np.finfo(np.float32).tiny))
 
 
 def mosaic(pictures, columns=0):
-    """Pictures [N, h, w, C] in rows, white between them: [H, W] or [H, W, 3].
+    """Arrange pictures [N, h, w, C] in rows with white gaps: [H, W] or [H, W, 3].
 
-    Each pixel is drawn as some, so that what is between the pictures is about a tenth of their height.
+    Each pixel is repeated, so that a gap is about a tenth of a picture's height.
 
     Args:
-      pictures: from 0 to 1.
-      columns: pictures side by side; 0: about half as many again as there are rows, so that rows are full if they can.
+      pictures: float from 0 to 1.
+      columns: pictures side by side; 0 for about 1.5 times as many columns as rows, preferring full rows.
     """
     count, height, _, channels = pictures.shape
     factor = -(-30 // height)
@@ -68,14 +68,14 @@ def mosaic(pictures, columns=0):
     height, width, gap = *pictures.shape[1:3], 3
     columns = columns or _full(count, math.sqrt(1.5 * count))
     rows = math.ceil(count / columns)
-    whole = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, channels), np.float32)
+    canvas = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, channels), np.float32)
     for number, picture in enumerate(pictures):
         top, left = (number // columns) * (height + gap), (number % columns) * (width + gap)
-        whole[top : top + height, left : left + width] = picture
-    return whole[..., 0] if channels == 1 else whole
+        canvas[top : top + height, left : left + width] = picture
+    return canvas[..., 0] if channels == 1 else canvas
 
 
 def _full(count, wanted):
-    """The columns nearest to those wanted with which all rows are full, if they are near; or as wanted."""
+    """Return the number of columns near `wanted` that fills all rows, or else `wanted` rounded up."""
     near = [columns for columns in range(1, count + 1) if count % columns == 0 and 0.7 < columns / wanted < 1.5]
     return min(near, key=lambda columns: abs(columns - wanted), default=min(count, math.ceil(wanted)))

@@ -1,4 +1,4 @@
-"""The loss over a plane of the weights' space (Li et al., "Visualizing the Loss Landscape of Neural Nets", 2018)."""
+"""The loss over a plane in weight space (Li et al., "Visualizing the Loss Landscape of Neural Nets", 2018)."""
 
 import hashlib
 import io
@@ -14,7 +14,7 @@ from matplotlib import colormaps, colors
 
 from architectures import layers
 from figures import style
-from figures.opened import open_several
+from figures.inputs import open_several
 from input_pipeline import classes, datasets, loader
 from input_pipeline.progress import bar
 from runtime import mesh
@@ -23,78 +23,78 @@ from runtime.files import write_atomically
 from training import losses, metrics
 from weights import passport
 
-_LOWEST, _HIGHEST = 1e-4, 1e4  # of what is drawn, cross-entropy in nats
-_ONE_TWO_FIVE = [float(f'{digit}e{power}') for power in range(-4, 5) for digit in (1, 2, 5)]  # where lines are drawn
+_LOWEST, _HIGHEST = 1e-4, 1e4  # range of the drawn cross-entropy, in nats
+_ONE_TWO_FIVE = [float(f'{digit}e{power}') for power in range(-4, 5) for digit in (1, 2, 5)]  # contour lines
 _MAP = style.SURFACE
 
 
 def make(out, config, checkpoint, step='best', split='', count=1000, points=21, span=1.0, seed=0):
-    """Draws the loss around checkpoints as contours and as surfaces, all to the same scale.
+    """Draw the loss around checkpoints as contours and as surfaces, all to the same scale.
 
-    The numbers lie beside the figure, in `OUT.npz` (`read`), which is written after every row: the same command goes on
-    where an interrupted one ended, and draws a finished one again.
+    The losses are saved next to the figure, in `OUT.npz` (see `read`), after every row: the same command resumes an
+    interrupted computation, and draws a finished one again.
 
     Args:
-      out: the file.
-      config: of the first checkpoint, and the data of all; see `figures.opened.open_several`.
-      checkpoint, step: see `figures.opened.open_several`.
-      split: of the config's data; '' is the one it was trained on. Images are seen as a test sees them.
-      count: of the split's images, drawn at random.
-      points: a side of the grid; odd, so that its centre is the checkpoint.
-      span: the grid reaches from -span to span, in lengths of the filters.
-      seed: of the two directions and of the choice of images.
+      out: path of the figure.
+      config: config of the first checkpoint, whose data all use; see `figures.inputs.open_several`.
+      checkpoint, step: see `figures.inputs.open_several`.
+      split: split of the data; '' for the training split. Images are preprocessed as in a test.
+      count: number of images, drawn at random from the split.
+      points: points on a side of the grid; odd, so that its center is the checkpoint.
+      span: the grid reaches from -span to span, in units of the filter norms.
+      seed: seed of the two directions and of the choice of images.
 
     Raises:
-      UserError: numbers out of range, or `OUT.npz` is of another landscape.
+      UserError: if a number is out of range, or `OUT.npz` is of another landscape.
     """
     if points < 3 or points % 2 == 0:
-        raise UserError(f'--points must be odd and at least 3, so that the centre is the checkpoint, not {points}')
+        raise UserError(f'--points must be odd and at least 3, so that the center is the checkpoint, not {points}')
     if count < 1 or not 0 < span < float('inf'):
         raise UserError(f'--count and --span must be above 0, not {count} and {span}')
     split = split or config.train_split
-    opened = open_several(config, checkpoint, step)
+    networks = open_several(config, checkpoint, step)
     grid = mesh.of_this_process()
     values = Path(out).with_name(Path(out).name + '.npz')
-    kept = _Kept(values, {'points': points, 'span': span, 'seed': seed})
+    saved = _Saved(values, {'points': points, 'span': span, 'seed': seed})
     surfaces = []
-    for place, one in enumerate(opened):
-        data = images(one.member, split, count, seed)
-        surface = kept.surface(place, _what(one, data), (points, points))
-        _fill(surface, one, data, span, seed, grid, kept.save)
+    for index, network in enumerate(networks):
+        data = images(network.member, split, count, seed)
+        surface = saved.surface(index, _identity(network, data), (points, points))
+        _fill(surface, network, data, span, seed, grid, saved.save)
         surfaces.append(surface)
     number = int(data['mask'].sum())
-    of = f'{config.dataset}/{split}, {number:,} images\ntwo filter-normalised random directions (seed {seed})'
-    _draw(out, [one.title for one in opened], surfaces, axis(points, span), of)
+    subtitle = f'{config.dataset}/{split}, {number:,} images\ntwo filter-normalized random directions (seed {seed})'
+    _draw(out, [network.title for network in networks], surfaces, axis(points, span), subtitle)
 
 
 # The plane
 
 
 def direction(parameters, seed, number):
-    """A random direction in the space of the weights, filter-normalised (section 4).
+    """Draw a random, filter-normalized direction in weight space (section 4).
 
-    Each filter of it is drawn from a Gaussian and has the norm of the network's own filter: of a convolution
-    [h, w, C, N] or a fully connected layer [C, N] the weights of one of the N outputs; of a partial table (LeNet-5)
-    those of one input of one map. Biases, and batch norm's scales and biases, stay: they are 0 in it, as in the
-    paper's experiments.
+    Each of its filters is drawn from a Gaussian and scaled to the norm of the network's filter. A filter is the weights
+    of one of the N outputs of a convolution [h, w, C, N] or a fully connected layer [C, N], or, with a connection
+    table (LeNet-5), of one input of one map. For biases, and batch norm's scales and biases, the direction is 0, as in
+    the paper's experiments.
 
     Args:
       parameters: tree of arrays.
-      seed, number: of the draw.
+      seed, number: seed and number of the draw.
 
     Returns:
       A tree like `parameters`.
     """
-    draws = np.random.Generator(np.random.Philox(key=[seed, number]))
+    generator = np.random.Generator(np.random.Philox(key=[seed, number]))
 
-    def of(weights):
+    def draw(weights):
         weights = np.asarray(weights)
         if weights.ndim < 2:
             return np.zeros_like(weights)
-        drawn = draws.standard_normal(weights.shape, np.float32)
+        drawn = generator.standard_normal(weights.shape, np.float32)
         return (drawn * (_norms(weights) / _norms(drawn))).astype(weights.dtype)
 
-    return jax.tree.map(of, parameters)
+    return jax.tree.map(draw, parameters)
 
 
 def _norms(weights):
@@ -102,15 +102,15 @@ def _norms(weights):
 
 
 def axis(points, span):
-    """The places along a side of the grid, float32 [points]; the middle one is 0 exactly."""
+    """Return the coordinates along a side of the grid, float32 [points]; the middle one is exactly 0."""
     half = points // 2
     return (span * np.arange(-half, half + 1) / half).astype(np.float32)
 
 
 def images(member, split, count, seed):
-    """Images of a split drawn at random, as a test sees them, in batches of `loader.stream`: a dict of [M, B, ...].
+    """Return random images of a split, preprocessed as in a test, as batches of `loader.stream`: a dict of [M, B, ...].
 
-    Their labels count in the names of the network's classes, where these are told (`classes.known_names`).
+    Labels refer to the network's classes by name if the checkpoint has the names (`classes.known_names`).
     """
     config, names = member.config, member.class_names
     source = datasets.open_split(config, split, any_classes=names is not None)
@@ -118,10 +118,10 @@ def images(member, split, count, seed):
         source = classes.relabel_to(source, names, 'the network', config.on_bad_image)
     count = min(count, len(source))
     batch_size = min(count, config.test_batch_size)
-    chosen = loader.example_order(0, count, len(source), seed)[0]
+    indices = loader.example_order(0, count, len(source), seed)[0]
 
     def order(start, stop):
-        numbers = np.concatenate([chosen, np.full(batch_size, -1, np.int32)])[start:stop]
+        numbers = np.concatenate([indices, np.full(batch_size, -1, np.int32)])[start:stop]
         return numbers, np.zeros(stop - start, np.int32)
 
     batches = loader.stream(
@@ -132,22 +132,22 @@ def images(member, split, count, seed):
 
 
 def losses_of(member, first, second, data, devices):
-    """The mean cross-entropy at places of the plane, as a function of the places.
+    """Return a function that computes the mean cross-entropy at points of the plane.
 
-    Each device has the weights, the directions and the images, and takes its own part of the places. Batch norm's
-    statistics are the checkpoint's, wherever the weights are.
+    The weights, the directions and the images are replicated, and the points are sharded over the devices. Batch norm's
+    statistics are the checkpoint's at every point.
 
     Args:
       member: see `scoring.Member`.
-      first, second: of `direction`.
-      data: of `images`.
-      devices: a mesh, whose axis 'data' the places are cut over.
+      first, second: from `direction`.
+      data: from `images`.
+      devices: a mesh; the points are sharded over its axis 'data'.
 
     Returns:
-      float32 [P, 2] places -> float32 [P] losses. It is compiled once for each P, a multiple of the devices.
+      float32 [P, 2] points -> float32 [P] losses, compiled once for each P, a multiple of the devices.
     """
 
-    def at(place, variables, first, second, data):
+    def loss_at(place, variables, first, second, data):
         moved = jax.tree.map(lambda w, a, b: w + place[0] * a + place[1] * b, variables['params'], first, second)
 
         def of_batch(batch):
@@ -159,13 +159,12 @@ def losses_of(member, first, second, data, devices):
         sums = lax.map(of_batch, data)
         return jnp.sum(sums['loss']) / jnp.sum(sums['count'])
 
-    def own(places, *rest):
-        return lax.map(lambda place: at(place, *rest), places)
+    def of_shard(places, *rest):
+        return lax.map(lambda place: loss_at(place, *rest), places)
 
-    cut, whole = PartitionSpec('data'), PartitionSpec()
-    sharded = jax.shard_map(
-        own, mesh=devices, in_specs=(cut, whole, whole, whole, whole), out_specs=cut, check_vma=False
-    )
+    split, replicated = PartitionSpec('data'), PartitionSpec()
+    in_specs = (split, replicated, replicated, replicated, replicated)
+    sharded = jax.shard_map(of_shard, mesh=devices, in_specs=in_specs, out_specs=split, check_vma=False)
     program = jax.jit(sharded, compiler_options=layers.compiler_options())
     resident = jax.device_put((member.variables, first, second, data), mesh.replicated(devices))
 
@@ -177,96 +176,97 @@ def losses_of(member, first, second, data, devices):
     return evaluate
 
 
-def _fill(surface, one, data, span, seed, devices, save):
-    """Evaluates what of a surface [points, points] is not a number yet, in place; `save` is called after each part."""
+def _fill(surface, network, data, span, seed, devices, save):
+    """Compute the missing (NaN) losses of a surface [points, points] in place, calling `save` after each part."""
     where = axis(len(surface), span)
-    every = np.stack(np.meshgrid(where, where, indexing='ij'), -1).reshape(-1, 2)
+    points = np.stack(np.meshgrid(where, where, indexing='ij'), -1).reshape(-1, 2)
     values = surface.reshape(-1)
     missing = np.flatnonzero(np.isnan(values))
     if not len(missing):
         return
-    parameters = one.member.variables['params']
-    evaluate = losses_of(one.member, *(direction(parameters, seed, number) for number in (0, 1)), data, devices)
-    part = devices.size * -(-len(surface) // devices.size)  # a row, a whole number of points a device
-    with bar(f'{one.member.config.architecture}, {len(values):,} points', len(values)) as progress:
+    parameters = network.member.variables['params']
+    evaluate = losses_of(network.member, *(direction(parameters, seed, number) for number in (0, 1)), data, devices)
+    part = devices.size * -(-len(surface) // devices.size)  # a row, rounded up to a multiple of the devices
+    with bar(f'{network.member.config.architecture}, {len(values):,} points', len(values)) as progress:
         progress(len(values) - len(missing))
         for start in range(0, len(missing), part):
             numbers = missing[start : start + part]
-            found = evaluate(every[np.resize(numbers, part)])[: len(numbers)]
-            values[numbers] = np.where(np.isnan(found), np.inf, found)
+            new = evaluate(points[np.resize(numbers, part)])[: len(numbers)]
+            values[numbers] = np.where(np.isnan(new), np.inf, new)
             save()
             progress(len(numbers))
 
 
-# The numbers
+# The file of losses
 
 
 def read(path):
-    """The numbers of a drawn landscape.
+    """Return the losses of a landscape from its file.
 
     Args:
       path: `OUT.npz` of the figure OUT.
 
     Returns:
-      (what, [surface of each checkpoint]): a dict that says what they are of, and float32 [points, points], whose first
-      axis is the first direction; NaN where it was interrupted, infinite where the loss is no number.
+      (identity, [surface of each checkpoint]): a dict that identifies the landscape, and float32 [points, points] whose
+      first axis is the first direction; NaN if not computed yet, infinite if the loss was NaN.
 
     Raises:
-      UserError: it is no such file.
+      UserError: if it is not such a file.
     """
     try:
         with np.load(path) as file:
-            what = json.loads(str(file['what']))
-            return what, [file[f'losses{place}'] for place in range(len(what['networks']))]
+            identity = json.loads(str(file['what']))
+            return identity, [file[f'losses{index}'] for index in range(len(identity['networks']))]
     except (ValueError, KeyError, OSError) as error:
-        raise UserError(f'{path} holds no landscape of ours ({type(error).__name__}): remove it') from None
+        raise UserError(f'{path} is not the file of a landscape ({type(error).__name__}): remove it') from None
 
 
-class _Kept:
-    """The surfaces in their file; one that is of something else is not gone on with."""
+class _Saved:
+    """The file of the surfaces; a file of another landscape is refused."""
 
-    def __init__(self, path, what):
-        self.path, self.what, self.surfaces, self.had = path, {**what, 'networks': []}, [], []
+    def __init__(self, path, identity):
+        self.path, self.identity, self.surfaces = path, {**identity, 'networks': []}, []
+        self.saved_networks, self.saved_surfaces = [], []
         if path.exists():
-            there, self.had = read(path)
-            self._same(there, what)
-            self.networks = there['networks']
+            saved, self.saved_surfaces = read(path)
+            self._check(saved, identity)
+            self.saved_networks = saved['networks']
 
-    def _same(self, there, here):
-        for key, value in here.items():
-            if there.get(key) != value:
+    def _check(self, saved, identity):
+        for key, value in identity.items():
+            if saved.get(key) != value:
                 raise UserError(
-                    f'{self.path} is of another landscape: {key} was {there.get(key)!r} and is {value!r}; remove it to '
-                    'begin anew, or draw to another --out'
+                    f'{self.path} is of another landscape: {key} was {saved.get(key)!r} and is now {value!r}; remove '
+                    'the file to start over, or pass another --out'
                 )
 
-    def surface(self, place, what, shape):
-        """The surface of a network, as far as it is known; the rest is NaN."""
+    def surface(self, index, network, shape):
+        """Return the surface of a network; losses that are not saved are NaN."""
         surface = np.full(shape, np.nan, np.float32)
-        if place < len(self.had):
-            self._same(self.networks[place], what)
-            surface = self.had[place]
-        self.what['networks'].append(what)
+        if index < len(self.saved_surfaces):
+            self._check(self.saved_networks[index], network)
+            surface = self.saved_surfaces[index]
+        self.identity['networks'].append(network)
         self.surfaces.append(surface)
         return surface
 
     def save(self):
-        """Writes all there is."""
-        rest = range(len(self.surfaces), len(self.had))  # of networks that are not come to yet
-        networks = self.what['networks'] + [self.networks[place] for place in rest]
-        surfaces = self.surfaces + [self.had[place] for place in rest]
+        """Write all surfaces, including saved ones of networks that this run has not reached yet."""
+        reached = len(self.surfaces)
+        networks = self.identity['networks'] + self.saved_networks[reached:]
+        surfaces = self.surfaces + self.saved_surfaces[reached:]
         file = io.BytesIO()
-        arrays = {f'losses{place}': surface for place, surface in enumerate(surfaces)}
-        np.savez(file, what=np.array(json.dumps({**self.what, 'networks': networks})), **arrays)
+        arrays = {f'losses{index}': surface for index, surface in enumerate(surfaces)}
+        np.savez(file, what=np.array(json.dumps({**self.identity, 'networks': networks})), **arrays)
         write_atomically(self.path, file.getvalue())
 
 
-def _what(one, data):
-    """What a surface is of besides the plane: equal for equal weights, images and pixels."""
-    pixels = json.dumps(passport.pixels_of(one.member.config), sort_keys=True)
+def _identity(network, data):
+    """Return a dict that is equal for equal weights, images and pixels."""
+    pixels = json.dumps(passport.pixels_of(network.member.config), sort_keys=True)
     return {
-        'checkpoint': one.title,
-        'weights': _digest(one.member.variables),
+        'checkpoint': network.title,
+        'weights': _digest(network.member.variables),
         'images': _digest({key: data[key] for key in ('image', 'label', 'offset', 'mask')}),
         'pixels': hashlib.sha256(pixels.encode()).hexdigest()[:16],
     }
@@ -279,44 +279,44 @@ def _digest(arrays):
     return sha.hexdigest()[:16]
 
 
-# The picture
+# Drawing
 
 
-def _draw(out, titles, surfaces, where, of):
+def _draw(out, titles, surfaces, where, subtitle):
     lowest = max(min(surface.min() for surface in surfaces), _LOWEST)
     highest = min(max(surface[np.isfinite(surface)].max(initial=lowest) for surface in surfaces), _HIGHEST)
     norm = colors.LogNorm(lowest, max(highest, 2 * lowest))
     lines = [value for value in _ONE_TWO_FIVE if norm.vmin < value < norm.vmax]
     rows = len(surfaces)
     with style.look():
-        made = style.figure(13, 1 + 5.3 * rows)
-        made.get_layout_engine().set(w_pad=0.15)
-        whose = 'one checkpoint' if rows == 1 else f'{rows} checkpoints, to the same scale'
-        made.suptitle(f'The loss around {whose}: {of}')
+        figure = style.figure(13, 1 + 5.3 * rows)
+        figure.get_layout_engine().set(w_pad=0.15)
+        title = 'one checkpoint' if rows == 1 else f'{rows} checkpoints, to the same scale'
+        figure.suptitle(f'The loss around {title}: {subtitle}')
         for row, (title, surface) in enumerate(zip(titles, surfaces, strict=True)):
-            shown = np.clip(surface, norm.vmin, norm.vmax).T  # the first direction to the right
-            flat = made.add_subplot(rows, 2, 2 * row + 1)
+            shown = np.clip(surface, norm.vmin, norm.vmax).T  # the first direction is horizontal
+            flat = figure.add_subplot(rows, 2, 2 * row + 1)
             filled = flat.contourf(where, where, shown, np.geomspace(norm.vmin, norm.vmax, 41), norm=norm, cmap=_MAP)
-            named = flat.contour(where, where, shown, lines, colors='white', linewidths=1)
-            for text in flat.clabel(named, fmt='%g', fontsize=11):
+            contours = flat.contour(where, where, shown, lines, colors='white', linewidths=1)
+            for text in flat.clabel(contours, fmt='%g', fontsize=11):
                 if max(map(abs, text.get_position())) > 0.9 * where[-1]:
-                    text.remove()  # half of it would be cut off
+                    text.remove()  # it would be cut off
             flat.plot(0, 0, '+', color='white', markersize=12)
             ticks = np.linspace(where[0], where[-1], 5)
             flat.set(aspect='equal', xlabel='first direction', ylabel='second direction', xticks=ticks, yticks=ticks)
-            flat.set_title(f'{title}\nloss {surface[len(surface) // 2, len(surface) // 2]:.3g} at the centre')
-            _solid(made.add_subplot(rows, 2, 2 * row + 2, projection='3d'), where, shown, norm, lines)
-        bar = made.colorbar(filled, ax=made.axes[1::2], shrink=0.6, pad=0.08, ticks=lines, format='%g')
+            flat.set_title(f'{title}\nloss {surface[len(surface) // 2, len(surface) // 2]:.3g} at the center')
+            _solid(figure.add_subplot(rows, 2, 2 * row + 2, projection='3d'), where, shown, norm, lines)
+        bar = figure.colorbar(filled, ax=figure.axes[1::2], shrink=0.6, pad=0.08, ticks=lines, format='%g')
         bar.ax.minorticks_off()
-        bar.set_label('cross-entropy' + (f' (higher is drawn as {_HIGHEST:g})' if highest == _HIGHEST else ''))
-        style.save(made, out)
+        bar.set_label('cross-entropy' + (f' (clipped at {_HIGHEST:g})' if highest == _HIGHEST else ''))
+        style.save(figure, out)
 
 
 def _solid(axes, where, shown, norm, lines):
-    """The surface itself; its height is the logarithm of the loss."""
-    colours = colormaps[_MAP](norm(shown))
+    """Draw the surface; its height is the logarithm of the loss."""
+    face_colors = colormaps[_MAP](norm(shown))
     axes.plot_surface(
-        *np.meshgrid(where, where), np.log10(shown), facecolors=colours, rstride=1, cstride=1, shade=False
+        *np.meshgrid(where, where), np.log10(shown), facecolors=face_colors, rstride=1, cstride=1, shade=False
     )
     axes.plot_wireframe(
         *np.meshgrid(where, where), np.log10(shown), rcount=25, ccount=25, color='black', linewidth=0.3, alpha=0.5

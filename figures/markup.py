@@ -1,4 +1,4 @@
-"""What the figures that are pages share: text that is escaped, tables, pictures, nothing from outside."""
+"""HTML for the figures that are pages: escaped text, tables, embedded pictures, no external resources."""
 
 import html
 import io
@@ -10,7 +10,7 @@ from PIL import Image
 from figures import style
 from runtime.errors import UserError
 
-# The browser itself refuses whatever is not in the page.
+# The browser refuses to load anything from outside the page.
 POLICY = (
     '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
     "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n"
@@ -18,28 +18,28 @@ POLICY = (
 
 
 def check(path, figure):
-    """Raises UserError where a figure that is a page is to be another kind of file."""
+    """Raise UserError if the path of a page does not end in .html."""
     if Path(path).suffix.lower() != '.html':
         raise UserError(f'{figure} is a page: pass --out FILE.html, not {path}')
 
 
 def text(value):
-    """Any value as HTML that shows it."""
+    """Return a value as escaped HTML text."""
     return html.escape(str(value))
 
 
 def json_text(value):
-    """JSON that may stand in a <script>: no tag can end it."""
+    """Return JSON that is safe inside a <script>: no tag can end it."""
     return json.dumps(value).replace('<', '\\u003c')
 
 
 def table(head, rows, caption):
-    """A table.
+    """Return a table.
 
     Args:
-      head: the columns' names.
-      rows: of values; a number stands at the right.
-      caption: what it shows.
+      head: names of the columns.
+      rows: rows of values; numbers are right-aligned.
+      caption: caption of the table.
     """
 
     def cell(value):
@@ -53,45 +53,45 @@ def table(head, rows, caption):
 
 
 def scrolled(content, name):
-    """HTML in a box that is scrolled where it is long, by the keyboard too."""
+    """Return HTML in a box that scrolls, also by keyboard, if its content is long."""
     return f'<div class="scroll" tabindex="0" role="region" aria-label="{text(name)}">{content}</div>'
 
 
 def facts(pairs, caption):
-    """A table of names and what they are."""
+    """Return a table of names and values."""
     lines = '\n'.join(f'<tr><th scope="row">{text(name)}</th><td>{text(value)}</td></tr>' for name, value in pairs)
     return f'<table class="facts">\n<caption>{text(caption)}</caption>\n<tbody>\n{lines}\n</tbody>\n</table>'
 
 
-def picture(pixels, words, longest=160):
-    """Pixels uint8 [H, W] or [H, W, C] as an <img> with its bytes in it; a larger one is shrunk.
+def picture(pixels, alt, longest=160):
+    """Return pixels, uint8 [H, W] or [H, W, C], as an <img> with embedded bytes.
 
-    What is small is kept exactly, as a PNG, and enlarged by whole pixels; a photograph is a JPEG.
+    A small image is a lossless PNG, enlarged by a whole factor; a photograph is a JPEG, shrunk to `longest`.
     """
     image = _image(pixels)
     if max(image.size) <= 64:
-        return enlarged(pixels, words, max(1, 96 // max(image.size)))
+        return enlarged(pixels, alt, max(1, 96 // max(image.size)))
     image.thumbnail((longest, longest))
-    return _img(image, words, 1, 'jpeg', quality=85)
+    return _img(image, alt, 1, 'jpeg', quality=85)
 
 
-def enlarged(pixels, words, zoom):
-    """Pixels as a PNG, exact, that the browser enlarges by a whole number."""
-    return _img(_image(pixels), words, zoom, 'png')
+def enlarged(pixels, alt, zoom):
+    """Return pixels as an embedded PNG that the browser enlarges by a whole factor."""
+    return _img(_image(pixels), alt, zoom, 'png')
 
 
 def _image(pixels):
     return Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
 
 
-def _img(image, words, zoom, kind, **options):
+def _img(image, alt, zoom, kind, **options):
     file = io.BytesIO()
     image.save(file, kind, **options)
     size = f'width="{zoom * image.width}" height="{zoom * image.height}"'
-    return f'<img src="{style.data_uri(file.getvalue(), kind)}" alt="{text(words)}" {size}>'
+    return f'<img src="{style.data_uri(file.getvalue(), kind)}" alt="{text(alt)}" {size}>'
 
 
 def grid(pictures):
-    """Pictures side by side, as many as the window is wide: [(HTML of a picture, HTML under it)]."""
-    cells = '\n'.join(f'<figure>{shown}<figcaption>{under}</figcaption></figure>' for shown, under in pictures)
+    """Return pictures in rows as wide as the window, from [(HTML of a picture, HTML of its caption)]."""
+    cells = '\n'.join(f'<figure>{image}<figcaption>{caption}</figcaption></figure>' for image, caption in pictures)
     return f'<div class="grid">\n{cells}\n</div>'

@@ -1,4 +1,4 @@
-"""What the figures of networks share: which network, the words for its layers, and shapes to draw them with."""
+"""What the figures of networks share: the network, texts for its layers, and shapes to draw them with."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from architectures.catalogue import NETWORKS
 from figures import style
 from runtime.errors import UserError
 
-GREY = '#404040'  # of lines and secondary text
+GRAY = '#404040'  # for lines and secondary text
 _SHORT = {'convolution': 'conv', 'fully connected': 'fc'}
 _SIGNS = {'add': '+', 'multiply': '×', 'concat': 'concat'}
 _COLORS = {'convolution': style.SKY, 'fully connected': style.GREEN, 'add': style.YELLOW, 'multiply': style.YELLOW}
@@ -24,11 +24,11 @@ _COLORS |= {'RBF': style.GREEN, 'concat': style.YELLOW, 'spatial pyramid': style
 
 
 class Subject(NamedTuple):
-    """A network that is drawn.
+    """A network to draw.
 
     Fields:
-      name: of `architectures.names()`.
-      title: which it is.
+      name: one of `architectures.names()`.
+      title: text that identifies it.
       model: its module.
       image_shape: (H, W, C).
     """
@@ -40,10 +40,10 @@ class Subject(NamedTuple):
 
 
 def subject(arch='', config=None, checkpoint=()):
-    """The network that a figure is asked for: one of the names, or a checkpoint's, with its options and image size.
+    """Return the network to draw: a named one, or a checkpoint's with its options and image size.
 
     Raises:
-      UserError: none or two are named, or there is no such network.
+      UserError: if none or two are given, or there is no such network.
     """
     if bool(arch) == (config is not None):
         raise UserError('name one network: --arch NAME (`python -m architectures` lists them), or --checkpoint DIR')
@@ -53,27 +53,27 @@ def subject(arch='', config=None, checkpoint=()):
     from training.run import build_model
 
     if len(checkpoint) > 1:
-        raise UserError(f'this figure is of one network, and {len(checkpoint)} checkpoints are given')
+        raise UserError(f'this figure takes one --checkpoint, and {len(checkpoint)} are given')
     name, shape = config.architecture, (config.image_size, config.image_size, config.channels)
-    of = f', {Path(checkpoint[0]).absolute().name}' if checkpoint else ''
-    return Subject(name, f'{name} ({NETWORKS[name].cited}){of}', build_model(config), shape)
+    folder = f', {Path(checkpoint[0]).absolute().name}' if checkpoint else ''
+    return Subject(name, f'{name} ({NETWORKS[name].cited}){folder}', build_model(config), shape)
 
 
-def graph(of):
-    """The `dataflow.Graph` of a subject."""
-    return dataflow.trace(of.model, of.image_shape)
+def graph(subject):
+    """Return the `dataflow.Graph` of a subject."""
+    return dataflow.trace(subject.model, subject.image_shape)
 
 
-# Words
+# Text
 
 
 def by(shape):
-    """(28, 28, 192) as 28×28×192; a vector is its length."""
+    """Format a shape: (28, 28, 192) as 28×28×192, a vector as its length."""
     return str(shape[2]) if shape[:2] == (1, 1) else '×'.join(map(str, shape))
 
 
-def words(node, brief=False, stride=True):
-    """A layer in words: 'conv 3×3, 64, stride 2'; brief: '3×3, 64'."""
+def describe(node, brief=False, stride=True):
+    """Return the text for a layer: 'conv 3×3, 64, stride 2'; brief: '3×3, 64'."""
     kernel = f'{node.kernel[0]}×{node.kernel[1]}' if node.kernel else ''
     kind = '' if brief and node.kind == 'convolution' else _SHORT.get(node.kind, node.kind)
     parts = [' '.join(filter(None, [kind, kernel]))]
@@ -89,7 +89,7 @@ def words(node, brief=False, stride=True):
 
 
 def color(kind):
-    """The colour of what is drawn for a kind of layer, light enough for black text."""
+    """Return the color for a kind of layer, light enough for black text."""
     return tuple(1 - 0.45 * (1 - part) for part in to_rgb(_COLORS[kind])) if kind in _COLORS else (0.93, 0.93, 0.93)
 
 
@@ -97,47 +97,47 @@ def color(kind):
 
 
 def canvas(width, height, title):
-    """A figure of this size and axes over all of it, one unit an inch, with a title at the top."""
-    made = style.figure(width, height)
-    made.set_layout_engine('none')
-    axes = made.add_axes((0, 0, 1, 1))
+    """Return a figure and axes that fill it, in units of an inch, with a title at the top."""
+    figure = style.figure(width, height)
+    figure.set_layout_engine('none')
+    axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(0, height))
     axes.axis('off')
-    made.suptitle(title, y=1 - 0.15 / height, va='top')
-    return made, axes
+    figure.suptitle(title, y=1 - 0.15 / height, va='top')
+    return figure, axes
 
 
 def text_width(text, size, bold=False):
-    """Inches that a line of text takes."""
+    """Return the width of a line of text in inches."""
     font = FontProperties(family='DejaVu Sans', size=size, weight='bold' if bold else 'normal')
     return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72
 
 
 def box(axes, x, y, width, height, kind):
-    """A box with its left bottom corner at (x, y)."""
+    """Draw a box with its bottom left corner at (x, y)."""
     rounded = 'round,pad=0,rounding_size=0.06'
-    axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=rounded, fc=color(kind), ec=GREY, lw=1))
+    axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=rounded, fc=color(kind), ec=GRAY, lw=1))
 
 
 def joint(axes, x, y, join):
-    """A round node about (x, y)."""
+    """Draw a round node centered at (x, y)."""
     wide, high = joint_size(join)
     if wide == high:
-        axes.add_patch(Circle((x, y), high / 2, fc=color(join), ec=GREY, lw=1, zorder=3))
+        axes.add_patch(Circle((x, y), high / 2, fc=color(join), ec=GRAY, lw=1, zorder=3))
     else:
         rounded, corner = f'round,pad=0,rounding_size={high / 2}', (x - wide / 2, y - high / 2)
-        axes.add_patch(FancyBboxPatch(corner, wide, high, boxstyle=rounded, fc=color(join), ec=GREY, lw=1, zorder=3))
+        axes.add_patch(FancyBboxPatch(corner, wide, high, boxstyle=rounded, fc=color(join), ec=GRAY, lw=1, zorder=3))
     size = 10 if join == 'concat' else 14
     axes.text(x, y, _SIGNS[join], ha='center', va='center_baseline', fontsize=size, zorder=4)
 
 
 def joint_size(join):
-    """(width, height) of a round node."""
+    """Return (width, height) of a round node."""
     return (0.75, 0.27) if join == 'concat' else (0.27, 0.27)
 
 
-def line(axes, points, arrow=True, tint=GREY, radius=0.08):
-    """A line along vertical and horizontal pieces, its corners rounded, with an arrow at its end."""
+def line(axes, points, arrow=True, tint=GRAY, radius=0.08):
+    """Draw a line of vertical and horizontal segments with rounded corners and an arrow at its end."""
     points = [point for at, point in enumerate(points) if at == 0 or point != points[at - 1]]
     vertices, codes = [points[0]], [Line.MOVETO]
     for before, corner, after in zip(points, points[1:], points[2:], strict=False):
@@ -160,7 +160,7 @@ def line(axes, points, arrow=True, tint=GREY, radius=0.08):
 
 
 def _toward(point, other, distance):
-    """The place this far from a point on the way to another, at most half of it."""
+    """Return the point at a distance from `point` toward `other`, at most halfway."""
     dx, dy = other[0] - point[0], other[1] - point[1]
     length = abs(dx) + abs(dy)
     share = min(distance / length, 0.5) if length else 0

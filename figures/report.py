@@ -1,4 +1,4 @@
-"""All that is known of a run or of converted weights on one page, which opens without a network."""
+"""A self-contained page with all that is known about a run or converted weights."""
 
 import json
 import shlex
@@ -13,10 +13,10 @@ import evaluation
 from configs import base, listing
 from configs import checkpoint as checkpoint_config
 from evaluation import label_sets, results
-from evaluation import report as words
+from evaluation import report as evaluation_report
 from figures import filters, markup, style
+from figures.inputs import open_one
 from figures.markup import text
-from figures.opened import open_one
 from input_pipeline import classes, datasets, geometry
 from input_pipeline.progress import bar
 from runtime.errors import UserError
@@ -28,29 +28,29 @@ PAIRS, WRONG, SHOWN = 20, 48, 8  # confused pairs, wrong images and predictions 
 
 
 def make(out, config, checkpoint, step='best'):
-    """Writes the page.
+    """Write the page.
 
     Args:
-      out: the file, .html.
-      config, checkpoint, step: see `figures.opened.open_one`. Where the config's data is not there the page says so;
-        where it was named on the command line that is an error.
+      out: path of the page, .html.
+      config, checkpoint, step: see `figures.inputs.open_one`. If the config's data is missing, the page says so; if it
+        was named on the command line, that is an error.
     """
     markup.check(out, 'report')
-    opened = open_one(config, checkpoint, step)
+    network = open_one(config, checkpoint, step)
     workdir = Path(checkpoints.locate(checkpoint[0])[0]).parent
-    again = shlex.join(['python', 'visualize.py', 'report', '--checkpoint', checkpoint[0], '--out', Path(out).name])
+    command = shlex.join(['python', 'visualize.py', 'report', '--checkpoint', checkpoint[0], '--out', Path(out).name])
     parts = [
-        ('Network', _network(opened.member) + (passport(opened.card) if opened.card else '')),
-        ('Curves', curves(log.read(workdir), config, opened.card)),
-        *tested(config, opened.entry, _missing(config, checkpoint[0], again)),
-        ('Filters', _filters(opened.member.variables['params'])),
-        ('Config', _recipe(config)),
+        ('Network', _network(network.member) + (passport(network.card) if network.card else '')),
+        ('Curves', curves(log.read(workdir), config, network.card)),
+        *tested(config, network.checkpoint, _missing(config, checkpoint[0], command)),
+        ('Filters', _filters(network.member.variables['params'])),
+        ('Config', _config(config)),
     ]
-    write_atomically(out, page(opened.title, parts).encode())
+    write_atomically(out, page(network.title, parts).encode())
 
 
 def page(title, parts):
-    """The page, HTML, of [(heading, HTML)] under a title."""
+    """Return the page as HTML, from [(heading, HTML)]."""
     names = [f'part{number}' for number in range(len(parts))]
     links = [f'<a href="#{name}">{text(head)}</a>' for name, (head, _) in zip(names, parts, strict=True)]
     sections = [
@@ -68,65 +68,64 @@ def page(title, parts):
     return style.page(title, body, markup.POLICY)
 
 
-# What it is
+# The network
 
 
 def passport(card):
-    """What a passport (`weights.passport`) says."""
+    """Return the facts of a passport (`weights.passport`)."""
     source = card['source']
     pairs = [
         ('weights', f'{source["name"]}, as {source["release"]} releases them'),
         ('file', source['file']),
         ('SHA-256', source['sha256']),
-        ('licence of the weights', card['licence'] or 'not told'),
+        ('license of the weights', card['licence'] or 'unknown'),
         ('classes', card['classes']),
         *(('note', note) for note in card['notes']),
     ]
     checked = (
-        f'<p>The network answers the probe image as the passport says, in all its {len(card["probe"])} layers '
+        f'<p>The outputs for the probe image match the passport in all {len(card["probe"])} layers '
         '(checked when this page was made).</p>'
     )
-    return markup.facts(pairs, 'Passport: whose weights these are') + checked
+    return markup.facts(pairs, 'Passport: the origin of these weights') + checked
 
 
-def _recipe(config):
-    """What a config says other than `configs/base.py` does."""
-    plain = _flat(base.get_config())
-    own = _flat(config)
-    pairs = [(key, _value(value)) for key, value in own.items() if value != plain.get(key)]
-    whole = json.dumps(json.loads(config.to_json_best_effort()), indent=2, sort_keys=True)
+def _config(config):
+    """Return the keys of a config that differ from `configs/base.py`."""
+    defaults = _flat(base.get_config())
+    pairs = [(key, _value(value)) for key, value in _flat(config).items() if value != defaults.get(key)]
+    all_keys = json.dumps(json.loads(config.to_json_best_effort()), indent=2, sort_keys=True)
     return (
-        f'{markup.facts(pairs, "What it changes of configs/base.py")}\n'
-        f'<details><summary>All keys</summary><pre>{text(whole)}</pre></details>'
+        f'{markup.facts(pairs, "Differences from configs/base.py")}\n'
+        f'<details><summary>All keys</summary><pre>{text(all_keys)}</pre></details>'
     )
 
 
 def _network(member):
-    """The size of a network and what it takes."""
+    """Return the facts of a network: its size and its input."""
     config, count = member.config, sum(leaf.size for leaf in jax.tree.leaves(member.variables['params']))
     size = f'{config.image_size}×{config.image_size}'
     low, high = config.pixel_range
     pixels = {
-        'range': f'grey levels 0 to 255 become {low:g} to {high:g}',
+        'range': f'gray levels 0 to 255 become {low:g} to {high:g}',
         'constant': f'mean {config.mean}, standard deviation {config.std}',
-    }.get(config.normalize, f'normalised by {config.normalize.replace("_", " ")}')
+    }.get(config.normalize, f'normalized by {config.normalize.replace("_", " ")}')
     pairs = [
         ('network', config.architecture),
-        ('options', _value(dict(config.architecture_options)) or 'the default ones'),
+        ('options', _value(dict(config.architecture_options)) or 'defaults'),
         ('parameters', f'{count:,}'),
-        ('input', f'{size}, {"colour" if config.channels == 3 else "grey"}; {pixels}'),
+        ('input', f'{size}, {"color" if config.channels == 3 else "gray"}; {pixels}'),
         ('classes', config.num_classes),
     ]
-    return markup.facts(pairs, 'What it is')
+    return markup.facts(pairs, 'The network')
 
 
 def _flat(config):
-    """{'key.inner': value} of a config."""
-    found = {}
+    """Return {'key.inner': value} of a config."""
+    flat = {}
     for key, value in config.items():
         inner = _flat(value) if hasattr(value, 'items') else None
-        found |= {key: value} if inner is None else {f'{key}.{name}': below for name, below in inner.items()}
-    return found
+        flat |= {key: value} if inner is None else {f'{key}.{name}': below for name, below in inner.items()}
+    return flat
 
 
 def _value(value):
@@ -137,17 +136,21 @@ def _value(value):
     return value
 
 
-# How it was trained
+# The training
 
 
 def curves(rows, config, card):
-    """The errors, the loss and the rate of a run's log (`training.log.read`), epoch by epoch."""
+    """Return the errors, losses and learning rates of a run's log (`training.log.read`), per epoch."""
     epochs = [row for row in rows if row['kind'] == 'epoch']
     if not epochs:
         name = config.architecture if config.architecture in listing.names() else 'NAME'
-        why = 'These weights were converted: no run is known.' if card else 'The run has no epoch in its metrics.jsonl.'
+        why = (
+            'These weights were converted: there is no log of their training.'
+            if card
+            else 'The run has no epoch in its metrics.jsonl.'
+        )
         command = f'python train.py --config configs/{name}.py --config.data_dir=FOLDER'
-        return _note(f'{why} A run here makes curves:', command)
+        return _note(f'{why} To get curves, train a network:', command)
     head = ('epoch', 'step', 'training error', 'test error, top-1', 'test error, top-5', 'training loss', 'test loss')
     lines = [
         (
@@ -164,18 +167,18 @@ _ERRORS = ('train_error', 'test_top1_error', 'test_top5_error')
 
 
 def _plot(epochs):
-    """The curves of the lines of epochs, an <svg>."""
-    places = [row['epoch'] for row in epochs]
+    """Return the curves of the epochs' rows, an <svg>."""
+    epoch_numbers = [row['epoch'] for row in epochs]
     panels = {
         'error, %': (('training', 'train_error'), ('test, top-1', 'test_top1_error')),
         'loss': (('training', 'train_loss'), ('test', 'test_loss')),
         'learning rate': (('', 'learning_rate'),),
     }
     with style.look():
-        made = style.figure(12, 4)
-        for axes, (title, lines) in zip(made.subplots(1, 3), panels.items(), strict=True):
+        figure = style.figure(12, 4)
+        for axes, (title, lines) in zip(figure.subplots(1, 3), panels.items(), strict=True):
             for (label, key), form in zip(lines, ('o--', 's-'), strict=False):
-                axes.plot(places, [row[key] for row in epochs], form, label=label, markersize=4)
+                axes.plot(epoch_numbers, [row[key] for row in epochs], form, label=label, markersize=4)
             axes.set_xlabel('epoch')
             axes.set_title(title)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -185,28 +188,28 @@ def _plot(epochs):
                 axes.legend()
             else:
                 axes.set_yscale('log')
-        return style.svg(made)
+        return style.svg(figure)
 
 
-# How it does
+# The test
 
 
-def _missing(config, checkpoint, again):
-    """Why the test images are not there, with what to do, HTML; '' where they are.
+def _missing(config, checkpoint, command):
+    """Return HTML that says why the test images are missing and what to do; '' if they exist.
 
     Raises:
-      UserError: they are not where the command line says.
+      UserError: if they are missing from the folder that the command line names.
     """
     try:
         datasets.open_split(config, config.test_split, any_classes=True)
     except UserError as error:
         try:
-            kept = checkpoint_config.get_config(checkpoint).data_dir
-        except ValueError:  # no config lies there: the command line names one
-            kept = ''
-        if config.data_dir not in ('', kept):
+            saved = checkpoint_config.get_config(checkpoint).data_dir
+        except ValueError:  # no config is stored there: the command line names one
+            saved = ''
+        if config.data_dir not in ('', saved):
             raise
-        return _note(f'Nothing was tested: {error}. With the test images:', f'{again} --config.data_dir=FOLDER')
+        return _note(f'Nothing was tested: {error}. With the test images:', f'{command} --config.data_dir=FOLDER')
     return ''
 
 
@@ -214,52 +217,52 @@ def _note(why, command):
     return f'<p class="missing">{text(why)}<br><code>{text(command)}</code></p>'
 
 
-def tested(config, entry, missing=''):
-    """The sections on the config's test images: [(heading, HTML)].
+def tested(config, checkpoint, missing=''):
+    """Return the sections on the config's test images: [(heading, HTML)].
 
     Args:
-      config: whose data it is.
-      entry: of `evaluation.open_checkpoint`.
-      missing: HTML in place of all, where there are no images.
+      config: config that names the data.
+      checkpoint: from `evaluation.open_checkpoint`.
+      missing: HTML to show instead if there are no images.
     """
     if missing:
         return [('Test error', missing)]
     source = datasets.open_split(config, config.test_split, any_classes=True)
     with bar(config.architecture, len(source)) as progress:
-        labels = label_sets.fitting(source, entry.member.class_names)
-        result, rows, names = evaluation.test(config, entry, labels=labels, progress=progress)
-    found = results.details(rows, names)
+        labels = label_sets.fitting(source, checkpoint.member.class_names)
+        result, rows, names = evaluation.evaluate(config, checkpoint, labels=labels, progress=progress)
+    details = results.details(rows, names)
     return [
-        ('Test error', _error(config, entry, result, source)),
-        ('Classes', _classes(found['classes'], found['confusions'])),
+        ('Test error', _error(config, checkpoint, result)),
+        ('Classes', _classes(details['classes'], details['confusions'])),
         ('Wrong images', _wrong(source, rows, names, config)),
         ('Predictions', _predictions(source, rows, names, config)),
     ]
 
 
-def _error(config, entry, result, source):
+def _error(config, checkpoint, result):
     low, high = result['top1_interval']
     total = result['num_examples']
-    protocol = entry.member.protocol
-    fifth = f'{result["top5_error"]:.2f}% ({result["wrong_top5"]:,} wrong; 95%: {_interval(result["top5_interval"])})'
+    protocol = checkpoint.member.protocol
+    top5 = f'{result["top5_error"]:.2f}% ({result["wrong_top5"]:,} wrong; 95%: {_interval(result["top5_interval"])})'
     pairs = [
-        ('top-5 error', fifth),
+        ('top-5 error', top5),
         ('images', f'{total:,}, {config.dataset}/{config.test_split}'),
         *([('labels', result['labels'])] if result['labels'] else []),
-        ('protocol', f'{protocol.name}: {protocol.what}'),
+        ('protocol', f'{protocol.name}: {protocol.description}'),
         ('loss', '-' if result['loss'] is None else f'{result["loss"]:.4f}'),
-        *([('cannot be read, counted as wrong', f'{result["bad_images"]:,}')] if result['bad_images'] else []),
-        *(line.split(': ', 1) for line in words.beside(config, [entry], result)),
+        *([('unreadable, counted as wrong', f'{result["bad_images"]:,}')] if result['bad_images'] else []),
+        *(line.split(': ', 1) for line in evaluation_report.compare(config, [checkpoint], result)),
     ]
-    flattered = (
-        "<p>Of the run's checkpoints this is the best by test error, which flatters; "
-        '<code>--step latest</code> takes the last.</p>'
-        if entry.chosen == 'best' and not entry.card
+    optimistic = (
+        "<p>This is the run's best checkpoint by test error, so the error is optimistic; "
+        '<code>--step latest</code> uses the last one.</p>'
+        if checkpoint.chosen == 'best' and not checkpoint.card
         else ''
     )
     return (
         f'<p class="error">{result["top1_error"]:.2f}%</p>\n<p>top-1: {result["wrong_top1"]:,} of {total:,} wrong, 95% '
-        f'interval {low:.2f} to {high:.2f}%</p>\n{markup.facts(pairs, "The test")}\n{flattered}'
+        f'interval {low:.2f} to {high:.2f}%</p>\n{markup.facts(pairs, "The test")}\n{optimistic}'
     )
 
 
@@ -279,10 +282,10 @@ def _classes(classes, confusions):
 
 
 def _wrong(source, rows, names, config):
-    """The images whose best class is wrong, those first of which the network was most sure."""
+    """Return the images whose best class is wrong, the most confident predictions first."""
     wrong = [row for row in rows if row.counts and row.rank > 0]
     if not wrong:
-        return '<p>There is none.</p>'
+        return '<p>There are none.</p>'
     wrong.sort(key=lambda row: (-row.probabilities[0], row.index))
     pictures = [
         (
@@ -292,13 +295,13 @@ def _wrong(source, rows, names, config):
         for row in wrong[:WRONG]
     ]
     which = f'{len(pictures)} of {len(wrong):,}' if len(pictures) < len(wrong) else f'All {len(wrong):,}'
-    return f'<p>{which}, those first of which it was most sure: true class → its answer.</p>\n{markup.grid(pictures)}'
+    return f'<p>{which}, most confident first: true class → predicted class.</p>\n{markup.grid(pictures)}'
 
 
 def _predictions(source, rows, names, config):
-    """Images from all of the split with the five best classes, the right one in another colour."""
+    """Return evenly spaced images of the split with their five best classes, the right one in another color."""
     read = [row for row in rows if row.counts and row.rank >= 0]
-    chosen = [read[place] for place in sorted(set(np.linspace(0, len(read) - 1, SHOWN).astype(int).tolist()))]
+    sample = [read[place] for place in sorted(set(np.linspace(0, len(read) - 1, SHOWN).astype(int).tolist()))]
 
     def bars(row):
         yield f'<b>{_short(names[row.label])}</b>'
@@ -310,13 +313,13 @@ def _predictions(source, rows, names, config):
                 f'<span>{share}</span></div>'
             )
 
-    pictures = [(_picture(source, row, config), '\n'.join(bars(row))) for row in chosen]
+    pictures = [(_picture(source, row, config), '\n'.join(bars(row))) for row in sample]
     grid = f'<div class="wide">{markup.grid(pictures)}</div>'
-    return f'<p>{len(chosen)} images, evenly from the split; the right class has the orange bar.</p>\n{grid}'
+    return f'<p>{len(sample)} images, evenly spaced in the split; the bar of the right class is orange.</p>\n{grid}'
 
 
 def _short(name):
-    """The first of a class's names, HTML."""
+    """Return the first of a class's names as HTML."""
     return text(classes.short_name(name))
 
 
@@ -328,7 +331,7 @@ def _picture(source, row, config):
 
 
 def _filters(parameters):
-    """The first layer's kernels, as in the figure `filters`."""
+    """Return the first layer's kernels, as in the figure `filters`."""
     try:
         name, kernels = filters.first_kernels(parameters)
     except UserError as error:
@@ -336,5 +339,5 @@ def _filters(parameters):
     mosaic = (255 * filters.mosaic(filters.scaled(kernels))).round().astype(np.uint8)
     zoom = max(1, min(12, 900 // mosaic.shape[1]))
     size = '×'.join(map(str, kernels.shape[:3]))
-    legend = f'{kernels.shape[3]} kernels of {size}, {name}; grey is 0, each kernel by its own range.'
+    legend = f'{kernels.shape[3]} kernels of {size}, {name}; gray is 0, each kernel is scaled to its own range.'
     return f'<p>{text(legend)}</p>\n{markup.enlarged(mosaic, legend, zoom)}'

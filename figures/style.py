@@ -1,6 +1,6 @@
-"""What all figures share: a look that is legible at the size of a slide, colours that everybody tells apart, and files.
+"""What all figures share: a style that is legible on a slide, colors for color-blind readers, and writing of files.
 
-The same figure gives the same file, to the byte: no dates, no versions, no random ids are in it.
+The same figure gives the same bytes: files contain no dates, versions or random ids.
 """
 
 import base64
@@ -18,15 +18,15 @@ from runtime.files import write_atomically
 
 SUFFIXES = ('.png', '.svg', '.html')
 
-# Okabe and Ito, "Color Universal Design", 2008: told apart with any kind of colour vision.
+# Okabe and Ito, "Color Universal Design", 2008: distinguishable with any kind of color vision.
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
     '#000000', '#E69F00', '#56B4E9', '#009E73', '#F0E442', '#0072B2', '#D55E00', '#CC79A7',
 )  # fmt: skip
 CYCLE = (BLUE, ORANGE, GREEN, RED, SKY, PURPLE, BLACK, YELLOW)
-SURFACE = 'viridis'  # for a quantity over a plane: even in lightness, and in grey too
+SURFACE = 'viridis'  # for a quantity over a plane: perceptually uniform, also in grayscale
 
 _LOOK = {
-    'font.family': 'DejaVu Sans',  # comes with Matplotlib, so that every machine draws the same
+    'font.family': 'DejaVu Sans',  # included in Matplotlib, so that every machine draws the same
     'font.size': 13,
     'axes.titlesize': 14,
     'figure.titlesize': 15,
@@ -40,57 +40,57 @@ _LOOK = {
 
 
 def look():
-    """A context in which figures are made and saved: `with style.look():`."""
+    """Return the context in which to draw and save figures: `with style.look():`."""
     return matplotlib.rc_context(_LOOK)
 
 
 def figure(width, height):
-    """An empty figure of a size in inches, which needs no display; make it inside `look`."""
-    made = Figure(figsize=(width, height), layout='constrained')
-    FigureCanvasAgg(made)
-    return made
+    """Return an empty figure, with its size in inches, that needs no display; call it inside `look`."""
+    new = Figure(figsize=(width, height), layout='constrained')
+    FigureCanvasAgg(new)
+    return new
 
 
 def check(path):
-    """Raises UserError where a figure cannot be written to a path; ask before the work."""
+    """Raise UserError if a figure cannot be written to a path; call it before the work."""
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f'{path}: a figure is a .png, .svg or .html file')
     if path.is_dir():
         raise UserError(f'{path} is a folder: name a file')
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UserError(f'{path} cannot be written: its folder is not there or not writable')
+        raise UserError(f'{path} cannot be written: its folder does not exist or is not writable')
 
 
-def save(made, path, dpi=150):
-    """Writes a figure, whole or not at all.
+def save(fig, path, dpi=150):
+    """Write a figure atomically.
 
     Args:
-      made: of `figure`.
-      path: .png, .svg, or .html, a page with the SVG in it that needs no other file.
-      dpi: pixels an inch of a .png, and of the pictures inside the others.
+      fig: from `figure`.
+      path: .png, .svg, or .html, a self-contained page with the SVG.
+      dpi: pixels per inch of a .png, and of the pictures inside the others.
     """
     kind = Path(path).suffix.lower().removeprefix('.')
     file = io.BytesIO()
     if kind == 'html':
-        file.write(page(made.get_suptitle() or Path(path).stem, svg(made, dpi)).encode())
+        file.write(page(fig.get_suptitle() or Path(path).stem, svg(fig, dpi)).encode())
     elif kind == 'png':
-        made.savefig(file, format='png', dpi=dpi, metadata={'Software': None})
+        fig.savefig(file, format='png', dpi=dpi, metadata={'Software': None})
     else:
-        made.savefig(file, format='svg', dpi=dpi, metadata={'Date': None, 'Creator': None})
+        fig.savefig(file, format='svg', dpi=dpi, metadata={'Date': None, 'Creator': None})
     write_atomically(path, file.getvalue())
 
 
-def svg(made, dpi=150):
-    """A figure as an <svg> element, to stand in a page."""
+def svg(fig, dpi=150):
+    """Return a figure as an <svg> element for a page."""
     file = io.BytesIO()
-    made.savefig(file, format='svg', dpi=dpi, metadata={'Date': None, 'Creator': None})
+    fig.savefig(file, format='svg', dpi=dpi, metadata={'Date': None, 'Creator': None})
     content = file.getvalue()
     return content[content.index(b'<svg') :].decode()
 
 
 def page(title, body, head=''):
-    """A page of HTML that needs no other file.
+    """Return a self-contained page of HTML.
 
     Args:
       title: text.
@@ -104,5 +104,5 @@ def page(title, body, head=''):
 
 
 def data_uri(content, kind='png'):
-    """A picture inside a page, of the bytes of its file: png or jpeg."""
+    """Return the data URI of a picture, from the bytes of its png or jpeg file."""
     return f'data:image/{kind};base64,{base64.b64encode(content).decode()}'

@@ -35,6 +35,7 @@ import pytest
 from jax._src import compiler
 from warm import Warm
 
+import evaluation
 import weights
 from architectures import catalogue, inception, layers, resnet, senet, wide_resnet
 from configs import lenet5_digits
@@ -105,6 +106,11 @@ def digits(**changes):
     config.distortion.versions = 1
     config.update(changes)
     return config
+
+
+def evaluate_folder(config, folder, which='best', protocol='single'):
+    """The result of `evaluation.evaluate` of a folder's checkpoint on the config's test split."""
+    return evaluation.evaluate(config, evaluation.open_checkpoint(config, folder, which, protocol))[0]
 
 
 def quickly(trace):

@@ -12,7 +12,8 @@ from matplotlib.text import Text
 
 import architectures
 import papers
-from evaluation import opening, protocols, published, scoring, testing
+from evaluation import evaluator, protocols, published, scoring
+from evaluation.checkpoint import Checkpoint
 from figures import compare, degradation, depth, style, timeline
 from input_pipeline import datasets
 from input_pipeline.pixels import Pixels
@@ -171,7 +172,7 @@ def test_numbers_that_classifiers_keep(trained):
     grown = [nodes(estimator.tree_) for estimator in forest.estimators_]
     assert counts == {
         'linear (logistic)': 10 * 64 + 10,
-        '3 nearest neighbours': COUNT * 64 + COUNT,
+        '3 nearest neighbors': COUNT * 64 + COUNT,
         'SVM, RBF': sum(svm.n_support_) * (64 + 9) + 45 + 10,
         'random forest': sum(4 * splits + 10 * leaves for splits, leaves in grown),
         'MLP, 300 hidden': 64 * 300 + 300 + 300 * 10 + 10,
@@ -214,19 +215,19 @@ def test_networks_are_compared_by_their_seeds(tmp_path, monkeypatch):
     model = architectures.create('lenet5', num_classes=10)
     shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 32, 32, 1), np.float32))
     one = Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ('data', 'model'), axis_types=(AxisType.Auto,) * 2)
-    monkeypatch.setattr(testing.mesh, 'of_this_process', lambda: one)
+    monkeypatch.setattr(evaluator.mesh, 'of_this_process', lambda: one)
 
-    def opened(seed):
+    def checkpoint(seed):
         draws = np.random.default_rng(seed)
         variables = jax.tree.map(lambda leaf: draws.normal(0, 0.1, leaf.shape).astype(np.float32), shapes)
         member = scoring.Member(model, variables, config, protocols.create('single'), Pixels(config))
-        return opening.Opened(member, tmp_path, seed, '', None)
+        return Checkpoint(member, tmp_path, seed, '', None)
 
-    (found,) = compare.of_networks(config, [opened(0), opened(1)])
+    (found,) = compare.of_networks(config, [checkpoint(0), checkpoint(1)])
     assert (found.name, found.parameters, found.memory, found.network) == ('lenet5', 61_706, 4 * 61_706, True)
     assert len(found.accuracies) == 2
     assert all(0 <= accuracy < 40 for accuracy in found.accuracies)  # they have not learned
-    monkeypatch.setattr(compare.evaluation, 'open_members', lambda *_: [opened(0)])
+    monkeypatch.setattr(compare.evaluation, 'open_members', lambda *_: [checkpoint(0)])
     monkeypatch.setattr(compare, 'of_networks', lambda *_: [found])
     for name in ('1.png', '2.png'):
         compare.make(tmp_path / name, config, ['one'], count=100, seeds=1)

@@ -14,7 +14,7 @@ import architectures
 import evaluation
 from configs import checkpoint
 from evaluation import label_sets, prediction, published
-from figures import opened, pictures, report
+from figures import inputs, pictures, report
 from input_pipeline import classes, datasets, example, loader, pack, sources
 from input_pipeline.pixels import Pixels
 from runtime.errors import UserError
@@ -249,11 +249,11 @@ def test_a_part_of_the_classes_is_asked_for_in_two_ways(three):
     config, folder = three
     entry = evaluation.open_checkpoint(config, folder)
     with pytest.raises(UserError, match="has 3 of the network's 6 classes: pass evaluate.py --labels subset=own for"):
-        evaluation.test(config, entry)
+        evaluation.evaluate(config, entry)
     logits, folders = scores(entry.member, datasets.open_split(config, 'test', any_classes=True))
     results = {}
     for labels, outputs in (('subset=own', 'bde'), ('subset=all', 'abcdef')):
-        result, rows, names = evaluation.test(config, entry, labels=labels)
+        result, rows, names = evaluation.evaluate(config, entry, labels=labels)
         own, right = logits[:, ['abcdef'.index(name) for name in outputs]], [outputs.index(name) for name in folders]
         assert result['wrong_top1'] == wrong(own, right, 1) and result['wrong_top5'] == wrong(own, right, 5)
         shares = np.exp(own) / np.exp(own).sum(1, keepdims=True)
@@ -269,12 +269,12 @@ def test_a_part_of_the_classes_is_asked_for_in_two_ways(three):
 
 def test_figures_of_a_part_of_the_classes_count_in_the_networks(three):
     config, folder = three
-    entry = opened.open_one(config, [str(folder)])
-    data = opened.open_data(config, member=entry.member)
+    entry = inputs.open_one(config, [str(folder)])
+    data = inputs.open_data(config, member=entry.member)
     assert data.names == tuple('abcdef') and data.labels == 'subset=all'
     assert [data.names[data.source[k].label] for k in (0, 8, 16)] == ['b', 'd', 'e']
-    result, _, _ = evaluation.test(config, entry.entry, labels='subset=all')
-    assert f'<p>top-1: {result["wrong_top1"]} of 24 wrong' in report.tested(config, entry.entry)[0][1]
+    result, _, _ = evaluation.evaluate(config, entry.checkpoint, labels='subset=all')
+    assert f'<p>top-1: {result["wrong_top1"]} of 24 wrong' in report.tested(config, entry.checkpoint)[0][1]
 
 
 def test_classes_that_the_network_lacks_are_refused(three, tmp_path):
@@ -283,9 +283,9 @@ def test_classes_that_the_network_lacks_are_refused(three, tmp_path):
     config = on_folders(tmp_path, 'abcdef', 'bdz')
     for labels in ('', 'subset=all', 'subset=own'):
         with pytest.raises(UserError, match="has the class 'z', which the network does not have. There are: a, b, c"):
-            evaluation.test(config, entry, labels=labels)
-    with pytest.raises(UserError, match="is of ImageNet's 1000 classes, and the network has 6"):
-        evaluation.test(config, entry, labels='imagenet_v2')
+            evaluation.evaluate(config, entry, labels=labels)
+    with pytest.raises(UserError, match="needs ImageNet's 1000 classes, and the network has 6"):
+        evaluation.evaluate(config, entry, labels='imagenet_v2')
 
 
 def test_numbers_sorted_as_text_are_the_numbers_that_they_are(tmp_path):
@@ -294,7 +294,7 @@ def test_numbers_sorted_as_text_are_the_numbers_that_they_are(tmp_path):
     config = on_folders(tmp_path, names, names, each=2)
     entry = evaluation.open_checkpoint(config, network(tmp_path / 'run', config, (None,) * 12))
     logits, folders = scores(entry.member, datasets.open_split(config, 'test'))
-    result, rows, _ = evaluation.test(config, entry)
+    result, rows, _ = evaluation.evaluate(config, entry)
     assert result['wrong_top1'] == wrong(logits, list(map(int, folders)), 1)
     assert [row.label for row in rows] == list(map(int, folders))
 
@@ -315,10 +315,10 @@ def test_wordnet_ids_of_some_folders_are_imagenets_classes(tmp_path):
         entry = evaluation.open_checkpoint(config, network(tmp_path / f'run{names is None}', config, names))
         config.data_dir = str(tmp_path / 'data')
         with pytest.raises(UserError, match='--labels subset=own'):
-            evaluation.test(config, entry)
-        every, rows, _ = evaluation.test(config, entry, labels='subset=all')
+            evaluation.evaluate(config, entry)
+        every, rows, _ = evaluation.evaluate(config, entry, labels='subset=all')
         config.data_dir = str(tmp_path / 'flat')
-        expected, others, words = evaluation.test(config, entry)
+        expected, others, words = evaluation.evaluate(config, entry)
         assert [row[2:] for row in rows] == [row[2:] for row in others]
         assert every['labels'] and not expected['labels'] and every['loss'] == pytest.approx(expected['loss'])
         assert names is None or words == classes.NAMES
@@ -335,7 +335,7 @@ def folder_of(names):
 
 def test_a_thousand_numbers_are_not_imagenets_classes():
     numbers = sorted(map(str, range(1000)))
-    with pytest.raises(UserError, match="class '0' .*; ImageNetV2 is tested by --labels imagenet_v2"):
+    with pytest.raises(UserError, match="class '0' .*; for ImageNetV2 pass --labels imagenet_v2"):
         label_sets.create('', folder_of(numbers), 1000, classes.WNIDS)
     assert label_sets.create('imagenet_v2', folder_of(numbers), 1000, classes.WNIDS).label(2) == 10
     own = tuple(f'my {number}' for number in range(1000))
@@ -351,23 +351,23 @@ def test_members_of_an_ensemble_have_the_same_classes(tmp_path):
     with pytest.raises(UserError, match="2 has other classes than the first checkpoint: class 0 is 'a' there and 'b'"):
         evaluation.open_members(config, [one, other])
     members = evaluation.open_members(config, [older, one])
-    assert evaluation.test(config, *members)[2] == ('a', 'b')
+    assert evaluation.evaluate(config, *members)[2] == ('a', 'b')
 
 
 def test_a_checkpoint_of_an_older_version_is_tested_as_it_was(tmp_path, capsys):
     config = on_folders(tmp_path, 'abc', 'abc')
     entry = evaluation.open_checkpoint(config, network(tmp_path / 'run', config, None))
     logits, folders = scores(entry.member, datasets.open_split(config, 'test'))
-    result, _, names = evaluation.test(config, entry)
+    result, _, names = evaluation.evaluate(config, entry)
     assert result['wrong_top1'] == wrong(logits, ['abc'.index(name) for name in folders], 1) and names == tuple('abc')
     (found,) = prediction.predict(entry.member, prediction.Files([str(tmp_path / 'test/a/a 0.png')]))
     assert {guess['name'] for guess in found['best']} == {'0', '1', '2'}
     config.data_dir = str(tmp_path / 'fewer')
     photographs(tmp_path / 'fewer' / 'test', 'ab')
     with pytest.raises(UserError, match='has 2 classes, and the network 3: they are not the same$'):
-        evaluation.test(config, entry)
-    with pytest.raises(UserError, match='of an older version, does not tell its own'):
-        evaluation.test(config, entry, labels='subset=all')
+        evaluation.evaluate(config, entry)
+    with pytest.raises(UserError, match='of an older version, does not have the names'):
+        evaluation.evaluate(config, entry, labels='subset=all')
 
 
 # What is printed and drawn
@@ -376,11 +376,11 @@ def test_a_checkpoint_of_an_older_version_is_tested_as_it_was(tmp_path, capsys):
 def test_a_thousand_own_classes_are_not_called_by_imagenets_names(tmp_path):
     config = digits(dataset='folder', num_classes=1000)
     own = tuple(f'part {number:04}' for number in range(1000))
-    entry = opened.open_one(config, [str(network(tmp_path / 'run', config, own))])
+    entry = inputs.open_one(config, [str(network(tmp_path / 'run', config, own))])
     path = photographs(tmp_path / 'in', ['x'], 1) / 'x' / 'x 0.png'
     (found,) = prediction.predict(entry.member, prediction.Files([str(path)]))
     assert all(guess['name'] == own[guess['class']] for guess in found['best'])
-    assert opened.open_data(config, [path], entry.member).names == own
+    assert inputs.open_data(config, [path], entry.member).names == own
     # An older one tells no names: numbers, for its data are not called ImageNet.
     older = evaluation.open_checkpoint(config, network(tmp_path / 'older', config, None)).member
     assert datasets.of_network(older.class_names, older.config) == tuple(map(str, range(1000)))
@@ -425,8 +425,8 @@ def test_photographs_in_folders_are_counted_as_they_are_with_a_label_file(conver
     config = checkpoint.get_config(str(folder))
     config.data_dir = str(tmp_path)
     entry = evaluation.open_checkpoint(config, folder)
-    every = evaluation.test(config, entry, labels='subset=all')[0]
-    own = evaluation.test(config, entry, labels='subset=own')[0]
+    every = evaluation.evaluate(config, entry, labels='subset=all')[0]
+    own = evaluation.evaluate(config, entry, labels='subset=own')[0]
     assert (every['wrong_top1'], every['wrong_top5']) == (13, 5)
     assert own['wrong_top1'] < 13 and own['wrong_top5'] < 5
 

@@ -12,7 +12,7 @@ from conftest import ROOT
 from PIL import Image
 
 from configs import base
-from evaluation import label_sets, opening, protocols
+from evaluation import checkpoint, label_sets, protocols
 from input_pipeline import colour, datasets, matlab
 from input_pipeline.classes import WNIDS
 from runtime.errors import UserError
@@ -50,7 +50,7 @@ def test_a_new_data_set_is_one_entry(monkeypatch):
     assert datasets.describe(('ball', 'block'), 2) == 'toys: ball, block'
     few = 'CIFAR-100: apple, aquarium_fish, baby, bear, beaver and 95 more'
     assert datasets.describe(datasets.CIFAR100, 100) == few
-    assert opening._own_view(config).name == 'mnist_single'
+    assert checkpoint._own_view(config).name == 'mnist_single'
 
 
 # CIFAR

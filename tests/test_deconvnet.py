@@ -325,7 +325,7 @@ def test_the_chain_ends_at_the_logits_or_the_first_branches():
     convolutions = ['conv1', 'pool1', 'conv2', 'pool2', 'conv3', 'conv4', 'conv5', 'pool5']
     assert [*alexnet] == [*convolutions, 'fc6', 'fc7']
     assert alexnet['conv5'][0] == (13, 13, 256) and alexnet['conv5'][1].size == 163
-    assert deconvnet.chosen_layer('', alexnet) == 'pool5'
+    assert deconvnet.find_layer('', alexnet) == 'pool5'
     assert [*chain_of('googlenet')] == ['conv1', 'pool1', 'conv2_reduce', 'conv2', 'pool2']
 
 
@@ -346,7 +346,7 @@ def test_every_layer_of_every_chain_can_be_projected(name):
 def test_other_networks_are_told_which_it_applies_to():
     assert deconvnet.applies_to() == sorted(APPLIES.split(), key=architectures.names().index)
     for name in ('densenet121', 'resnet20', 'prelu_net_a'):
-        with pytest.raises(UserError, match='is none; it applies to lenet5, .*googlenet, .*vgg_e$'):
+        with pytest.raises(UserError, match='is not one; it applies to lenet5, .*googlenet, .*vgg_e$'):
             deconvnet.chain(architectures.create(name), {}, (224, 224, 3))
 
 
@@ -356,7 +356,7 @@ def test_wrong_layers_and_units_are_told(member):
         deconvnet.excited(member, source, 'conv3')
     with pytest.raises(UserError, match='conv1 has the units 0 to 5, and --units names 6'):
         deconvnet.excited(member, source, 'conv1', '2,6')
-    with pytest.raises(UserError, match='--units are numbers'):
+    with pytest.raises(UserError, match='--units must be comma-separated numbers'):
         deconvnet.excited(member, source, 'conv1', '2,')
 
 

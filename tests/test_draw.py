@@ -121,7 +121,7 @@ def test_a_drawn_digit_has_our_logits_and_the_page_says_the_largest(drawn):
     browser.execute_async_script('requestAnimationFrame(() => requestAnimationFrame(arguments[0]))')
     best = int(np.argmax(expected))
     share = 100 * float(jax.nn.softmax(expected)[best])
-    assert browser.find_element('id', 'said').text == f'It is a {best}, says the network: {share:.1f}%.'
+    assert browser.find_element('id', 'said').text == f'The network predicts {best}: {share:.1f}%.'
     assert browser.find_element('css selector', 'tr.best th').text == str(best)
     shown = [row.text.split()[-1] for row in browser.find_elements('css selector', '#bars tr')]
     np.testing.assert_allclose([float(text.replace('−', '-')) for text in shown], expected, atol=0.051)
@@ -150,7 +150,7 @@ def test_normalise_is_an_average_over_areas(drawn):
     browser, _ = drawn
     ink = np.zeros((280, 280), np.uint8)
     ink[30:157, 90:133] = np.random.default_rng(0).integers(1, 256, (127, 43))
-    found = browser.execute_script('return decade.normalise(arguments[0], 280)', ink.ravel().tolist())
+    found = browser.execute_script('return decade.normalize(arguments[0], 280)', ink.ravel().tolist())
     # The same by sums: each pixel 20 times as large, blocks of 127 of these; 43/127 of 20 are 6.8 columns, 6 before.
     large = np.repeat(np.repeat(ink.astype(float), 20, 0), 20, 1)
     corner = 30 * 20, 90 * 20 - 6 * 127
@@ -169,7 +169,7 @@ def test_mnists_own_digits_stay_as_they_are(drawn, test_data):
     tenfold = """
         const tenfold = (image, i) => image[28 * Math.floor(i / 2800) + Math.floor((i % 280) / 10)];
         const ink = (image) => Uint8Array.from({length: 280 * 280}, (_, i) => tenfold(image, i));
-        return arguments[0].map((image) => decade.normalise(ink(image), 280));"""
+        return arguments[0].map((image) => decade.normalize(ink(image), 280));"""
     found = browser.execute_script(tenfold, images.reshape(12, -1).tolist())
     np.testing.assert_array_equal(np.reshape(found, (12, 28, 28)), images)
     form = member.pixels.test_form
@@ -265,7 +265,7 @@ def test_what_cannot_be_drawn_is_told(tmp_path):
     config.architecture = 'alexnet'
     with pytest.raises(UserError, match='lenet5, lenet5_1998, lenet_caffe, and not alexnet'):
         draw.make(tmp_path / 'a.html', config, ['nowhere'])
-    with pytest.raises(UserError, match='digits of mnist or digits, and this one knows cifar10'):
+    with pytest.raises(UserError, match='digits of mnist or digits, not on cifar10'):
         draw.check(lenet5.get_config('cifar10'))
 
 

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from conftest import evaluate_folder
 
 import evaluation
 from evaluation import results
-from figures import errors, opened, seen, style
+from figures import apply, errors, inputs, style
 
 
 def row(index, label, said, probability, rank=1, counts=True):
@@ -14,20 +15,20 @@ def row(index, label, said, probability, rank=1, counts=True):
 
 def test_the_wrong_images_are_those_whose_largest_logit_is_not_their_class(digits_run):
     config, workdir = digits_run
-    checkpoint = opened.open_one(config, [workdir])
-    source = opened.open_data(config).source
-    logits, numbers = seen.outputs(checkpoint.member, source, lambda model, v, images: model.apply(v, images))
+    network = inputs.open_one(config, [workdir])
+    source = inputs.open_data(config).source
+    logits, numbers = apply.outputs(network.member, source, lambda model, v, images: model.apply(v, images))
     assert numbers.tolist() == list(range(360))
     expected = np.flatnonzero(logits.argmax(1) != source.labels)
-    result, rows, _ = evaluation.test(config, checkpoint.entry)
+    result, rows, _ = evaluation.evaluate(config, network.checkpoint)
     assert [row.index for row in errors.wrong(rows)] == expected.tolist()
     assert 0 < len(expected) == result['wrong_top1']
 
 
 def test_of_many_the_surest_are_kept_in_the_order_of_their_classes():
     rows = [row(0, 7, 1, 0.9), row(1, 2, 3, 0.5), row(2, 2, 1, 0.8), row(3, 2, 1, 0.7), row(4, 1, 2, 0.6)]
-    assert [row.index for row in errors.surest(rows, 9)] == [4, 2, 3, 1, 0]
-    assert [row.index for row in errors.surest(rows, 3)] == [2, 3, 0]
+    assert [row.index for row in errors.most_confident(rows, 9)] == [4, 2, 3, 1, 0]
+    assert [row.index for row in errors.most_confident(rows, 3)] == [2, 3, 0]
 
 
 def test_unreadable_right_and_left_out_images_are_not_drawn():
@@ -82,7 +83,7 @@ def test_the_command(digits_run, script, tmp_path):
     out = tmp_path / 'errors.html'
     done = script('visualize.py', 'errors', '--checkpoint', workdir, '--count', '4', '--out', out)
     assert done.returncode == 0, done.stderr
-    wrong = evaluation.evaluate(*digits_run)['wrong_top1']
-    assert f'{wrong} of 360 test images wrong; the 4 of them of which it is surest, digits/test' in out.read_text()
+    wrong = evaluate_folder(*digits_run)['wrong_top1']
+    assert f'{wrong} of 360 test images wrong; the 4 most confident of them, digits/test' in out.read_text()
     done = script('visualize.py', 'errors', '--checkpoint', workdir, '--count', '0', '--out', out)
     assert done.returncode == 2 and done.stderr.strip().endswith('--count must be at least 1, not 0')

@@ -11,7 +11,7 @@ from PIL import Image
 import architectures
 from architectures import layers
 from configs import base, imagenet
-from evaluation import label_sets, opening, prediction, protocols, results, scoring
+from evaluation import checkpoint, label_sets, prediction, protocols, results, scoring
 from input_pipeline import datasets, loader
 from input_pipeline.example import Example
 from input_pipeline.pixels import Pixels
@@ -268,7 +268,7 @@ def test_label_sets(tmp_path):
     chosen = label_sets.create('imagenet_v2', Named(names), 1000)
     assert chosen.label(names.index('10')) == 10
     some = label_sets.create('imagenet_a', Named(tuple(map(str, range(200)))), 1000)
-    picked = np.exp(label_sets.chosen(np.log(np.arange(1, 1001)), some.classes))
+    picked = np.exp(label_sets.restrict(np.log(np.arange(1, 1001)), some.classes))
     assert (
         picked.shape == (200,) and picked.sum() == pytest.approx(1) and picked[0] / picked[1] == pytest.approx(7 / 12)
     )
@@ -295,9 +295,9 @@ def test_an_interrupted_evaluation_goes_on(tmp_path):
         raise KeyboardInterrupt
     with open(path, 'a') as file:
         file.write('[2, "2"')  # killed in the middle of a line
-    with pytest.raises(UserError, match='pass --resume to go on with it'):
+    with pytest.raises(UserError, match='pass --resume to continue it'):
         results.Partial(path, {'data': 'a'}, False)
-    with pytest.raises(UserError, match="data was 'a' and is 'b'"):
+    with pytest.raises(UserError, match="data was 'a' and is now 'b'"):
         results.Partial(path, {'data': 'b'}, True)
     with results.Partial(path, {'data': 'a'}, True) as kept:
         assert kept.rows == rows[:2]
@@ -322,7 +322,7 @@ def test_a_broken_image_counts_as_wrong():
 @pytest.mark.parametrize(
     'name, size, protocol, says',
     [
-        ('alexnet', 227, 'single_320', 'single_320 does not fit alexnet .*; these do: single, .*vgg_dense'),
+        ('alexnet', 227, 'single_320', 'single_320 does not fit alexnet .*; these fit: single, .*vgg_dense'),
         ('vgg_a', 224, 'overfeat_fine:1', "it has no reading 'fine'"),
         ('alexnet', 227, 'vgg_dense:64', 'vgg_dense:64 does not fit alexnet'),
     ],
@@ -333,7 +333,7 @@ def test_a_protocol_that_does_not_fit_says_which_do(name, size, protocol, says):
     config = config_of(name, size)
     member = scoring.Member(model, variables, config, protocols.create(protocol), Pixels(config))
     with pytest.raises(UserError, match=says):
-        opening._check_fits(member)
+        checkpoint._check_fits(member)
 
 
 # Predictions
@@ -345,7 +345,7 @@ def test_files(tmp_path):
     paths, notes = prediction.files([str(tmp_path)])
     assert paths == [str(tmp_path / 'a.jpg'), str(tmp_path / 'b.png')]
     assert notes == [f'{tmp_path}: 1 file or folder is skipped: notes.txt']
-    with pytest.raises(UserError, match='is not there'):
+    with pytest.raises(UserError, match='does not exist'):
         prediction.files([str(tmp_path / 'none.jpg')])
 
 

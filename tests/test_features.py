@@ -11,7 +11,7 @@ from PIL import Image
 import architectures
 from architectures import layers, lenet
 from architectures.catalogue import NETWORKS
-from figures import features, opened, seen
+from figures import apply, features, inputs
 from runtime.errors import UserError
 
 
@@ -117,18 +117,18 @@ def test_an_image_is_no_neighbour_of_its_own_though_others_equal_it():
 
 
 def test_queries_are_spaced_evenly():
-    assert features.spaced(100, 5).tolist() == [10, 30, 50, 70, 90]
-    assert features.spaced(3, 5).tolist() == [0, 1, 2]
+    assert features.evenly_spaced(100, 5).tolist() == [10, 30, 50, 70, 90]
+    assert features.evenly_spaced(3, 5).tolist() == [0, 1, 2]
 
 
 def test_features_are_of_every_image_in_its_order_whatever_the_batch(digits_run):
     config, workdir = digits_run
-    source = opened.open_data(config).source
+    source = inputs.open_data(config).source
     found = []
     for size in (16, 360):
         config = digits(test_batch_size=size)
-        member = opened.open_one(config, [workdir]).member
-        values, numbers = seen.outputs(member, source, architectures.last_hidden)
+        member = inputs.open_one(config, [workdir]).member
+        values, numbers = apply.outputs(member, source, architectures.last_hidden)
         assert values.shape == (360, 84) and numbers.tolist() == list(range(360))
         found.append(values)
     np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-5)
@@ -136,7 +136,7 @@ def test_features_are_of_every_image_in_its_order_whatever_the_batch(digits_run)
 
 def test_drawn_from_the_test_split_or_from_files(digits_run, tmp_path):
     config, workdir = digits_run
-    Image.fromarray(opened.open_data(config).source[7].image[..., 0]).save(tmp_path / 'seven.png')
+    Image.fromarray(inputs.open_data(config).source[7].image[..., 0]).save(tmp_path / 'seven.png')
     for name in ('a', 'b'):
         features.make(tmp_path / f'{name}.png', config, [workdir], queries=2, count=3)
     assert (tmp_path / 'a.png').read_bytes() == (tmp_path / 'b.png').read_bytes()

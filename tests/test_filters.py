@@ -7,7 +7,7 @@ import pytest
 import architectures
 from configs import checkpoint
 from figures import filters
-from figures.opened import open_one
+from figures.inputs import open_one
 from runtime.errors import UserError
 
 
@@ -87,5 +87,5 @@ def test_titles_say_which_checkpoint(digits_run, converted):
 
 def test_a_figure_of_one_checkpoint_takes_no_two(digits_run, tmp_path):
     config, workdir = digits_run
-    with pytest.raises(UserError, match='this figure is drawn from one --checkpoint, and 2 are given'):
+    with pytest.raises(UserError, match='this figure takes one --checkpoint, and 2 are given'):
         filters.make(tmp_path / 'a.png', config, [workdir, workdir])

@@ -4,15 +4,14 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-from conftest import digits
+from conftest import digits, evaluate_folder
 from jax.sharding import AxisType, Mesh
 
 import architectures
-import evaluation
 from configs import base
 from evaluation import protocols, scoring
 from figures import landscape
-from figures.opened import Opened
+from figures.inputs import Network
 from input_pipeline.pixels import Pixels
 from runtime.errors import UserError
 
@@ -91,7 +90,7 @@ def test_the_centre_is_the_loss_that_the_evaluator_finds(trained, tmp_path):
     config, workdir = trained
     landscape.make(tmp_path / 'l.png', config, [workdir], **SMALL)
     _, (surface,) = landscape.read(tmp_path / 'l.png.npz')
-    result = evaluation.evaluate(config, workdir)
+    result = evaluate_folder(config, workdir)
     assert surface[1, 1] == pytest.approx(result['loss'], rel=1e-5)
     assert surface.min() == surface[1, 1]
 
@@ -159,15 +158,15 @@ def test_numbers_of_another_landscape_are_left_alone(trained, tmp_path):
             landscape.make(out, config, [workdir], **SMALL | changes)
     assert (tmp_path / 'l.svg.npz').read_bytes() == held
     (tmp_path / 'l.svg.npz').write_bytes(b'rubbish')
-    with pytest.raises(UserError, match='holds no landscape'):
+    with pytest.raises(UserError, match='is not the file of a landscape'):
         landscape.make(out, config, [workdir], **SMALL)
 
 
 def test_losses_beyond_all_numbers_are_drawn(tmp_path):
     surface = np.full((3, 3), np.inf, np.float32)
     surface[1, 1] = 0.5
-    opened = Opened(None, 'a network', None, None)
-    landscape._draw(tmp_path / 'l.html', [opened.title], [surface], landscape.axis(3, 1.0), 'data')
+    network = Network(None, 'a network', None, None)
+    landscape._draw(tmp_path / 'l.html', [network.title], [surface], landscape.axis(3, 1.0), 'data')
     assert (tmp_path / 'l.html').read_text().startswith('<!doctype html>')
 
 

@@ -177,13 +177,13 @@ def test_the_same_network_gives_the_same_file(tmp_path, figure, suffix, name):
 
 
 def test_the_first_block_is_the_default():
-    assert block.chosen('googlenet', graph_of('googlenet')) == ('inception_3a',)
-    assert block.chosen('resnet50', graph_of('resnet50'), 'conv3_x/block2') == ('conv3_x', 'block2')
+    assert block.find_block('googlenet', graph_of('googlenet')) == ('inception_3a',)
+    assert block.find_block('resnet50', graph_of('resnet50'), 'conv3_x/block2') == ('conv3_x', 'block2')
 
 
 def test_a_wrong_block_is_told_with_the_nearest():
     with pytest.raises(UserError, match="no block 'inception_3', did you mean inception_3"):
-        block.chosen('googlenet', graph_of('googlenet'), 'inception_3')
+        block.find_block('googlenet', graph_of('googlenet'), 'inception_3')
 
 
 def test_one_network_is_named():

@@ -67,6 +67,6 @@ def test_the_same_checkpoint_gives_the_same_file(digits_run, tmp_path):
         occlusion.make(tmp_path / name, config, [workdir], count=2, size=10, stride=8)
     assert (tmp_path / 'a.png').read_bytes() == (tmp_path / 'b.png').read_bytes()
     for wrong in ({'size': 33}, {'stride': -1}, {'count': 0}):
-        with pytest.raises(UserError, match='--size and --stride are from 1 to 32'):
+        with pytest.raises(UserError, match='--size and --stride must be from 1 to 32'):
             occlusion.make(tmp_path / 'e.png', config, [workdir], **wrong)
     assert not (tmp_path / 'e.png').exists()

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from evaluation import prediction
-from figures import opened, predictions, style
+from figures import inputs, predictions, style
 from input_pipeline import datasets
 from runtime.errors import UserError
 
@@ -32,7 +32,7 @@ def save(path, image, orientation=None, **options):
 
 def test_a_photograph_is_read_upright(digits_run, digit, tmp_path):
     """What a phone stores for each orientation, by the EXIF standard's words: Pillow's own, the other way around."""
-    member = opened.open_one(digits_run[0], [digits_run[1]]).member
+    member = inputs.open_one(digits_run[0], [digits_run[1]]).member
     turns = Image.Transpose
     stored = {  # what turns it upright, undone
         1: None, 2: turns.FLIP_LEFT_RIGHT, 3: turns.ROTATE_180, 4: turns.FLIP_TOP_BOTTOM, 5: turns.TRANSPOSE,
@@ -64,7 +64,7 @@ def test_what_is_turned_is_said(tmp_path, digit):
 
 
 def test_a_broken_photograph_that_is_turned_is_named(digits_run, digit, tmp_path):
-    member = opened.open_one(digits_run[0], [digits_run[1]]).member
+    member = inputs.open_one(digits_run[0], [digits_run[1]]).member
     path = save(tmp_path / 'a.jpg', np.kron(digit, np.ones((8, 8), np.uint8)), 6)
     data = (tmp_path / 'a.jpg').read_bytes()
     (tmp_path / 'a.jpg').write_bytes(data[:-20])
@@ -84,7 +84,7 @@ def test_a_broken_photograph_is_left_out_as_the_message_says(digits_run, script,
     assert done.returncode == 0 and f'note: left out, not readable as images: {bad}\n' == done.stderr
     assert [entry['file'] for entry in json.loads(done.stdout)] == [good] and (tmp_path / 'grid.png').exists()
     none = script('predict.py', '--checkpoint', digits_run[1], bad, flag)
-    assert none.returncode == 2 and 'none of the files is an image that can be read' in none.stderr
+    assert none.returncode == 2 and 'none of the files is a readable image' in none.stderr
 
 
 def entries(count):

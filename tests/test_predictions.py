@@ -6,7 +6,7 @@ import pytest
 from matplotlib import colors
 from PIL import Image
 
-from figures import opened, predictions, seen, style
+from figures import apply, inputs, predictions, style
 from input_pipeline.pixels import Pixels
 
 
@@ -17,13 +17,13 @@ def logits(model, variables, images):
 @pytest.fixture
 def checkpoint(digits_run):
     config, workdir = digits_run
-    return opened.open_one(config, [workdir]), opened.open_data(config)
+    return inputs.open_one(config, [workdir]), inputs.open_data(config)
 
 
 def test_right_and_wrong_images_are_what_they_are_called(checkpoint):
     entry, data = checkpoint
-    right, wrong = predictions.chosen(entry.member, data.source, 4, 3)
-    probabilities, _ = seen.outputs(entry.member, data.source, logits)
+    right, wrong = predictions.sample(entry.member, data.source, 4, 3)
+    probabilities, _ = apply.outputs(entry.member, data.source, logits)
     assert len(right) == 4 and len(wrong) == 3
     for rows, best in ((right, True), (wrong, False)):
         for row in rows:
@@ -35,13 +35,13 @@ def test_right_and_wrong_images_are_what_they_are_called(checkpoint):
 
 def test_the_seed_chooses_and_what_there_is_is_taken(checkpoint):
     entry, data = checkpoint
-    first = predictions.chosen(entry.member, data.source, 4, 0)[0]
+    first = predictions.sample(entry.member, data.source, 4, 0)[0]
     other = entry.member.config.copy_and_resolve_references()
     other.seed += 1
     seeded = entry.member._replace(pixels=Pixels(other))
-    assert first == predictions.chosen(entry.member, data.source, 4, 0)[0]
-    assert first != predictions.chosen(seeded, data.source, 4, 0)[0]
-    right, wrong = predictions.chosen(entry.member, data.source, 10_000, 10_000)
+    assert first == predictions.sample(entry.member, data.source, 4, 0)[0]
+    assert first != predictions.sample(seeded, data.source, 4, 0)[0]
+    right, wrong = predictions.sample(entry.member, data.source, 10_000, 10_000)
     assert len({row.index for row in right + wrong}) == len(right) + len(wrong) == 360
 
 

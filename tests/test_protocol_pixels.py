@@ -18,7 +18,7 @@ from test_pixels import SHAPES, mean_image, part, photograph, resized, short_sid
 
 import architectures
 from configs import listing
-from evaluation import opening, protocols, scoring
+from evaluation import checkpoint, protocols, scoring
 from input_pipeline import colour, crops, loader, statistics
 from input_pipeline.pixels import Pixels
 
@@ -334,7 +334,7 @@ PROTOCOLS = {
 
 def member_of(family, protocol, average=''):
     (config, measured), unit = FAMILIES[family][0](), FAMILIES[family][1].unit
-    made = opening._protocol(config, protocol, average, False)
+    made = checkpoint._protocol(config, protocol, average, False)
     return scoring.Member(Network(), jnp.float32(SCALE * unit), config, made, Pixels(config, measured))
 
 
@@ -353,7 +353,7 @@ def agree(found, expected, atol):
 
 
 def test_every_protocol_is_looked_at():
-    assert {name.partition(':')[0] for name in PROTOCOLS} == set(protocols.names()) - set(protocols.WHOLE)
+    assert {name.partition(':')[0] for name in PROTOCOLS} == set(protocols.names()) - set(protocols.SINGLE)
 
 
 def few(name):

@@ -10,7 +10,8 @@ from conftest import ROOT
 import architectures
 import papers
 from configs import listing
-from evaluation import opening, protocols, published, report, tables
+from evaluation import protocols, published, report, tables
+from evaluation.checkpoint import Checkpoint
 from papers.winners import WINNERS
 from runtime.errors import UserError
 
@@ -326,7 +327,7 @@ def test_each_variant_has_its_rows_and_no_others(name, tmp_path):
 
 
 def checkpoint(folder, recipe, protocol, finished=True, step=10, chosen='best', card=None, **changes):
-    """A checkpoint as `opening.open_checkpoint` has it, of a run that lies there with its config and log."""
+    """A checkpoint as `open_checkpoint` has it, of a run that lies there with its config and log."""
     network = trained(recipe, folder)
     network.config.update(changes)
     workdir = folder / f'run{len(list(folder.iterdir()))}'
@@ -336,12 +337,12 @@ def checkpoint(folder, recipe, protocol, finished=True, step=10, chosen='best', 
     (workdir / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in log))
     protocol = protocols.create(protocol)
     member = SimpleNamespace(config=network.config, protocol=protocol, weight=1.0, class_names=None)
-    return opening.Opened(member, workdir / 'checkpoints' / str(step), step, chosen, card)
+    return Checkpoint(member, workdir / 'checkpoints' / str(step), step, chosen, card)
 
 
-def beside(*opened, images=50_000, labels=''):
-    config = opened[0].member.config
-    return report.beside(config, opened, {'labels': labels, 'num_examples': images})
+def beside(*checkpoints, images=50_000, labels=''):
+    config = checkpoints[0].member.config
+    return report.compare(config, checkpoints, {'labels': labels, 'num_examples': images})
 
 
 def test_a_row_and_the_images_it_is_of(tmp_path):
@@ -368,7 +369,7 @@ def test_a_row_and_the_images_it_is_of(tmp_path):
         ('vgg_d:jitter', 'vgg_dense:384', {}, ('25.6/8.1', 'it starts from the weights of vgg_d:s384')),
         ('vgg_d:jitter < vgg_e:s384', 'vgg_dense:384', {}, ('25.6/8.1', 'it starts from vgg_d:s384, and of ')),
         ('alexnet', 'ten_crop_square:227', {'init_from': 'x'}, ('40.7/18.2', "init_from is '' there and 'x' here")),
-        ('vgg_d:s384', 'vgg_dense:384', {'init_from': 'x'}, ('26.8/8.7', 'what x is of cannot be read')),
+        ('vgg_d:s384', 'vgg_dense:384', {'init_from': 'x'}, ('26.8/8.7', 'the config of x cannot be read')),
         ('resnet20', 'cifar_single', {'accumulate': 16}, ('8.75/-', 'accumulate is 1 there and 16 here')),
         (
             'resnet20:option.param_dtype=bfloat16',
@@ -380,7 +381,7 @@ def test_a_row_and_the_images_it_is_of(tmp_path):
 )
 def test_what_is_not_known_to_be_equal_is_told(recipe, protocol, changes, says, tmp_path):
     (line,) = beside(checkpoint(tmp_path, recipe, protocol, **changes))
-    assert line.startswith('published: no row is known to be of this network') and '\n' not in line
+    assert line.startswith('published: no row is known to match this network') and '\n' not in line
     assert all(part in line for part in says), line
 
 
@@ -394,7 +395,7 @@ def test_a_test_of_other_pixels_has_no_row(tmp_path):
 
 def test_a_run_that_is_not_over_has_no_row(tmp_path):
     (line,) = beside(checkpoint(tmp_path, 'resnet50', 'single_224', finished=False))
-    assert '24.7/7.8' in line and line.endswith('the log here does not say that the run is finished')
+    assert '24.7/7.8' in line and line.endswith('the log of this run does not say that it is finished')
     (line,) = beside(checkpoint(tmp_path, 'resnet50', 'single_224', step=5, chosen=''))
     assert line.endswith('this is step 5 of 10')
     assert beside(checkpoint(tmp_path, 'resnet50', 'single_224', step=10, chosen=''))[0].startswith('published: 24.7')
@@ -410,7 +411,7 @@ def test_copies_of_the_images_are_other_images(tmp_path):
 
 def test_another_protocol_is_named(tmp_path):
     (line,) = beside(checkpoint(tmp_path, 'zfnet', 'single_224'))
-    assert line == 'published: nothing of zfnet by single_224; by ten_crop_square there is'
+    assert line == 'published: nothing for zfnet with single_224, only with ten_crop_square'
     assert not beside(checkpoint(tmp_path, 'se_resnet18', 'single_224'))
     assert not beside(checkpoint(tmp_path, 'wrn_28_10:folder=' + str(_folder(tmp_path)), 'single'))
 
@@ -429,7 +430,7 @@ def test_converted_weights_have_the_rows_of_their_release(tmp_path):
     assert '20.74/5.25' in beside(checkpoint(tmp_path, 'resnet50', 'resnet_fcn', card=card))[0]
     card = {'source': {'release': 'torchvision', 'name': 'resnet50'}}
     (line,) = beside(checkpoint(tmp_path, 'resnet50', 'single_224', card=card))
-    assert 'no row is known to be' in line and 'these are weights of torchvision/resnet50' in line
+    assert 'no row is known to match' in line and 'these are weights of torchvision/resnet50' in line
 
 
 SUBMISSION = (
@@ -440,17 +441,17 @@ SUBMISSION = (
 
 
 def test_ensembles_each_member_by_its_own_protocol(tmp_path):
-    opened = [checkpoint(tmp_path, recipe, protocol) for recipe, protocol in SUBMISSION]
-    (line,) = beside(*opened)
+    checkpoints = [checkpoint(tmp_path, recipe, protocol) for recipe, protocol in SUBMISSION]
+    (line,) = beside(*checkpoints)
     assert line.startswith('published: 24.7/7.5 (') and "7.3 of ILSVRC's test images" in line
-    wrong = [*opened[:-1], checkpoint(tmp_path, 'vgg_e:jitter < vgg_e:s384', f'vgg_dense:{JITTER}')]
+    wrong = [*checkpoints[:-1], checkpoint(tmp_path, 'vgg_e:jitter < vgg_e:s384', f'vgg_dense:{JITTER}')]
     assert not any(line.startswith('published: 24.7') for line in beside(*wrong))
-    assert 'a checkpoint is given twice' in beside(*opened, opened[0])[0]
-    weighted = opened[0]._replace(member=SimpleNamespace(**{**vars(opened[0].member), 'weight': 2.0}))
-    assert beside(weighted, *opened[1:]) == ["published: nothing; the papers' ensembles weigh all members alike"]
+    assert 'a checkpoint is given twice' in beside(*checkpoints, checkpoints[0])[0]
+    weighted = checkpoints[0]._replace(member=SimpleNamespace(**{**vars(checkpoints[0].member), 'weight': 2.0}))
+    assert beside(weighted, *checkpoints[1:]) == ["published: nothing; the papers' ensembles weigh all members equally"]
 
     six = [checkpoint(tmp_path, name, 'ten_crop_square') for name in ('zfnet_wide', *['zfnet'] * 4, 'zfnet:lecture')]
-    assert beside(*six)[0].startswith('published: no row is known to be')  # five narrow and one wide make the row
+    assert beside(*six)[0].startswith('published: no row is known to match')  # five narrow and one wide make the row
     six[-1] = checkpoint(tmp_path, 'zfnet', 'ten_crop_square')
     assert beside(*six)[0].startswith('published: 36.0/14.7 ')
 
@@ -460,12 +461,12 @@ def test_the_seven_of_alexnet(tmp_path):
     fall = tmp_path / 'fall'
     fall.mkdir()
     (fall / 'config.json').write_text(series.members.fall.to_json_best_effort())
-    opened = [checkpoint(tmp_path, 'alexnet', 'ten_crop_square:227', seed=seed) for seed in range(5)]
-    assert beside(*opened)[0].startswith('published: 38.1/16.4 ')
+    checkpoints = [checkpoint(tmp_path, 'alexnet', 'ten_crop_square:227', seed=seed) for seed in range(5)]
+    assert beside(*checkpoints)[0].startswith('published: 38.1/16.4 ')
     for seed in (5, 6):
         extra = {'architecture_options': {'extra_conv': True}, 'init_from': str(fall), 'seed': seed}
-        opened.append(checkpoint(tmp_path, 'alexnet', 'ten_crop_square:227', **extra))
-    (line,) = beside(*opened)
+        checkpoints.append(checkpoint(tmp_path, 'alexnet', 'ten_crop_square:227', **extra))
+    (line,) = beside(*checkpoints)
     assert line.startswith('published: 36.7/15.4 ') and "15.3 of ILSVRC's test images" in line
 
 
@@ -473,8 +474,8 @@ def test_the_seven_of_alexnet(tmp_path):
 
 
 def test_the_rows_of_a_table_that_are_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(opening, 'under', lambda entry, protocol, trimmed: (entry, protocol))
-    opened = [checkpoint(tmp_path, recipe, 'single') for recipe, _ in SUBMISSION]
+    monkeypatch.setattr(tables, 'with_protocol', lambda entry, protocol, trimmed: (entry, protocol))
+    checkpoints = [checkpoint(tmp_path, recipe, 'single') for recipe, _ in SUBMISSION]
 
     def tested(number, members):
         assert number == 0
@@ -489,7 +490,7 @@ def test_the_rows_of_a_table_that_are_run(tmp_path, monkeypatch):
         names = [protocol for _, protocol in members]
         return {'top1_error': 25.0, 'top5_error': 8.0, 'num_examples': 50_000, 'protocol': names}
 
-    done = tables.run(tables.plan('vgg6', opened), tested)
+    done = tables.run(tables.plan('vgg6', checkpoints), tested)
     head, _, first, *others = tables.lines('vgg6', done)
     assert head.startswith('| Simonyan and Zisserman 2014, table 6')
     assert '| 24.7/7.5 | 7.3 | 25.00/8.00 | 50,000 |' in first
@@ -505,7 +506,7 @@ def test_a_table_that_has_no_row_of_what_is_given(tmp_path):
         tables.plan('vgg3', [lecture])
     with pytest.raises(UserError, match="no table 'vgg33', did you mean vgg3"):
         tables.plan('vgg33', [lecture])
-    with pytest.raises(UserError, match='It is of: no network of ours'):
+    with pytest.raises(UserError, match='Its networks: no network of ours'):
         tables.plan('ilsvrc2016', [lecture])
     googlenet = checkpoint(tmp_path, 'googlenet', 'single')
     planned = tables.plan('googlenet3', [googlenet] * 7)
@@ -513,6 +514,6 @@ def test_a_table_that_has_no_row_of_what_is_given(tmp_path):
     elsewhere = checkpoint(tmp_path, 'resnet20', 'single')
     with pytest.raises(
         UserError,
-        match='no row of table vgg3 is of these checkpoints. It is of: vgg_a, vgg_a_lrn, vgg_b, vgg_c, vgg_d, vgg_e$',
+        match='vgg3 fits these checkpoints. Its networks: vgg_a, vgg_a_lrn, vgg_b, vgg_c, vgg_d, vgg_e$',
     ):
         tables.plan('vgg3', [elsewhere])

@@ -5,8 +5,8 @@ of akamaster/pytorch_resnet_cifar10 and test images of CIFAR-10.
 """
 
 import pytest
+from conftest import evaluate_folder
 
-import evaluation
 from configs import checkpoint
 
 pytestmark = pytest.mark.optimized
@@ -20,7 +20,7 @@ def wrong(folder, data, protocol='single', **changes):
     config.data_dir = str(data)
     config.test_batch_size = 25 if config.dataset == 'imagenet' else 250
     config.update_from_flattened_dict(changes)
-    result = evaluation.evaluate(config, folder, protocol=protocol)
+    result = evaluate_folder(config, folder, protocol=protocol)
     return result['wrong_top1'], result['wrong_top5']
 
 

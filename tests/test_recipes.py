@@ -4,9 +4,8 @@ import chex
 import jax
 import numpy as np
 import pytest
-from conftest import narrow, quickly
+from conftest import evaluate_folder, narrow, quickly
 
-import evaluation
 from architectures import layers
 from configs import listing
 from input_pipeline import datasets
@@ -84,7 +83,7 @@ def test_a_recipe_trains_is_tested_saved_and_restored(name, small_world, monkeyp
         restored = kept.restore(run.abstract_state(), 2)
     chex.assert_trees_all_equal_shapes_and_dtypes(restored, run.abstract_state())
     assert int(restored.step) == 2
-    assert evaluation.evaluate(config, tmp_path, 'latest')['wrong_top1'] == epoch['test_wrong_top1']
+    assert evaluate_folder(config, tmp_path, 'latest')['wrong_top1'] == epoch['test_wrong_top1']
 
 
 @pytest.mark.parametrize('name', SERIES)
@@ -111,11 +110,11 @@ def test_a_checkpoint_of_another_recipe_is_refused(small_world, tmp_path):
     other = config.copy_and_resolve_references()
     other.pixel_range = (0.0, 1.0)
     with pytest.raises(UserError, match=r'was trained on images of pixel_range=\[-0.1, 1.175\]'):
-        evaluation.evaluate(other, tmp_path)
+        evaluate_folder(other, tmp_path)
     other = config.copy_and_resolve_references()
     other.architecture_options.activation = 'tanh'  # the same shapes
     with pytest.raises(UserError, match="has activation='relu' and the config 'tanh': it is of another recipe"):
-        evaluation.evaluate(other, tmp_path)
+        evaluate_folder(other, tmp_path)
     other = config.copy_and_resolve_references()
     other.architecture_options.initializer = 'xavier'  # nothing to a trained network
-    assert evaluation.evaluate(other, tmp_path)['num_examples'] == 8
+    assert evaluate_folder(other, tmp_path)['num_examples'] == 8

@@ -83,7 +83,7 @@ class Page(HTMLParser):
 
 def rows_of(config, run):
     entry = evaluation.open_checkpoint(config, str(run), 'latest')
-    return evaluation.test(config, entry)
+    return evaluation.evaluate(config, entry)
 
 
 def test_the_numbers_are_the_evaluators(made, run):
@@ -221,7 +221,7 @@ def test_the_command_reports_on_published_weights(chromium, converted, script, t
     text = Page(out.read_text()).text
     assert '86 of 10,000 wrong' in text
     assert 'lenet_iter_10000' in text
-    assert 'These weights were converted: no run is known.' in text
+    assert 'These weights were converted: there is no log' in text
     chromium.get_log('browser')
     chromium.get(out.as_uri())
     assert chromium.get_log('browser') == []

@@ -11,11 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import digits
+from conftest import digits, evaluate_folder
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 import architectures
-import evaluation
 from configs import resnet20
 from input_pipeline.example import ArraySource
 from runtime.errors import UserError
@@ -201,7 +200,7 @@ def test_an_average_of_parameters_in_bfloat16_is_tested_saved_and_evaluated(tmp_
     config.architecture_options.param_dtype = 'bfloat16'
     last = loop.train(config, tmp_path)
     assert last['test_top1_error'] < 75  # it moves: at the start 90 are wrong
-    assert evaluation.evaluate(config, tmp_path, 'latest')['wrong_top1'] == last['test_wrong_top1']
+    assert evaluate_folder(config, tmp_path, 'latest')['wrong_top1'] == last['test_wrong_top1']
 
 
 # Batch norm over a single value

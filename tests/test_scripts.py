@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, digits
+from conftest import ROOT, digits, evaluate_folder
 from PIL import Image
 
 import evaluation
@@ -91,7 +91,7 @@ def test_evaluation_is_what_training_saw(trained, script, tmp_path, eight_device
     # and on this process's eight devices, in batches that they do not divide evenly
     config = lenet5_digits.get_config()
     config.test_batch_size = 30
-    eight = evaluation.evaluate(config, workdir, 'latest')
+    eight = evaluate_folder(config, workdir, 'latest')
     assert {k: eight[k] for k in ('wrong_top1', 'wrong_top5', 'num_examples')} == {
         k: results[0][k] for k in ('wrong_top1', 'wrong_top5', 'num_examples')
     }
@@ -132,8 +132,8 @@ def test_an_interrupted_evaluation_is_gone_on_with(trained, tmp_path):
     workdir, _ = trained
     config, partial = lenet5_digits.get_config(), str(tmp_path / 'rows.partial')
     config.test_batch_size = 10
-    opened = evaluation.open_checkpoint(config, workdir)
-    whole, rows, _ = evaluation.test(config, opened)
+    checkpoint = evaluation.open_checkpoint(config, workdir)
+    whole, rows, _ = evaluation.evaluate(config, checkpoint)
     seen = []
 
     def interrupt(amount):
@@ -142,17 +142,17 @@ def test_an_interrupted_evaluation_is_gone_on_with(trained, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        evaluation.test(config, opened, partial=partial, progress=interrupt)
+        evaluation.evaluate(config, checkpoint, partial=partial, progress=interrupt)
     with pytest.raises(UserError, match='holds an interrupted evaluation: pass --resume'):
-        evaluation.test(config, opened, partial=partial)
+        evaluation.evaluate(config, checkpoint, partial=partial)
     other = evaluation.open_checkpoint(config, workdir, average='logits')
-    with pytest.raises(UserError, match="is of another evaluation: protocol was .'single'. and is .'single.logits'."):
-        evaluation.test(config, other, partial=partial, resume=True)
+    with pytest.raises(UserError, match="of another evaluation: protocol was .'single'. and is now .'single.logits'."):
+        evaluation.evaluate(config, other, partial=partial, resume=True)
     config.test_split = 'train'
     with pytest.raises(UserError, match='is of another evaluation: data was .digits/test: 360 images'):
-        evaluation.test(config, opened, partial=partial, resume=True)
+        evaluation.evaluate(config, checkpoint, partial=partial, resume=True)
     config.test_split = 'test'
-    result, again, _ = evaluation.test(config, opened, partial=partial, resume=True)
+    result, again, _ = evaluation.evaluate(config, checkpoint, partial=partial, resume=True)
     assert 0 < result['evaluated'] < 360 and again == rows
     same = ('wrong_top1', 'wrong_top5', 'num_examples', 'loss')
     assert {key: result[key] for key in same} == {key: whole[key] for key in same}

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import digits
+from conftest import digits, evaluate_folder
 
 import architectures
 from configs import base, lenet5_digits
@@ -152,9 +152,7 @@ def test_what_is_tested_and_kept_is_the_average(tmp_path, linear):
     chex.assert_trees_all_equal(model, whole.average)
     apart = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), whole.average, whole.variables)
     assert max(jax.tree.leaves(apart)) > 1e-4
-    from evaluation import evaluate
-
-    assert evaluate(config, tmp_path, 'latest')['wrong_top1'] == last['test_wrong_top1']
+    assert evaluate_folder(config, tmp_path, 'latest')['wrong_top1'] == last['test_wrong_top1']
 
 
 # Batch norm's statistics after training

@@ -117,7 +117,7 @@ def test_names():
         assert protocols.create(name).name.partition(':')[0] == name.partition(':')[0]
     for wrong, says in (
         ('ten_crop_ful', "no protocol 'ten_crop_ful', did you mean ten_crop_full"),
-        ('vgg_dense:x', 'after the colon come whole numbers'),
+        ('vgg_dense:x', 'the numbers after the colon must be integers'),
         ('spp_96:3', 'takes no numbers'),
         ('overfeat_fine:7', "OverFeat's scales are 1 to 6, not 7"),
         ('single_299_of_256', 'a crop of 299 does not fit a short side of 256'),

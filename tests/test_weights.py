@@ -396,7 +396,7 @@ def test_scripts_without_a_config(converted, script, tmp_path, test_data):
         pytest.skip('no CIFAR-10')
     done = script('evaluate.py', '--checkpoint', converted, f'--config.data_dir={test_data / "cifar10"}')
     assert done.returncode == 0, done.stderr
-    assert 'they answer the probe image as their passport says' in done.stdout
+    assert 'outputs for the probe image match the passport' in done.stdout
     broken = tmp_path / 'broken'
     shutil.copytree(converted, broken)
     card = json.loads((broken / passport.NAME).read_text())
