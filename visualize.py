@@ -4,12 +4,12 @@
 .html. docs/gallery.md shows all figures.
 """
 
-from runtime import interrupts  # first: handle Ctrl-C from here on
+from runtime import interrupts  # first, so that Ctrl-C is handled from here on
 
 if __name__ == '__main__':
     interrupts.listen()
 
-from runtime import command_line  # noqa: I001  (next: it starts the clock)
+from runtime import command_line  # noqa: I001  (second: it starts the clock)
 
 import importlib
 import inspect
