@@ -227,8 +227,7 @@ def _check_recipe(where, info, config, model):
     """Raise UserError if a checkpoint is of another network, or of a recipe whose weights have the same shapes."""
     if info['architecture'] != config.architecture:
         raise UserError(
-            f'{where} holds {info["architecture"]}, and the config names {config.architecture}; '
-            'pass the config that made it'
+            f'{where} holds {info["architecture"]}, and the config names {config.architecture}; pass its own config'
         )
     saved_model = architectures.create(
         info['architecture'], num_classes=info['num_classes'], **info['architecture_options']
@@ -245,5 +244,5 @@ def _check_recipe(where, info, config, model):
         if saved != (list(expected) if isinstance(expected, tuple) else expected):
             raise UserError(
                 f'{where} was trained on images with {key}={saved!r}, and the config has {expected!r}: it is of '
-                'another recipe; pass the config that made it'
+                'another recipe; pass its own config'
             )

@@ -161,7 +161,7 @@ def test_a_new_network_is_seen_everywhere(toy, command, capsys):
         ({'family': ''}, 'toy has no family in NETWORKS of architectures/lenet.py'),
         ({'parameters': None}, 'toy has no parameters in NETWORKS of architectures/lenet.py; the network has 40'),
         ({'multiply_adds': None}, 'toy has no multiply_adds in NETWORKS of architectures/lenet.py; the network has 30'),
-        ({'statistics': 6}, 'its table has 6 statistics, the network has 0'),
+        ({'statistics': 6}, 'mismatch: its table has 6 statistics, the network has 0'),
         ({'recipe': False}, 'toy has no recipe: configs/toy.py'),
         (
             {'published': False},

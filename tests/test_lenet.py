@@ -116,7 +116,7 @@ def test_names_are_checked():
         architectures.create('lenet5', activtion='tanh')
     with pytest.raises(UserError, match='pool must be one of subsample, max'):
         parameters('lenet5_1998', pool='mean')
-    with pytest.raises(UserError, match='10 digits, not 11 classes'):
+    with pytest.raises(UserError, match='RBF units for 10 digits, not 11'):
         parameters('lenet5_1998', num_classes=11)
     with pytest.raises(UserError, match='did you mean relu'):
         parameters('lenet5', activation='rellu')

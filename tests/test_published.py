@@ -367,7 +367,7 @@ def test_a_row_and_the_images_it_is_of(tmp_path):
         ('resnet50:option.preactivation=true', 'single_224', {}, ('24.7/7.8', 'preactivation is False there')),
         ('wrn_40_4:dropout', 'cifar_single', {}, ('4.53/-', 'dropout is 0.0 there and 0.3 here')),
         ('vgg_d:jitter', 'vgg_dense:384', {}, ('25.6/8.1', 'it starts from the weights of vgg_d:s384')),
-        ('vgg_d:jitter < vgg_e:s384', 'vgg_dense:384', {}, ('25.6/8.1', 'it starts from vgg_d:s384, and of ')),
+        ('vgg_d:jitter < vgg_e:s384', 'vgg_dense:384', {}, ('25.6/8.1', 'it starts from vgg_d:s384, and in ')),
         ('alexnet', 'ten_crop_square:227', {'init_from': 'x'}, ('40.7/18.2', "init_from is '' there and 'x' here")),
         ('vgg_d:s384', 'vgg_dense:384', {'init_from': 'x'}, ('26.8/8.7', 'the config of x cannot be read')),
         ('resnet20', 'cifar_single', {'accumulate': 16}, ('8.75/-', 'accumulate is 1 there and 16 here')),

@@ -109,7 +109,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(small_world, tmp_path):
     loop.train(config, tmp_path)
     other = config.copy_and_resolve_references()
     other.pixel_range = (0.0, 1.0)
-    with pytest.raises(UserError, match=r'was trained on images of pixel_range=\[-0.1, 1.175\]'):
+    with pytest.raises(UserError, match=r'was trained on images with pixel_range=\[-0.1, 1.175\]'):
         evaluate_folder(other, tmp_path)
     other = config.copy_and_resolve_references()
     other.architecture_options.activation = 'tanh'  # the same shapes

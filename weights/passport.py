@@ -52,7 +52,7 @@ def make(config, model, variables, pixels, source, licence=None, notes=(), class
         'source': source,
         'licence': licence,
         'preprocessing': pixels_of(config),
-        'classes': datasets.described(class_names, num_classes),
+        'classes': datasets.describe(class_names, num_classes),
         'class_names': class_names and list(class_names),
         'notes': list(notes),
         'probe': probe,
