@@ -236,8 +236,8 @@ def _check_recipe(where, info, config, model):
         saved, expected = getattr(saved_model, field.name), getattr(model, field.name)
         if field.name not in _TRAINING_ONLY and saved != expected:
             raise UserError(
-                f'{where} has {field.name}={saved!r} and the config {expected!r}: it is of another recipe; pass the '
-                'config that made it'
+                f'{where} has {field.name}={saved!r} and the config {expected!r}: it is of another recipe; '
+                'pass its own config'
             )
     for key, saved in info.get('input', {}).items():
         expected = getattr(config, key)

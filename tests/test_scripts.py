@@ -303,7 +303,7 @@ def test_training_streams_a_folder(script, tmp_path):
         (
             'evaluate.py',
             (*DIGITS, '--checkpoint', 'a', '--weights=-1'),
-            "--weights must be positive numbers, as in 2,1, not '-1'",
+            "must be positive numbers, as in 2,1, not '-1'",
         ),
         ('evaluate.py', (*DIGITS, '--checkpoint', 'a', '--protocol', 'single', 'single'), '2 protocols for 1 checkp'),
         ('evaluate.py', (*DIGITS, '--checkpoint', 'a', '--protocol=vgg_dens'), 'did you mean vgg_dense?'),
