@@ -6,6 +6,7 @@ import jax
 import naive
 import numpy as np
 import pytest
+from conftest import quarter
 from PIL import Image
 
 import architectures
@@ -89,6 +90,15 @@ def scored(members, images=PHOTOGRAPHS, batch_size=64, dense_batch=1):
     return {example['index']: np.exp(logs) for example, logs in scorer.log_probabilities(examples)}
 
 
+@pytest.fixture
+def a_fourth(monkeypatch):
+    """Networks have a fourth of their features: views are the same, and there is less to compute."""
+    quarter(monkeypatch)
+    network.cache_clear()
+    yield
+    network.cache_clear()
+
+
 # Views, and naive loops over them
 
 
@@ -117,7 +127,7 @@ def test_the_144_views_of_googlenet():
 
 
 @pytest.mark.slow
-def test_the_grids_dense_passes_and_their_mean():
+def test_the_grids_dense_passes_and_their_mean(a_fourth):
     images = PHOTOGRAPHS[:2]
     dense, crop, both = (member_of('alexnet_owt', f'vgg_{kind}:256') for kind in ('dense', 'multicrop', 'both'))
     found = [scored([member], images) for member in (dense, crop, both)]
@@ -129,7 +139,7 @@ def test_the_grids_dense_passes_and_their_mean():
 
 
 @pytest.mark.slow
-def test_residual_networks_as_fully_convolutional_ones():
+def test_residual_networks_as_fully_convolutional_ones(a_fourth):
     member = member_of('resnet18', 'resnet_fcn:224,256')
     found = scored([member], PHOTOGRAPHS[:2])
     for number in range(2):

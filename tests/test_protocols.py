@@ -1,6 +1,7 @@
 """The papers' protocols on photographs of ImageNet's validation set, against the loops of `naive.py`, to 1e-4.
 
-BVLC's GoogLeNet for its own protocol; elsewhere fixed random weights, scaled so that their answers tell images apart.
+BVLC's GoogLeNet for its own protocol; elsewhere a fourth of a network's features with fixed random weights, scaled so
+that their answers tell images apart.
 One wide photograph and one tall one; `pytest -m slow tests/test_protocols.py --photographs 50` takes fifty, and long.
 """
 
@@ -10,6 +11,7 @@ import jax
 import naive
 import numpy as np
 import pytest
+from conftest import quarter
 from PIL import Image
 
 import architectures
@@ -19,7 +21,7 @@ from input_pipeline import loader
 from input_pipeline.example import Example
 from input_pipeline.pixels import Pixels
 
-pytestmark = [pytest.mark.slow, pytest.mark.optimized, pytest.mark.timeout(7200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 SIZES = ((496, 368), (368, 496), (496, 328))
 
 
@@ -45,12 +47,13 @@ class Photographs(list):
         return Example(super().__getitem__(index), 0, str(index))
 
 
-def random_member(photographs, name, protocol, size=224):
+def random_member(photographs, name, protocol, size=224, **options):
     """A network of fixed random weights, its last layer such that its logits differ between photographs, by 3."""
     config = imagenet.get_config()
     config.architecture, config.image_size, config.num_classes = name, size, 100
     config.normalize, config.mean = 'constant', 'caffe'
-    model = architectures.create(name, num_classes=100)
+    config.architecture_options.update(options)
+    model = architectures.create(name, num_classes=100, **options)
     variables = jax.device_get(architectures.initialize(model, 0, (size, size, 3)))
     member = scoring.Member(model, variables, config, protocols.create(protocol, network=name), Pixels(config))
     (last,) = (layer for layer in variables['params'].values() if layer.get('bias', np.zeros(0)).shape == (100,))
@@ -75,6 +78,7 @@ def agree(found, expected):
         assert np.abs(one - other).max() > 100 * 1e-4
 
 
+@pytest.mark.optimized
 def test_144_views_of_googlenet(converted, photographs):
     folder = converted('bvlc_googlenet.caffemodel', 'googlenet')
     config = checkpoint.get_config(str(folder))
@@ -83,7 +87,8 @@ def test_144_views_of_googlenet(converted, photographs):
     agree(scored(member, photographs), [naive.crops(member, image, int) for image in photographs])
 
 
-def test_grids_dense_passes_and_their_mean(photographs):
+def test_grids_dense_passes_and_their_mean(photographs, monkeypatch):
+    quarter(monkeypatch)
     dense, crops, both = (
         random_member(photographs, 'alexnet_owt', f'vgg_{kind}') for kind in ('dense', 'multicrop', 'both')
     )
@@ -93,11 +98,13 @@ def test_grids_dense_passes_and_their_mean(photographs):
     agree(scored(both, photographs), list(np.mean(expected, 0)))
 
 
-def test_overfeats_fine_stride(photographs):
+def test_overfeats_fine_stride(photographs, monkeypatch):
+    quarter(monkeypatch)
     member = random_member(photographs, 'overfeat_fast', 'overfeat_fine', 231)
     agree(scored(member, photographs), [naive.overfeat_fast(member, image) for image in photographs])
 
 
-def test_residual_networks_as_fully_convolutional_ones(photographs):
-    member = random_member(photographs, 'resnet18', 'resnet_fcn')
+def test_residual_networks_as_fully_convolutional_ones(photographs, monkeypatch):
+    quarter(monkeypatch)
+    member = random_member(photographs, 'resnet18', 'resnet_fcn', depths=(1, 1, 1, 1))
     agree(scored(member, photographs), [naive.dense(member, image) for image in photographs])
