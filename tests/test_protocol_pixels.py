@@ -362,7 +362,12 @@ def few(name):
     return PHOTOGRAPHS[:1] if many else PHOTOGRAPHS[:4:3] if name.startswith('ten') else PHOTOGRAPHS
 
 
-@pytest.mark.parametrize('name', PROTOCOLS)
+# vgg_both is vgg_multicrop and vgg_dense.
+SLOW = {'vgg_multicrop'}
+EACH = [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in PROTOCOLS]
+
+
+@pytest.mark.parametrize('name', EACH)
 def test_a_protocol_is_what_its_paper_says(name):
     """ZFNet's pixels: of a mean image the part that lies under each view."""
     pixels, images = FAMILIES['zfnet'][1], few(name)

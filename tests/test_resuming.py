@@ -106,6 +106,7 @@ def shown(workdir):
     return collections.Counter(scalars)
 
 
+@pytest.mark.slow
 def test_the_events_of_a_run_stopped_anywhere_are_the_lines_of_its_log(tmp_path):
     config = config_of(num_epochs=2.0)
     for stop in (7, 10, 45, 45, 63, 0, 0):  # in mid-epoch, at a line, at an epoch's end; finished, and run again
