@@ -1,0 +1,108 @@
+"""Files that somebody else wrote: opened only if they are regular, parsed inside one boundary, checked before use."""
+
+import contextlib
+import json
+import os
+import stat
+
+from runtime.errors import UserError, first_line
+
+JSON_LIMIT = 64 << 20  # bytes; a config, a passport and a manifest have far fewer
+
+_NO_WAIT = getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0) | getattr(os, 'O_CLOEXEC', 0)
+_OUR_MISTAKES = AssertionError, NameError, ImportError
+
+
+@contextlib.contextmanager
+def parsing(path, kind):
+    """Turn whatever a parser raises in the `with` block into a UserError that names the file.
+
+    Keep the block to the parsing of one file. Errors of the file system that name their file, `UserError`s and mistakes
+    in our own code (a failed assertion, an undefined name) pass through.
+
+    Args:
+      path: the file, for the message.
+      kind: what it should be, with its article: 'a NumPy archive'.
+
+    Raises:
+      UserError: the parser raised an exception.
+    """
+    try:
+        yield
+    except (UserError, *_OUR_MISTAKES):
+        raise
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise UserError(f'{path} is not {kind} that can be read: {first_line(error)}') from error
+    except MemoryError as error:
+        raise UserError(f'{path} is not {kind} that can be read: it declares more data than fits in memory') from error
+    except RecursionError as error:
+        raise UserError(f'{path} is not {kind} that can be read: it is nested too deeply') from error
+    except Exception as error:
+        raise UserError(f'{path} is not {kind} that can be read: {first_line(error)}') from error
+
+
+def open_regular(path, at_most=None):
+    """Open a regular file for reading bytes; a FIFO, a device or a folder is refused without waiting for it.
+
+    Args:
+      path: the file; a symbolic link is followed.
+      at_most: the largest size in bytes; None for any.
+
+    Returns:
+      A binary file.
+
+    Raises:
+      UserError: it is not a regular file, or is larger.
+      OSError: it does not exist or cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | _NO_WAIT)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(f'{path} is {_kind(status.st_mode)}, not a regular file')
+        if at_most is not None and status.st_size > at_most:
+            raise UserError(f'{path} has {status.st_size:,} bytes; at most {at_most:,} are read')
+        return os.fdopen(descriptor, 'rb')
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _kind(mode):
+    kinds = {stat.S_ISDIR: 'a folder', stat.S_ISFIFO: 'a FIFO', stat.S_ISCHR: 'a device', stat.S_ISBLK: 'a device'}
+    return next((name for is_kind, name in kinds.items() if is_kind(mode)), 'a special file')
+
+
+def read_regular(path, at_most=None):
+    """Return the bytes of a regular file; see `open_regular`."""
+    with open_regular(path, at_most) as file:
+        return file.read()
+
+
+def read_json(path, schema, kind, at_most=JSON_LIMIT):
+    """Read a JSON file and check its structure.
+
+    Args:
+      path: the file, UTF-8. NaN and infinities are accepted, as Python writes them.
+      schema: a type that `msgspec.convert` takes: a `msgspec.Struct`, `dict[str, int]`, an annotated range, ...
+      kind: what it should be, with its article: 'a passport'.
+      at_most: its largest size in bytes.
+
+    Returns:
+      An instance of `schema`.
+
+    Raises:
+      UserError: not a regular file, too large, not JSON, or of another structure; the message says where.
+      OSError: it cannot be opened.
+    """
+    return parse_json(read_regular(path, at_most), schema, path, kind)
+
+
+def parse_json(data, schema, path, kind):
+    """Return JSON bytes as an instance of `schema`; see `read_json`."""
+    import msgspec
+
+    with parsing(path, kind):
+        return msgspec.convert(json.loads(data), schema)
