@@ -68,7 +68,7 @@ def test_an_image_that_is_too_large(monkeypatch):
     assert loader.in_memory(source, loader.Form(4, 1, fit))[0].shape == (5, 4, 4, 1)
 
 
-def test_a_store_is_gone_on_with_without_the_bad_image(tmp_path, monkeypatch):
+def test_a_store_is_continued_without_the_bad_image(tmp_path, monkeypatch):
     source = datasets.open_source('folder', 'train', class_folders(tmp_path / 'data'))
     (tmp_path / 'data' / 'train' / 'b' / '1.png').write_bytes(b'no image')
     with pytest.raises(UserError, match='Fix or remove it, or pass') as error:

@@ -795,7 +795,7 @@ def test_lenet5_drops_half_of_its_two_hidden_layers_when_it_is_asked_to():
         ('densenet121', {'initializer': 'gaussian_wide'}, 'did you mean gaussian_0.01'),
     ],
 )
-def test_wrong_values_are_told_in_a_line_when_the_network_is_made(name, options, message):
+def test_wrong_values_are_reported_in_one_line_when_the_network_is_made(name, options, message):
     with pytest.raises(UserError, match=message) as error:
         trace(name, **options)
     assert '\n' not in str(error.value)
@@ -810,7 +810,7 @@ def test_wrong_values_are_told_in_a_line_when_the_network_is_made(name, options,
         ({'parent': None}, "resnet50 has no option 'parent'"),
     ],
 )
-def test_wrong_options_are_told_by_create(options, message):
+def test_wrong_options_are_reported_by_create(options, message):
     with pytest.raises(UserError, match=message):
         architectures.create('resnet50', **options)
 

@@ -66,7 +66,7 @@ def test_an_entry_is_whole(name):
         assert errors and errors == sorted(errors, reverse=True) and all(0 < error < 50 for error in errors)
 
 
-def test_the_same_network_elsewhere_is_told():
+def test_the_same_network_elsewhere_is_reported():
     resnet50, vgg_c = catalogue.NETWORKS['resnet50'].differs, catalogue.NETWORKS['vgg_c'].differs
     assert resnet50[0] == "resnet50 of torchvision is this network with `stride_in='3x3'`, `stem_pool='padded'`."
     assert resnet50[1] == 'ResNet-50-model of Caffe is this network.'
@@ -170,7 +170,7 @@ def test_a_new_network_is_seen_everywhere(toy, command, capsys):
         ),
     ],
 )
-def test_what_a_new_network_lacks_is_told_in_a_line(toy, command, change, says):
+def test_what_a_new_network_lacks_is_reported_in_one_line(toy, command, change, says):
     toy(**change)
     code, out, _ = command('to?')
     assert code == 0 and out.splitlines()[2:] == [f'  {says}']
@@ -249,7 +249,7 @@ def test_an_unknown_name_in_a_process_of_its_own(script):
         (('vgg_d', '--jsn'), '--jsn'),
     ],
 )
-def test_what_a_user_gets_wrong_is_told_in_a_line(command, arguments, says):
+def test_what_a_user_gets_wrong_is_reported_in_one_line(command, arguments, says):
     code, out, err = command(*arguments)
     (line,) = err.splitlines()
     assert code == 2 and not out and line.startswith('architectures: error: ') and says in line

@@ -224,7 +224,7 @@ def test_a_run_of_an_older_version_is_resumed(tmp_path):
     assert workdir.resume_point(tmp_path / 'run', datasets.open_splits(config)[0])['start'] == (0, 16)
 
 
-def test_weights_of_as_many_other_classes_are_told(tmp_path):
+def test_weights_of_as_many_different_classes_are_reported(tmp_path):
     config = digits(num_classes=2)
     folder = network(tmp_path, config, ('cat', 'dog'))
     variables = architectures.initialize(build_model(config), 1, (32, 32, 1))

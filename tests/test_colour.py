@@ -530,7 +530,7 @@ def test_strengths():
 
 
 @pytest.mark.parametrize('jitter', ['fb', 'howard', 'inception'])
-def test_a_flip_commutes_with_all_that_changes_colours(jitter):
+def test_a_flip_commutes_with_all_that_changes_colors(jitter):
     run = functools.partial(augment, keys=KEYS, jitter=jitter, lighting='cc2', value_shift=20.0, mean=100.0, std=50.0)
     close(run(BYTES[:, :, ::-1]), run(BYTES)[:, :, ::-1])
 
@@ -556,7 +556,7 @@ def test_channel_normalisation_commutes_with_a_crop_and_a_mean_image_does_not():
         ({'mean': 1.0, 'mean_image': BYTES[0]}, 'keep one'),
     ],
 )
-def test_mistakes_that_a_user_can_mend(options, message):
+def test_mistakes_that_a_user_can_fix(options, message):
     with pytest.raises(UserError, match=message):
         augment(BYTES, KEYS, **options)
 

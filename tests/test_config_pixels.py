@@ -173,6 +173,6 @@ def test_a_wrong_crop_names_its_key(changes, says):
         ({'mean': 'vggg'}, 'mean must be one of none'),
     ],
 )
-def test_wrong_colours_are_told_before_anything_is_built(changes, says):
+def test_wrong_colours_are_reported_before_anything_is_built(changes, says):
     with pytest.raises(UserError, match=says):
         config_of('vgg_d', **changes)

@@ -432,7 +432,7 @@ def test_a_folder(tmp_path):
         ('alexnt', 'no recipe .alexnt., did you mean alexnet.'),
     ],
 )
-def test_what_a_user_gets_wrong_is_told_in_a_line(name, says):
+def test_what_a_user_gets_wrong_is_reported_in_one_line(name, says):
     with pytest.raises(ValueError, match=says) as error:
         listing.load(name)
     assert len(str(error.value).splitlines()) == 1

@@ -101,7 +101,7 @@ def test_without_a_controller_the_schedule_alone_counts():
     assert schedules.controller_after_epoch({}, 1.0, plateau()) == ({}, False)
 
 
-def test_wrong_values_are_told():
+def test_wrong_values_are_reported():
     for changes in ({'patience': 0}, {'factor': 1.0}, {'drops': -1}):
         with pytest.raises(UserError, match='plateau needs patience'):
             schedules.create_controller(plateau(**changes))
@@ -128,7 +128,7 @@ def test_a_run_that_its_plateaus_ended_is_finished(tmp_path, capfd, linear):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_in_the_middle_of_its_patience(tmp_path, linear):
+def test_a_run_continues_in_the_middle_of_its_patience(tmp_path, linear):
     config = digits(architecture='linear')
     config.update({'schedule': 'plateau', 'learning_rate': 0.02, 'num_epochs': 7.0})
     config.plateau.update({'patience': 2, 'threshold': 100.0})

@@ -483,7 +483,7 @@ def values(**changes):
     ({'kind': 'area', 'aspect': (-1.0, 1.0)}, 'aspect must be'),
     ({'kind': 'area', 'aspect': (1.0, 2.0, 3.0)}, 'aspect must be'),
 ])  # fmt: skip
-def test_what_is_wrong_with_a_config_is_told_with_its_key(changes, message):
+def test_what_is_wrong_with_a_config_is_reported_with_its_key(changes, message):
     with pytest.raises(UserError, match=message) as error:
         crops.rule(224, **values(**changes))
     assert '\n' not in str(error.value)

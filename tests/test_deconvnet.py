@@ -226,7 +226,7 @@ def test_an_activation_sees_its_box_and_nothing_else(name, layer, side, options)
             assert (maps(changed)[0, row, column] != before).any()
 
 
-def test_a_box_is_cut_with_what_lies_beyond():
+def test_a_box_is_cut_with_the_pixels_beyond():
     image = RNG.random((5, 5, 3)).astype(np.float32)
     np.testing.assert_array_equal(deconvnet.cut(image, (1, 2, 4, 5)), image[1:4, 2:5])
     whole = deconvnet.cut(image, (-2, 3, 3, 8))
@@ -343,14 +343,14 @@ def test_every_layer_of_every_chain_can_be_projected(name):
         assert values.shape == (2,) and projected.shape == (2, *shape) and min(size) > 0
 
 
-def test_other_networks_are_told_which_it_applies_to():
+def test_other_networks_get_the_list_of_those_it_applies_to():
     assert deconvnet.applies_to() == sorted(APPLIES.split(), key=architectures.names().index)
     for name in ('densenet121', 'resnet20', 'prelu_net_a'):
         with pytest.raises(UserError, match='is not one; it applies to lenet5, .*googlenet, .*vgg_e$'):
             deconvnet.chain(architectures.create(name), {}, (224, 224, 3))
 
 
-def test_wrong_layers_and_units_are_told(member):
+def test_wrong_layers_and_units_are_reported(member):
     source = datasets.open_source('digits', 'test')
     with pytest.raises(UserError, match="no layer 'conv3' to project, did you mean conv2. There are: conv1, pool1"):
         deconvnet.excited(member, source, 'conv3')

@@ -143,7 +143,7 @@ def photographs(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_streamed_batch_normalised_and_evaluated(script, tmp_path, photographs):
+def test_streamed_batch_normalized_and_evaluated(script, tmp_path, photographs):
     """The same of a folder of images, batch norm in groups of 4; each process reads its own rows."""
     arguments = (
         *STREAMED, '--config.dataset=folder', f'--config.data_dir={photographs}', '--config.num_classes=3',
@@ -169,7 +169,7 @@ def test_streamed_batch_normalised_and_evaluated(script, tmp_path, photographs):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_sigterm_to_one_saves_all_and_another_number_of_devices_goes_on(script, tmp_path):
+def test_sigterm_to_one_saves_all_and_another_number_of_devices_continues(script, tmp_path):
     whole, workdir = tmp_path / 'whole', tmp_path / 'run'
     with Processes(script, 2, 2, *RUN, '--workdir', workdir) as processes:
         wait_for(workdir / 'metrics.jsonl', '"step": 20', processes)

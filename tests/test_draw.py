@@ -132,7 +132,7 @@ def test_a_drawn_digit_has_our_logits_and_the_page_says_the_largest(drawn):
     assert not browser.find_elements('css selector', 'tr.best')
 
 
-def test_a_drawing_lies_as_mnist_has_its_digits(drawn):
+def test_a_drawing_is_placed_as_in_mnist(drawn):
     browser, _ = drawn
     stroke(browser, STROKES)
     large = seen(browser)
@@ -258,7 +258,7 @@ def test_the_same_network_gives_the_same_page():
     assert draw.page(network, 'a <LeNet>') == draw.page(network, 'a <LeNet>')
 
 
-def test_what_cannot_be_drawn_is_told(tmp_path):
+def test_what_cannot_be_drawn_is_reported(tmp_path):
     with pytest.raises(UserError, match=r'draw is a page: pass --out FILE\.html'):
         draw.make(tmp_path / 'a.png', lenet5.get_config(), ['nowhere'])
     config = lenet5.get_config()

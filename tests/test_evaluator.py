@@ -297,7 +297,7 @@ def test_label_sets(tmp_path):
 # Interrupted evaluations
 
 
-def test_an_interrupted_evaluation_goes_on(tmp_path):
+def test_an_interrupted_evaluation_continues(tmp_path):
     path, rows = tmp_path / 'x.partial', [results.row(k, str(k), 0, np.full(10, -2.3)) for k in range(3)]
     with pytest.raises(KeyboardInterrupt), results.Partial(path, {'data': 'a'}, False) as kept:
         for row in rows[:2]:

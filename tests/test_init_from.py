@@ -85,7 +85,7 @@ def test_batch_statistics_and_blocks_come_along(tmp_path):
         ('resnet20', (), r'\(vgg_a\) does not fit this network'),
     ],
 )
-def test_what_does_not_fit_is_told(vgg_a, name, layers, says):
+def test_what_does_not_fit_is_reported(vgg_a, name, layers, says):
     options = {'depth': 8} if name == 'resnet20' else SMALL
     with pytest.raises(UserError, match=says):
         init_from.load(vgg_a, variables_of(name, 2, **options).variables, layers)

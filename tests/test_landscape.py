@@ -117,7 +117,7 @@ def test_devices_do_not_change_the_numbers():
     assert len(set(one.tolist())) == 8
 
 
-def test_an_interrupted_one_goes_on(trained, tmp_path, monkeypatch):
+def test_an_interrupted_one_continues(trained, tmp_path, monkeypatch):
     config, workdir = trained
     whole, cut = tmp_path / 'whole.png', tmp_path / 'cut.png'
     monkeypatch.setattr(landscape.mesh, 'of_this_process', lambda: mesh_of(1))
@@ -173,6 +173,6 @@ def test_losses_beyond_all_numbers_are_drawn(tmp_path):
 @pytest.mark.parametrize(
     ('changes', 'says'), [({'points': 4}, 'odd'), ({'span': 0.0}, '--span'), ({'count': 0}, '--c')]
 )
-def test_what_cannot_be_drawn_is_told(changes, says, tmp_path):
+def test_what_cannot_be_drawn_is_reported(changes, says, tmp_path):
     with pytest.raises(UserError, match=says):
         landscape.make(tmp_path / 'l.png', digits(), ['nowhere'], **SMALL | changes)

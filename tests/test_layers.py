@@ -329,7 +329,7 @@ def test_local_response_normalisation_in_bfloat16_sums_in_float32():
     np.testing.assert_allclose(y.astype(jnp.float32), exact, rtol=2**-8)  # one rounding, at the end
 
 
-def test_an_unknown_reading_is_told():
+def test_an_unknown_reading_is_reported():
     with pytest.raises(UserError, match="lrn must be one of paper, cuda_convnet, caffe, not 'torch'"):
         layers.local_response_norm(numbers(1, 2, 2, 8), 'torch')
 
@@ -383,7 +383,7 @@ def test_batch_norms_gradient_is_that_of_its_definition(plain):
 
 @pytest.mark.parametrize('plain', [False, True])
 @pytest.mark.parametrize('group_size', [4, 2])
-def test_groups_of_batch_norm_are_normalised_apart(plain, group_size):
+def test_groups_of_batch_norm_are_normalized_apart(plain, group_size):
     x, scale, bias = map(jnp.asarray, NORMED)
     groups = np.split(NORMED[0], 8 // group_size)
     with layers.plain_forms() if plain else contextlib.nullcontext():

@@ -111,7 +111,7 @@ def test_what_systems_leave_is_no_class_and_is_counted(tmp_path):
     )
 
 
-def test_skipping_is_told_of_single_files_and_of_many():
+def test_skipping_is_reported_of_single_files_and_of_many():
     assert example.skipped_note('here', []) == []
     assert example.skipped_note('here', ['x/y.txt']) == ['here: 1 file or folder is skipped: x/y.txt']
     (many,) = example.skipped_note('here', [f'{n}.txt' for n in range(2000)])

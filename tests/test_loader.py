@@ -495,7 +495,7 @@ def test_worker_processes_give_the_same_batches(tmp_path, put):
 @pytest.mark.slow
 @pytest.mark.parametrize('put', [None, dict])
 @pytest.mark.parametrize('kept', [0, 20])
-def test_a_worker_that_dies_is_told_within_seconds(put, kept):
+def test_a_worker_that_dies_is_reported_within_seconds(put, kept):
     batches = streamed_by_two(photographs(), put=put)
     for _ in range(1 + kept):
         next(batches)

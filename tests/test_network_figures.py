@@ -181,7 +181,7 @@ def test_the_first_block_is_the_default():
     assert block.find_block('resnet50', graph_of('resnet50'), 'conv3_x/block2') == ('conv3_x', 'block2')
 
 
-def test_a_wrong_block_is_told_with_the_nearest():
+def test_a_wrong_block_is_reported_with_the_nearest():
     with pytest.raises(UserError, match="no block 'inception_3', did you mean inception_3"):
         block.find_block('googlenet', graph_of('googlenet'), 'inception_3')
 

@@ -166,7 +166,7 @@ def test_the_rate_is_changed_in_the_middle_and_logged_once(tmp_path, monkeypatch
         loop.train(digits(learning_rates=((0.5, 0.1),), **common | {'num_epochs': 0.5}), workdir)
 
 
-def test_after_a_loss_that_is_no_number_a_lower_rate_goes_on(tmp_path):
+def test_after_a_loss_that_is_no_number_a_lower_rate_continues(tmp_path):
     """The advice of the message, to the letter."""
     workdir = tmp_path / 'run'
     common = {'checkpoint_every_steps': 4, 'log_every_steps': 4, 'num_epochs': 1.0, 'stop_at_step': 12}

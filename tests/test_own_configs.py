@@ -41,7 +41,7 @@ LINES = {  # line 6 of the file: what is said of it
 
 
 @pytest.mark.parametrize('line, says', LINES.items())
-def test_what_is_wrong_is_told_with_its_line(tmp_path, line, says):
+def test_what_is_wrong_is_reported_with_its_line(tmp_path, line, says):
     file = tmp_path / 'mine.py'
     file.write_text(FILE.format(line))
     with pytest.raises(UserError) as error:

@@ -456,7 +456,7 @@ def test_a_recipes_test_pixels(name):
         np.testing.assert_allclose(tested, expected, atol=1e-4, rtol=1e-5)
 
 
-def test_where_each_familys_centre_crop_lies():
+def test_where_each_familys_center_crop_is():
     """fb.resnet.torch rounds up, torchvision to the even number, Caffe down: protocols of one name, of 224 in 256."""
     places = {}
     for rule in ('down', 'up', 'even'):

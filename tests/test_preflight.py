@@ -87,7 +87,7 @@ def test_what_is_reckoned_grows_as_the_batch():
     assert needed[1] - needed[0] > 256 * 4 * (28 * 28 * 6 + 10 * 10 * 16)
 
 
-def test_streamed_images_are_timed_and_statistics_foretold(quick, tmp_path):
+def test_streamed_images_are_timed_and_statistics_estimated(quick, tmp_path):
     config, workdir = folder_of_images(tmp_path / 'data'), tmp_path / 'run'
     out = lines(config, workdir)
     assert 'data: folder, train: 60 images, 8 read\n' in out and 'prefetched batches' in out

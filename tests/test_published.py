@@ -379,7 +379,7 @@ def test_a_row_and_the_images_it_is_of(tmp_path):
         ),
     ],
 )
-def test_what_is_not_known_to_be_equal_is_told(recipe, protocol, changes, says, tmp_path):
+def test_what_is_not_known_to_be_equal_is_reported(recipe, protocol, changes, says, tmp_path):
     (line,) = beside(checkpoint(tmp_path, recipe, protocol, **changes))
     assert line.startswith('published: no row is known to match this network') and '\n' not in line
     assert all(part in line for part in says), line

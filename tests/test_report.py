@@ -146,7 +146,7 @@ def test_it_opens_without_a_network_and_without_complaint(chromium, made):
     assert chromium.execute_script(wide)
 
 
-def test_what_is_not_there_is_told_with_the_command(chromium, run, tmp_path):
+def test_what_is_not_there_is_reported_with_the_command(chromium, run, tmp_path):
     folder = tmp_path / 'moved'
     folder.mkdir()
     (folder / 'checkpoints').symlink_to(run / 'checkpoints')

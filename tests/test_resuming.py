@@ -141,7 +141,7 @@ def test_a_polynomial_rate_counts_the_examples_of_both_batch_sizes(tmp_path):
         assert row['learning_rate'] == pytest.approx(0.002 * (1 - over) ** 0.7, rel=1e-5)
 
 
-def test_a_uniform_average_that_has_begun_goes_on(tmp_path):
+def test_a_uniform_average_that_has_begun_continues(tmp_path):
     config = config_of(num_epochs=2.0, average='uniform', stop_at_step=51)  # 90 steps, averaged from 45 on
     loop.train(config, tmp_path)
     before = saved(config, tmp_path, 51)

@@ -128,7 +128,7 @@ def test_what_an_evaluation_writes(trained, script, tmp_path):
     assert not list(workdir.glob('*.partial'))
 
 
-def test_an_interrupted_evaluation_is_gone_on_with(trained, tmp_path):
+def test_an_interrupted_evaluation_is_continued(trained, tmp_path):
     workdir, _ = trained
     config, partial = lenet5_digits.get_config(), str(tmp_path / 'rows.partial')
     config.test_batch_size = 10
@@ -317,7 +317,7 @@ def test_training_streams_a_folder(script, tmp_path):
         ('evaluate.py', (*DIGITS, '--checkpoint', 'a', '--output=no/x.json'), 'no/x.json cannot be written'),
     ],
 )
-def test_what_a_user_gets_wrong_is_told_in_a_line(script, name, arguments, says):
+def test_what_a_user_gets_wrong_is_reported_in_one_line(script, name, arguments, says):
     done = script(name, *arguments)
     (line,) = done.stderr.strip().splitlines()
     assert says in line and line.startswith(f'{name}: error: ')

@@ -47,7 +47,7 @@ def test_members_train_in_turn_and_start_from_each_other(tmp_path, capfd, linear
 
 
 @pytest.mark.slow
-def test_an_interrupted_member_goes_on(tmp_path, monkeypatch, linear):
+def test_an_interrupted_member_continues(tmp_path, monkeypatch, linear):
     whole, train = loop.train, loop.train
 
     def stops(config, workdir, started=None):

@@ -212,7 +212,7 @@ def test_a_picture_of_a_batch(script, small_alexnet, tmp_path):
     ('shw', [], "no command 'shw', did you mean show? show: Draws"),
     ('statistics', ['--config.data_dir=nowhere'], 'no folder nowhere/train: pass --config.data_dir=FOLDER'),
 ])  # fmt: skip
-def test_what_a_user_gets_wrong_is_told_in_a_line(script, small_alexnet, tmp_path, command, arguments, says):
+def test_what_a_user_gets_wrong_is_reported_in_one_line(script, small_alexnet, tmp_path, command, arguments, says):
     out = ['--out', tmp_path / 'out.npz'] if command == 'statistics' else []
     done = script('data.py', command, *small_alexnet[1], *out, *arguments)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr

@@ -179,7 +179,7 @@ def test_statistics_are_the_means_over_batches():
     np.testing.assert_allclose(found['var'], [pixels.var(ddof=1)], rtol=1e-4)
 
 
-def test_a_run_ends_with_statistics_measured_anew(tmp_path, linear):
+def test_a_run_ends_with_statistics_measured_again(tmp_path, linear):
     config = digits(architecture='linear')
     config.update({'num_epochs': 2.0, 'learning_rates': ((2, 0.02),), 'recompute_batch_stats': 3})
     config.architecture_options.batch_norm = True
@@ -231,7 +231,7 @@ def test_the_rates_follow_the_batch_and_the_log_says_so(tmp_path, capfd, linear)
         ({'schedule': 'plateu'}, 'did you mean plateau'),
     ],
 )
-def test_wrong_values_are_told(changes, says, eight_devices):
+def test_wrong_values_are_reported(changes, says, eight_devices):
     config = lenet5_digits.get_config()
     config.update(changes)
     with pytest.raises(UserError, match=says):
@@ -282,7 +282,7 @@ def test_batches_end_where_the_loop_stops(streamed):
     np.testing.assert_array_equal(numbers, run.order(2, 9)[0])
 
 
-def test_a_batch_of_broken_groups_is_told(eight_devices):
+def test_a_batch_of_broken_groups_is_reported(eight_devices):
     config = lenet5_digits.get_config()
     config.architecture_options.update({'batch_norm': True, 'group_size': 24})
     with pytest.raises(UserError, match='batch norm has groups of 24 images, and a step processes 32'):
@@ -332,7 +332,7 @@ def test_the_layers_that_are_trained_go_as_they_would_alone():
     chex.assert_trees_all_close(one(start, batch).params['fc3'], every(start, batch).params['fc3'], rtol=1e-6)
 
 
-def test_a_layer_to_train_that_is_not_there_is_told():
+def test_a_layer_to_train_that_is_not_there_is_reported():
     with pytest.raises(UserError, match="trained_layers: this network has no layer 'fc9', did you mean fc"):
         optimizers.only(OPTIMIZER, ('fc9',)).init(stepping(architectures.create('lenet5'))[0].params)
 

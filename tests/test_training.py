@@ -90,7 +90,7 @@ def test_caffes_inv_is_its_formula_a_step():
         np.testing.assert_allclose(rate(k), 0.01 * (1 + 0.0001 * k) ** -0.75, rtol=1e-5)
 
 
-def test_a_schedule_goes_on_from_the_examples_that_were_seen():
+def test_a_schedule_continues_from_the_examples_that_were_seen():
     whole, resumed = (
         schedule_of('every', batch_size=10, every=1.0),
         schedule_of('every', batch_size=20, start=(50, 500), every=1.0),
@@ -106,7 +106,7 @@ def test_a_schedule_goes_on_from_the_examples_that_were_seen():
         ('cosine', {'rate': -1.0}, 'learning_rate must be above 0'),
     ],
 )
-def test_wrong_schedules_are_told(name, changes, says):
+def test_wrong_schedules_are_reported(name, changes, says):
     with pytest.raises(UserError, match=says):
         schedule_of(name, **changes)
 
@@ -211,7 +211,7 @@ def test_the_gradients_norm_is_clipped_before_the_decay():
     np.testing.assert_allclose(after, [2 - 0.6 - 1, 2 - 0.8 - 1], rtol=1e-6)
 
 
-def test_an_unknown_optimizer_is_told():
+def test_an_unknown_optimizer_is_reported():
     with pytest.raises(UserError, match='did you mean adam'):
         optimizers.create('adma')
 
@@ -295,7 +295,7 @@ def test_order_digest_does_not_depend_on_the_batch_size():
     assert int(step.digest_order(jnp.zeros((), jnp.uint32), swapped)) not in digests
 
 
-def test_the_first_step_that_is_not_finite_is_told(initial):
+def test_the_first_step_that_is_not_finite_is_reported(initial):
     broken = initial.replace(step=jnp.int32(7), params=jax.tree.map(lambda x: x * jnp.nan, initial.params))
     after = jax.jit(STEP)(initial, batch_of(np.arange(8)))
     assert metrics.nonfinite_step(after.window) is None

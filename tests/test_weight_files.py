@@ -150,7 +150,7 @@ def test_every_prefix_of_a_wrapper_is_taken_off(tmp_path, prefix):
     assert list(found.tensors) == ['features.0', 'fc'] and found.notes == (f'the prefix {prefix!r} is removed',)
 
 
-def test_what_lies_beside_a_prefix_is_left_out_by_name(tmp_path):
+def test_what_is_next_to_a_prefix_is_left_out_by_name(tmp_path):
     """torch's AveragedModel counts beside `module.`; Lightning saves the state of losses beside `model.`."""
     for prefix, beside in (('module.', 'n_averaged'), ('model.', 'loss_fn.weight')):
         tensors = {beside: np.ones(2, np.float32), f'{prefix}fc': np.ones(2, np.float32)}
