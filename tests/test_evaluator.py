@@ -147,7 +147,7 @@ def test_residual_networks_as_fully_convolutional_ones(a_fourth):
 
 
 @pytest.mark.slow
-def test_overfeats_fine_stride_is_nine_pools_one_pixel_apart():
+def test_overfeats_fine_stride_is_nine_pools_one_pixel_apart(a_fourth):
     """The map of scores, each cell by itself: the network on the image moved by 12 pixels for one of the last pool."""
     model, variables = network('overfeat_accurate', 221)
     image = RNG.normal(size=(1, 317, 317, 3)).astype(np.float32)
