@@ -9,6 +9,8 @@ from runtime.errors import UserError, first_line
 
 JSON_LIMIT = 64 << 20  # bytes; a config, a passport and a manifest have far fewer
 
+_AXES = 32
+_LONGEST = 2**31 - 1  # of an axis
 _NO_WAIT = getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0) | getattr(os, 'O_CLOEXEC', 0)
 _OUR_MISTAKES = AssertionError, NameError, ImportError
 
@@ -105,4 +107,27 @@ def parse_json(data, schema, path, kind):
     import msgspec
 
     with parsing(path, kind):
-        return msgspec.convert(json.loads(data), schema)
+        return msgspec.convert(json.loads(data, object_pairs_hook=unique), schema)
+
+
+def unique(pairs):
+    """Return a dict of (name, value) pairs; raise ValueError if a name occurs twice."""
+    values = {}
+    for name, value in pairs:
+        if name in values:
+            raise ValueError(f'{name!r} occurs twice')
+        values[name] = value
+    return values
+
+
+def shape_of(sizes):
+    """Return the shape that a file declares for an array; raise ValueError unless an array can have it.
+
+    Args:
+      sizes: a sequence of anything, which is not printed: it may be huge.
+    """
+    if not isinstance(sizes, list | tuple) or len(sizes) > _AXES:
+        raise ValueError(f'an array has more than {_AXES} axes, or no shape')
+    if not all(type(size) is int and 0 <= size <= _LONGEST for size in sizes):
+        raise ValueError(f'an array has a size that is not a whole number from 0 to {_LONGEST}')
+    return tuple(sizes)

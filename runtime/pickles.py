@@ -47,7 +47,7 @@ def load(file, path, call, persistent=None, build=None):
       Broken: the pickle is invalid.
       UserError: the pickle has an operation that files of data do not need.
     """
-    stack, marks, memo = [], [], {}
+    stack, marks, memo, copied = [], [], {}, 0
 
     def pop_mark():
         start = marks.pop()
@@ -56,7 +56,7 @@ def load(file, path, call, persistent=None, build=None):
         return items
 
     try:
-        for opcode, argument, _ in pickletools.genops(file):
+        for opcode, argument, position in pickletools.genops(file):
             name = opcode.name
             if name in _VALUES:
                 stack.append(argument)
@@ -88,7 +88,10 @@ def load(file, path, call, persistent=None, build=None):
             elif name in ('SETITEM', 'SETITEMS'):
                 items = [stack.pop(), stack.pop()][::-1] if name == 'SETITEM' else pop_mark()
                 if not isinstance(stack[-1], Foreign):
-                    _of(dict, stack[-1]).update(_pairs(items))
+                    target, new = _of(dict, stack[-1]), _pairs(items)
+                    if target.keys() & new.keys():
+                        raise Broken('it has a key twice')
+                    target.update(new)
             elif name == 'EMPTY_SET':
                 stack.append(Foreign('set'))
             elif name == 'FROZENSET':
@@ -105,7 +108,10 @@ def load(file, path, call, persistent=None, build=None):
             elif name in ('REDUCE', 'NEWOBJ', 'NEWOBJ_EX'):
                 if name == 'NEWOBJ_EX':
                     stack.pop()
-                arguments = stack.pop()
+                arguments = _of(tuple, stack.pop())
+                copied += sum(len(part) for part in arguments if isinstance(part, list | tuple | dict))
+                if copied > position + _FEW:  # a function may copy them; a file has each of them once
+                    raise Broken('it repeats its content in more memory than the file has')
                 stack.append(call(_of(Global | Foreign, stack.pop()), arguments))
             elif name == 'BUILD':
                 state = stack.pop()
@@ -126,6 +132,7 @@ def load(file, path, call, persistent=None, build=None):
     raise Broken('its pickle is truncated')
 
 
+_FEW = 1000
 _VALUES = (
     'BININT', 'BININT1', 'BININT2', 'LONG1', 'LONG4', 'INT', 'LONG', 'BINFLOAT', 'FLOAT', 'BINUNICODE',
     'SHORT_BINUNICODE', 'BINUNICODE8', 'UNICODE', 'SHORT_BINSTRING', 'BINSTRING', 'SHORT_BINBYTES', 'BINBYTES',
@@ -148,11 +155,19 @@ def _of(kind, value):
 
 
 def _pairs(items):
-    """Return a dict of alternating keys and values.
+    """Return a dict of alternating keys and values; see `dict_of`."""
+    return dict_of(zip(items[::2], items[1::2], strict=True))
+
+
+def dict_of(pairs):
+    """Return a dict of (key, value) pairs.
 
     Nested tuples are rejected as keys: hashing one takes exponential time if each level contains the next one twice.
     """
-    keys = items[::2]
-    if any(isinstance(key, tuple) and any(isinstance(part, tuple) for part in key) for key in keys):
+    pairs = [(key, value) for key, value in pairs]
+    if any(isinstance(key, tuple) and any(isinstance(part, tuple) for part in key) for key, _ in pairs):
         raise Broken('it has a key that is a tuple of tuples')
-    return dict(zip(keys, items[1::2], strict=True))
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise Broken('it has a key twice')
+    return values

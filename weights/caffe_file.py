@@ -8,7 +8,8 @@ import math
 
 import numpy as np
 
-from runtime.errors import UserError, first_line
+from runtime import foreign
+from runtime.errors import UserError
 
 # {message: (field, its number, its type)}; a trailing + marks a repeated field.
 SCHEMA = {
@@ -51,14 +52,7 @@ def messages():
 
 
 def _parse(kind, path):
-    from google.protobuf.message import DecodeError
-
-    with open(path, 'rb') as file:
-        content = file.read()
-    try:
-        return messages()[kind].FromString(content)
-    except DecodeError as error:
-        raise UserError(f'{path} is truncated or not a Caffe file ({first_line(error)})') from None
+    return messages()[kind].FromString(foreign.read_regular(path))
 
 
 def read_net(path):
@@ -70,9 +64,13 @@ def read_net(path):
     Raises:
       UserError: the file is missing or invalid, or has no weights.
     """
-    net = _parse('NetParameter', path)
+    with foreign.parsing(path, 'a Caffe file'), np.errstate(all='ignore'):
+        return _tensors(_parse('NetParameter', path), path)
+
+
+def _tensors(net, path):
     layers = [layer.layer if layer.HasField('layer') else layer for layer in net.layers] + list(net.layer)
-    tensors = {}
+    tensors = []
     for layer in layers:
         blobs = [_array(blob, f'{path}: layer {layer.name}') for blob in layer.blobs]
         kind = getattr(layer, 'type', '')
@@ -80,7 +78,10 @@ def read_net(path):
             continue
         if kind == 'BatchNorm':
             if len(blobs) == 3:
-                factor = blobs.pop().item()
+                factor = blobs.pop()
+                if factor.size != 1 or not np.isfinite(factor).all():
+                    raise UserError(f'{path}: layer {layer.name} needs one finite factor, and has {factor.size} values')
+                factor = factor.item()
                 blobs = [blob / factor if factor else blob * 0 for blob in blobs]
             leaves = ('mean', 'var')
         elif kind in ('BN', 'bn'):
@@ -91,17 +92,19 @@ def read_net(path):
             raise UserError(
                 f'{path}: layer {layer.name} ({kind}) has {len(blobs)} arrays, more than the {len(leaves)} expected'
             )
-        for leaf, blob in zip(leaves, blobs, strict=False):
-            tensors[f'{layer.name}/{leaf}'] = blob
+        tensors += [(f'{layer.name}/{leaf}', blob) for leaf, blob in zip(leaves, blobs, strict=False)]
     if not tensors:
         raise UserError(f'{path} is not a .caffemodel, or has no weights')
-    return tensors
+    return foreign.unique(tensors)
 
 
 def read_mean(path):
     """Read the mean image of a .binaryproto: float32 [H, W, 3], with Caffe's channels: blue, green, red."""
-    mean = _array(_parse('BlobProto', path), path)
-    mean = mean.reshape(mean.shape[-3:])
+    with foreign.parsing(path, 'a Caffe file'):
+        mean = _array(_parse('BlobProto', path), path)
+        mean = mean.reshape(mean.shape[-3:])
+    if not np.isfinite(mean).all():
+        raise UserError(f'{path} has NaN or infinite values: the file is damaged')
     if mean.ndim != 3 or mean.shape[0] != 3:
         raise UserError(f'{path} is not a mean image of three channels: its shape is {mean.shape}')
     return mean.transpose(1, 2, 0)
@@ -112,7 +115,7 @@ def _array(blob, where):
     data, dtype = (blob.data, '<f4') if blob.data else (blob.double_data, '<f8')
     content = b''.join(data)
     is_old = not blob.HasField('shape')
-    shape = (blob.num, blob.channels, blob.height, blob.width) if is_old else tuple(blob.shape.dim)
+    shape = foreign.shape_of((blob.num, blob.channels, blob.height, blob.width) if is_old else list(blob.shape.dim))
     if len(content) != math.prod(shape) * np.dtype(dtype).itemsize:
         raise UserError(
             f'{where} should have {math.prod(shape)} numbers, of shape {shape}, but has {len(content)} bytes'

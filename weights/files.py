@@ -3,13 +3,18 @@
 import hashlib
 import math
 import re
+import struct
+import warnings
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
+import ml_dtypes
+import msgspec
 import numpy as np
 
-from runtime.errors import UserError, first_line
+from runtime import foreign
+from runtime.errors import UserError
 from weights import caffe_file, torch_file
 
 PREFIXES = ('module.', '_orig_mod.', 'model.')  # of DataParallel, torch.compile, Lightning
@@ -45,7 +50,7 @@ def read(path):
       UserError: the file is missing, truncated or of another kind, or its state dict holds more than tensors.
     """
     path = Path(path)
-    if not path.is_file():
+    if path.is_dir() or not path.exists():
         raise UserError(f'{path} {"is a folder" if path.is_dir() else "does not exist"}: --source takes a weight file')
     readers = {
         '.safetensors': _safetensors,
@@ -53,20 +58,25 @@ def read(path):
         '.caffemodel': lambda path: ('caffemodel', caffe_file.read_net(path), {}),
         **dict.fromkeys(('.pth', '.pt', '.th', '.bin', '.tar', '.ckpt'), _torch),
     }
-    with open(path, 'rb') as file:
+    with foreign.open_regular(path) as file:
         if file.read(len(_LFS)) == _LFS:
             raise UserError(f'{path} is a Git LFS pointer, not the file: get it with `git lfs pull`')
     if path.suffix not in readers:
         raise UserError(f'{path}: cannot read {path.suffix or "a file without suffix"}; known: {", ".join(readers)}')
-    kind, tree, metadata = readers[path.suffix](path)
     notes = []
-    flat = _unwrapped(tree, path, notes)
+    with foreign.parsing(path, 'a weight file'):
+        kind, tree, metadata = readers[path.suffix](path)
+        flat = _unwrapped(tree, path, notes)
     flat = {name: value for name, value in flat.items() if not name.endswith('num_batches_tracked')}
+    _check_size(sum(4 * value.size for value in flat.values()), path)  # many tensors may view the same data
     tensors, other_types = {}, set()
     for name, value in flat.items():
+        if value.dtype.kind not in 'biuf' and value.dtype != ml_dtypes.bfloat16:
+            raise UserError(f'{path}: {name} is an array of {value.dtype}, not of numbers')
         if value.dtype.itemsize != 4 or value.dtype.kind != 'f':
             other_types.add(str(value.dtype))
-        tensors[name] = np.asarray(value, np.float32)
+        with np.errstate(all='ignore'):
+            tensors[name] = np.asarray(value, np.float32)
         if not np.all(np.isfinite(tensors[name])):
             raise UserError(f'{path}: {name} has NaN or infinite values: the file is damaged')
     if other_types:
@@ -80,20 +90,43 @@ def sha256(path):
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
+_DTYPES = {
+    **{'F64': np.float64, 'F32': np.float32, 'F16': np.float16, 'BF16': ml_dtypes.bfloat16, 'BOOL': np.bool_},
+    **{f'{kind}{8 * size}': np.dtype(f'<{kind.lower()}{size}') for kind in 'IU' for size in (1, 2, 4, 8)},
+}
+
+
+class _Entry(msgspec.Struct):
+    """An entry of a safetensors file's header."""
+
+    dtype: str
+    shape: list[int]
+    data_offsets: tuple[int, int]
+
+
 def _safetensors(path):
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ImportError:
-        raise UserError('reading .safetensors needs another package: pip install safetensors') from None
-    try:
-        with safe_open(path, 'numpy') as file:
-            return 'safetensors', {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except SafetensorError as error:
-        raise UserError(f'{path} is truncated or not a safetensors file ({first_line(error)})') from None
+    content = foreign.read_regular(path)
+    (length,) = struct.unpack('<Q', content[:8])
+    if length > len(content) - 8:
+        raise UserError(f'{path} is truncated or not a safetensors file')
+    header = foreign.parse_json(content[8 : 8 + length], dict[str, dict], path, 'a safetensors file')
+    metadata = msgspec.convert(header.pop('__metadata__', {}), dict[str, str])
+    data, end, tensors = memoryview(content)[8 + length :], 0, {}
+    for name, entry in sorted(msgspec.convert(header, dict[str, _Entry]).items(), key=lambda x: x[1].data_offsets):
+        if entry.dtype not in _DTYPES:
+            raise UserError(f'{path}: {name} has the type {entry.dtype}; known: {", ".join(_DTYPES)}')
+        start, stop = entry.data_offsets
+        shape, dtype = foreign.shape_of(entry.shape), np.dtype(_DTYPES[entry.dtype])
+        if start != end or not start <= stop <= len(data) or stop - start != math.prod(shape) * dtype.itemsize:
+            raise UserError(f'{path} is truncated or not a safetensors file: {name} is not where its header says')
+        tensors[name], end = np.frombuffer(data[start:stop], dtype).reshape(shape), stop
+    if end != len(data):
+        raise UserError(f'{path} is not a safetensors file: it has {len(data) - end:,} bytes that belong to no tensor')
+    return 'safetensors', {name: tensors[name] for name in header}, metadata
 
 
 def _torch(path):
-    with open(path, 'rb') as file:
+    with foreign.open_regular(path) as file:
         start = file.read(16)
     if not start.startswith(b'PK') and not torch_file.is_legacy(start + b'....'):
         raise UserError(f'{path} is not a torch.save file: it begins with {start[:4]!r}')
@@ -102,16 +135,15 @@ def _torch(path):
 
 def _npz(path):
     """Read an archive of plain arrays; an array of objects is a pickle and is refused."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            _check_size(archive, path)
-            arrays = {}
-            for info in archive.infolist():
-                with archive.open(info) as member:
-                    arrays[info.filename.removesuffix('.npy')] = _npy(member, info, path)
-            return 'npz', arrays, {}
-    except (zipfile.BadZipFile, EOFError, ValueError) as error:
-        raise UserError(f'{path} is truncated or not an .npz file ({first_line(error)})') from None
+    with foreign.parsing(path, 'an .npz file'), foreign.open_regular(path) as file, zipfile.ZipFile(file) as archive:
+        _check_size(sum(info.file_size for info in archive.infolist()), path)
+        arrays = []
+        for info in archive.infolist():
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise UserError(f'{path}: {info.filename} is compressed by a method that NumPy does not write')
+            with archive.open(info) as member:
+                arrays.append((info.filename.removesuffix('.npy'), _npy(member, info, path)))
+        return 'npz', foreign.unique(arrays), {}
 
 
 def _npy(member, info, path):
@@ -119,20 +151,22 @@ def _npy(member, info, path):
     if version not in ((1, 0), (2, 0)):
         raise UserError(f'{path}: {info.filename} has an unknown version of the .npy format')
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read_header(member)
+    with warnings.catch_warnings(action='ignore'):  # of a header of Python 2, or of a damaged one
+        shape, fortran, dtype = read_header(member)
     if dtype.hasobject:
         raise UserError(
             f'{path}: {info.filename} is an array of Python objects, a pickle, which is refused; nothing was executed'
         )
-    count = math.prod(shape)
+    count = math.prod(foreign.shape_of(shape))
     if count * dtype.itemsize > info.file_size:  # before memory is allocated
         raise UserError(f'{path}: {info.filename} claims {count} numbers, more than the archive has')
     data = np.frombuffer(member.read(count * dtype.itemsize), dtype)
+    if member.read(1):
+        raise UserError(f'{path}: {info.filename} is longer than its {count} numbers')
     return data.reshape(shape[::-1]).T if fortran else data.reshape(shape)
 
 
-def _check_size(archive, path):
-    total = sum(info.file_size for info in archive.infolist())
+def _check_size(total, path):
     if total > max(_UNPACKED << 20, _RATIO * Path(path).stat().st_size):
         raise UserError(
             f'{path} would unpack to {total >> 20:,} MiB, more than {_RATIO} times its size, and is refused: weights '

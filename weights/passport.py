@@ -3,12 +3,15 @@
 import json
 import zlib
 from pathlib import Path
+from typing import Annotated
 
 import jax
+import msgspec
 import numpy as np
 
 from architectures import layers
 from input_pipeline import colour, datasets
+from runtime import foreign
 from runtime.errors import UserError
 from runtime.files import write_atomically
 
@@ -117,6 +120,8 @@ def check(passport, probe, where):
         if actual is None or actual['shape'] != expected['shape']:
             shape = actual and actual['shape']
             raise UserError(f'{where}: {name} has the shape {expected["shape"]} in its passport and {shape} here')
+        if len(actual['values']) != len(expected['values']):
+            raise UserError(f'{where}: {name} has {len(expected["values"])} values in its passport; convert it again')
         limit = TOLERANCE * expected['rms']
         difference = np.max(np.abs(np.subtract(actual['values'], expected['values'])))
         if not difference <= limit or not abs(actual['rms'] - expected['rms']) <= limit:
@@ -133,14 +138,30 @@ def read(workdir):
       UserError: passport.json is invalid.
     """
     path = Path(workdir) / NAME
-    if not path.is_file():
+    if not path.exists():
         return None
-    try:
-        passport = json.loads(path.read_text())
-        passport['probe'], passport['architecture']
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f'{path} is not a passport; convert the weights again') from None
-    return passport
+    foreign.read_json(path, _Passport, 'a passport')
+    return foreign.read_json(path, dict, 'a passport')
+
+
+class _Answer(msgspec.Struct):
+    shape: list[int]
+    rms: float
+    values: list[float]
+
+
+class _Passport(msgspec.Struct):
+    """What is read of a passport."""
+
+    architecture: str
+    options: dict
+    num_classes: int
+    source: dict[str, str | dict[str, str]]
+    licence: str | None
+    classes: str
+    notes: list[str]
+    probe: Annotated[dict[str, _Answer], msgspec.Meta(min_length=1)]
+    class_names: list[str] | None = None
 
 
 def pixels_of(config):

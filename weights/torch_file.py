@@ -9,12 +9,13 @@ import io
 import math
 import struct
 import zipfile
+from pathlib import Path
 from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
 
-from runtime import pickles
+from runtime import foreign, pickles
 from runtime.errors import UserError
 from runtime.pickles import Broken, Foreign, Global
 
@@ -69,18 +70,16 @@ def read(path):
     Raises:
       UserError: the file is truncated, or has something that `torch.save` does not write.
     """
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
+    with foreign.parsing(path, 'a torch.save file'), foreign.open_regular(path) as file:
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
                 return _read_archive(archive, path)
-        with open(path, 'rb') as file:
-            return _read_legacy(file, path)
-    except (Broken, zipfile.BadZipFile, EOFError, UnicodeDecodeError, struct.error) as error:
-        raise UserError(f'{path} is truncated or not a torch.save file ({error})') from None
+        file.seek(0)
+        return _read_legacy(file, path)
 
 
 def _read_archive(archive, path):
-    infos = {info.filename: info for info in archive.infolist()}
+    infos = foreign.unique((info.filename, info) for info in archive.infolist())
     pickle_names = [name for name in infos if name.endswith('/data.pkl')]
     if len(pickle_names) != 1:
         raise UserError(f'{path} is a zip archive but not a torch.save file: it has no data.pkl')
@@ -88,6 +87,8 @@ def _read_archive(archive, path):
     compressed = [name for name, info in infos.items() if info.compress_type != zipfile.ZIP_STORED]
     if compressed:
         raise UserError(f'{path}: {compressed[0]} is compressed, which torch.save never does; the file is refused')
+    if sum(info.file_size for info in infos.values()) > Path(path).stat().st_size:
+        raise Broken('its members overlap')
     order = infos.get(f'{folder}/byteorder')
     if order and archive.read(order).strip() != b'little':
         raise UserError(f'{path} was written on a big-endian machine; save it again on a little-endian one')
@@ -108,13 +109,19 @@ def _read_legacy(file, path):
         raise UserError(f'{path} is not a torch.save file, or from before PyTorch 0.1.10: load and save it again')
     _load(file, path)  # the protocol version
     machine = _load(file, path)
+    if not isinstance(machine, dict):
+        raise Broken('it does not say which machine wrote it')
     if not machine.get('little_endian', True):
         raise UserError(f'{path} was written on a big-endian machine; save it again on a little-endian one')
     tree, keys = _load(file, path), _load(file, path)
+    if not isinstance(keys, list) or not all(type(key) is str for key in keys):
+        raise Broken('it has no list of storages')
     dtypes = {}
     _visit(tree, lambda tensor: dtypes.setdefault(tensor.storage.key, np.dtype(tensor.storage.dtype)))
     data = {}
     for key in keys:
+        if key in data:
+            raise Broken(f'it has storage {key} twice')
         (count,) = struct.unpack('<q', _exactly(file, 8))
         data[key] = _exactly(file, count * dtypes[key].itemsize if key in dtypes else 0)
     return _with_arrays(tree, lambda storage: data[storage.key], {}, path)
@@ -159,6 +166,8 @@ def _with_arrays(tree, numbers, known, path):
             if len(content) != storage.count * dtype.itemsize:
                 raise Broken(f'storage {storage.key} has {len(content)} bytes, not {storage.count * dtype.itemsize}')
             arrays[storage.key] = np.frombuffer(content, dtype)
+        elif arrays[storage.key].dtype != storage.dtype:
+            raise Broken(f'storage {storage.key} has two types')
         return _view(arrays[storage.key][storage.start :], tensor)
 
     def convert(node):
@@ -168,12 +177,12 @@ def _with_arrays(tree, numbers, known, path):
             raise UserError(f'{path} has a storage that is not part of a tensor: save only the state dict')
         if isinstance(node, Foreign | Global):
             return Foreign(str(node))
-        if isinstance(node, tuple):
-            return tuple(convert(child) for child in node)
-        if not isinstance(node, dict | list):
+        if not isinstance(node, dict | list | tuple):
             return node
         if id(node) not in known:
-            if isinstance(node, dict):
+            if isinstance(node, tuple):  # nothing but a list or a dict can contain itself
+                known[id(node)] = tuple(convert(child) for child in node)
+            elif isinstance(node, dict):
                 known[id(node)] = converted = {}
                 converted.update((key, convert(child)) for key, child in node.items())
             else:
@@ -185,9 +194,8 @@ def _with_arrays(tree, numbers, known, path):
 
 
 def _view(flat, tensor):
-    shape, strides = tensor.shape, tensor.strides
-    sizes = (*shape, *strides, tensor.offset)
-    if len(shape) != len(strides) or not all(isinstance(n, int) and n >= 0 for n in sizes):
+    shape, strides = foreign.shape_of(tensor.shape), foreign.shape_of(tensor.strides)
+    if len(shape) != len(strides):
         raise Broken(f'a tensor has shape {shape} and strides {strides}')
     count = math.prod(shape)
     last = tensor.offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
@@ -209,12 +217,11 @@ def _storage(identifier):
     """Build a `_Storage` from PyTorch's ('storage', type, key, device, count[, view])."""
     kind, type_, key, _, count, *view = identifier
     known = isinstance(type_, Global) and type_.module in ('torch', 'torch.cuda') and type_.name in _DTYPES
-    if kind != 'storage' or not known or not isinstance(count, int):
-        raise Broken(f'a storage has the type {type_}')
-    start = 0
-    if view and view[0] is not None:
-        _, start, _ = view[0]
-    return _Storage(str(key), _DTYPES[type_.name], count, start)
+    if kind != 'storage' or not known or type(key) is not str:
+        raise Broken('a storage has no key or no known type')
+    start = view[0][1] if view and view[0] is not None else 0
+    foreign.shape_of((count, start))
+    return _Storage(key, _DTYPES[type_.name], count, start)
 
 
 def _call(function, arguments):
@@ -223,15 +230,16 @@ def _call(function, arguments):
         case 'torch._utils._rebuild_tensor_v2' | 'torch._utils._rebuild_tensor', (storage, offset, shape, strides, *_):
             if not isinstance(storage, _Storage):
                 raise Broken('a tensor has no storage')
-            return _Tensor(storage, offset, tuple(shape), tuple(strides))
+            foreign.shape_of((offset,))
+            return _Tensor(storage, offset, shape, strides)
         case 'torch._utils._rebuild_parameter', (tensor, *_):
             return tensor
         case 'torch.Size', (shape,):
-            return tuple(shape)
+            return foreign.shape_of(shape)
         case 'torch.device', (name, *_):
             return name
         case 'collections.OrderedDict', ():
             return {}
         case 'collections.OrderedDict', (pairs,):
-            return dict(pairs)
+            return pickles.dict_of(pairs)
     return Foreign(str(function))
