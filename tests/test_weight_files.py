@@ -397,7 +397,11 @@ def torch_archive(program, data=b''):
         (b'\x80\x02' + b'(' * 3000 + b't' * 3000 + b'.', 'nested too deeply'),
         (b'\x80\x02)q\x01' + b'h\x01h\x01\x86q\x01' * 60 + b'.', 'holds a tuple, not a state dict'),
         (
-            b'\x80\x02]q\0(' + b'K\0' * 900 + b'e0' + b'ctorch\nSize\nh\0\x85R0' * 90 + b'N.',
+            b'\x80\x02]q\0('
+            + b''.join(b'M' + struct.pack('<H', key) + b'N\x86' for key in range(900))
+            + b'e0'
+            + b'ccollections\nOrderedDict\nh\0\x85R0' * 90
+            + b'N.',
             'more memory than the file',
         ),
         (b'\x80\x02}(X\x01\0\0\0aK\0X\x01\0\0\0aK\0u.', 'a key twice'),
