@@ -19,7 +19,7 @@ from golden import FOLDER
 from mutate import damaged, damaged_json, damaged_zip
 
 from runtime.errors import UserError
-from weights import caffe_file, files, torch_file
+from weights import caffe_file, files, passport, torch_file
 
 FILES = FOLDER / 'files'  # make_files.py wrote them with PyTorch
 FORMS = ('zip', 'legacy')
@@ -434,3 +434,21 @@ def test_only_regular_files_are_read(tmp_path, suffix):
     os.mkfifo(tmp_path / f'x{suffix}')
     with pytest.raises(UserError, match='is a FIFO, not a regular file'):
         files.read(tmp_path / f'x{suffix}')
+
+
+def test_a_damaged_passport_is_read_or_refused_in_a_line(tmp_path):
+    answer = {'shape': [2], 'rms': 1.0, 'values': [0.5, -0.5]}
+    card = {
+        **{'architecture': 'lenet5', 'options': {}, 'num_classes': 2, 'source': {'file': 'x.npz', 'metadata': {}}},
+        **{'licence': None, 'preprocessing': {}, 'classes': '', 'class_names': None, 'notes': []},
+        'probe': {'conv1': answer, 'logits': answer},
+    }
+    path, refused = tmp_path / passport.NAME, 0
+    for text in (json.dumps(card).encode(), *damaged_json(card, 3, 100)):
+        path.write_bytes(text)
+        try:
+            passport.check(passport.read(tmp_path), card['probe'], tmp_path)
+        except UserError as error:
+            assert str(tmp_path) in str(error) and '\n' not in str(error)
+            refused += 1
+    assert 30 < refused < 100

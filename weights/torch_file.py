@@ -124,6 +124,8 @@ def _read_legacy(file, path):
             raise Broken(f'it has storage {key} twice')
         (count,) = struct.unpack('<q', _exactly(file, 8))
         data[key] = _exactly(file, count * dtypes[key].itemsize if key in dtypes else 0)
+    if missing := sorted(dtypes.keys() - data.keys()):
+        raise Broken(f'storage {missing[0]} is missing')
     return _with_arrays(tree, lambda storage: data[storage.key], {}, path)
 
 
