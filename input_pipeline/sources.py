@@ -20,9 +20,11 @@ from input_pipeline.example import (
     is_class,
     is_image,
     list_some,
+    read_image,
     skipped_note,
 )
-from input_pipeline.labels import read_labels
+from input_pipeline.labels import MAX_LIST_BYTES, read_labels
+from runtime import foreign
 from runtime.errors import UserError, first_line
 
 ANNOTATIONS = 'val_annotations.txt'  # Tiny-ImageNet's
@@ -76,8 +78,7 @@ class FolderSource:
 
     def __getitem__(self, index):
         path = os.path.join(self.folder, os.fsdecode(self.files[index]))
-        with open(path, 'rb') as file:
-            return Example(file.read(), int(self.labels[index]), path)
+        return Example(read_image(path), int(self.labels[index]), path)
 
 
 def _sorted_as_text(classes):
@@ -156,16 +157,15 @@ class AnnotatedFolderSource(FolderSource):
     names.
 
     Raises:
-      UserError: an image has no line.
+      UserError: an image has no line, or two.
     """
 
     def __init__(self, folder):
         self._open(folder, 'SPLIT/images and SPLIT/val_annotations.txt')
-        try:
-            lines = (Path(folder) / ANNOTATIONS).read_text().splitlines()
-        except (OSError, ValueError) as error:
-            raise UserError(f'{folder}/{ANNOTATIONS} cannot be read ({first_line(error)}); unpack it again') from None
-        class_of = dict(line.split('\t')[:2] for line in lines if '\t' in line)
+        path = Path(folder) / ANNOTATIONS
+        with foreign.parsing(path, "Tiny-ImageNet's list of labels", 'unpack it again'):
+            lines = foreign.read_regular(path, MAX_LIST_BYTES).decode().splitlines()
+            class_of = foreign.unique(line.split('\t')[:2] for line in lines if '\t' in line)
         _, images, others = _list(Path(folder) / 'images')
         if not images:
             raise UserError(f'{folder}/images contains no images')
