@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import features
 
+from input_pipeline import fingerprint
 from runtime.errors import UserError, nearest
 
 
@@ -41,6 +42,10 @@ class ArraySource:
 
     def __getitem__(self, index):
         return Example(self.images[index], int(self.labels[index]), f'{self.name}[{index}]')
+
+    def properties(self):
+        """Return its properties for `fingerprint.of`."""
+        return {'labels': fingerprint.of_arrays(self.labels), 'images': fingerprint.of_images(self.images)}
 
 
 def check_label(example, class_names):
