@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from input_pipeline import fingerprint
 from input_pipeline.example import ArraySource, Example
 from runtime.errors import UserError
 
@@ -182,6 +183,10 @@ class RelabeledSource:
     def __getitem__(self, index):
         image, label, name = self.source[index]
         return Example(image, self.numbers[label], name)
+
+    def properties(self):
+        """Return its properties for `fingerprint.of`."""
+        return {**self.source.properties(), 'order of the classes': fingerprint.of_text(self.numbers)}
 
 
 def relabel(source, numbers, class_names, notes=()):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, features
 
+from input_pipeline import fingerprint
 from runtime import foreign
 from runtime.errors import UserError, nearest
 
@@ -42,6 +43,10 @@ class ArraySource:
 
     def __getitem__(self, index):
         return Example(self.images[index], int(self.labels[index]), f'{self.name}[{index}]')
+
+    def properties(self):
+        """Return its properties for `fingerprint.of`."""
+        return {'labels': fingerprint.of_arrays(self.labels), 'images': fingerprint.of_images(self.images)}
 
 
 MAX_BYTES = 4 * Image.MAX_IMAGE_PIXELS  # of an image file; `geometry.MAX_PIXELS` without compression

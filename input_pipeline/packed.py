@@ -31,7 +31,7 @@ import msgspec
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
-from input_pipeline import classes
+from input_pipeline import classes, fingerprint
 from input_pipeline.example import Example, check_label, check_split
 from input_pipeline.progress import bar
 from runtime import foreign, system
@@ -265,6 +265,7 @@ class PackedSource:
         self.numbered = entry.get('numbered', True)
         self.paths = [str(split_folder(folder, split) / shard['name']) for shard in entry['shards']]
         counts = [shard['count'] for shard in entry['shards']]
+        self._shards = fingerprint.of_text(f'{shard["count"]} {shard["sha256"]}' for shard in entry['shards'])
         self.ends = np.cumsum(counts, dtype=np.int64)
         left_out = sum(len(shard['left_out']) for shard in entry['shards'])
         self.notes = [f'{self.name}: {left_out:,} invalid images were skipped when it was packed'] if left_out else []
@@ -301,6 +302,11 @@ class PackedSource:
                 f'{self.name}[{index}] cannot be read from {self.paths[shard]}: {first_line(error)}'
             ) from None
         return check_label(from_record(record, f'{self.name}[{index}]'), self.class_names)
+
+    def properties(self):
+        """Return its properties for `fingerprint.of`."""
+        total = int(sum(os.path.getsize(path) for path in self.paths))
+        return {'shards': self._shards, 'records': fingerprint.of_contents(self, total)}
 
     def _reader(self, shard):
         with self._lock:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from input_pipeline import fingerprint
 from input_pipeline.example import IMAGE_SUFFIXES, NO_CLASSES, Example, empty_classes, is_image, skipped_note
 from input_pipeline.labels import read_labels
 from input_pipeline.progress import bar
@@ -107,6 +108,15 @@ class TarSource:
         if len(image) != self.sizes[index]:
             raise OSError(f'{tar} ends within {name}')
         return Example(image, int(self.labels[index]), f'{tar}/{name}')
+
+    def properties(self):
+        """Return its properties for `fingerprint.of`, those of `sources.FolderSource` on the unpacked files."""
+        return {
+            'names': fingerprint.of_names(self.names),
+            'labels': fingerprint.of_arrays(np.asarray(self.labels, np.int32)),
+            'sizes': fingerprint.of_arrays(np.asarray(self.sizes, np.int64)),
+            'images': fingerprint.of_contents(self, int(self.sizes.sum())),
+        }
 
     def __getstate__(self):
         return self.__dict__ | {'_file': None}

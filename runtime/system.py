@@ -44,15 +44,20 @@ def locked(folder):
     else:
         handle = os.open(Path(folder, LOCK), os.O_RDWR | os.O_CREAT)
     try:
-        try:
-            _lock(handle)
-        except BlockingIOError:
-            raise
-        except OSError:
-            pass  # a file system without locks
+        lock(handle)
         yield
     finally:
         os.close(handle)
+
+
+def lock(handle):
+    """Lock an open file until it is closed; see `locked`."""
+    try:
+        _lock(handle)
+    except BlockingIOError:
+        raise
+    except OSError:
+        pass  # a file system without locks
 
 
 def _lock(handle):

@@ -30,10 +30,11 @@ def test_what_was_there_stays_when_writing_fails(tmp_path, error):
     assert path.read_text() == 'before' and os.listdir(tmp_path) == ['a']
 
 
-OTHERS = {  # what is no single file of ours: golden texts, shards whose writer takes a path, folders, buckets
+OTHERS = {  # no single file of ours: golden texts, shards whose writer takes a path, folders, buckets, checkpoints
     'configs/__main__.py': 1,
     'input_pipeline/pack.py': 1,
     'input_pipeline/prepare.py': 3,
+    'training/checkpoints.py': 2,
     'training/workdir.py': 2,
     'weights/__init__.py': 1,
 }

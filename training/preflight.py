@@ -69,7 +69,8 @@ def _check_one(config, workdir, say):
         f'{_count(jax.process_count(), "process", "es")}'
     )
     run = Run(config)
-    changes = folders.changes(workdir, config, has_checkpoint=bool(folders.resume_point(workdir, run.source)))
+    resumes = bool(folders.resume_point(workdir, run.source, run.test_source, config.on_bad_image))
+    changes = folders.changes(workdir, config, has_checkpoint=resumes)
     for key, (before, after) in changes.items():
         say(f'note: {key} is {before!r} in {workdir} and changes to {after!r} at its last checkpoint')
     examples = _read_samples(run, say)

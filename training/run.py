@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 import architectures
 from architectures import layers
 from configs import base
-from input_pipeline import classes, colour, datasets, loader, statistics
+from input_pipeline import classes, colour, datasets, fingerprint, loader, statistics
 from input_pipeline.pixels import Pixels
-from runtime import mesh
+from runtime import distributed, mesh
 from runtime.errors import UserError, first_line
 from training import (
     checkpoints,
@@ -341,7 +341,17 @@ class Run:
             'examples_seen': self.position(at),
             'average_start': self.average_start,
             'training_images': self.num_examples,
+            'data': self.fingerprints(),
         }
+
+    def fingerprints(self):
+        """Return {'training', 'test': `fingerprint.of` the images}, to notice other data when the run resumes.
+
+        The first process writes them, and only it computes them.
+        """
+        if not distributed.is_first():
+            return {}
+        return {'training': fingerprint.of(self.source), 'test': fingerprint.of(self.test_source)}
 
     def order(self, start, stop):
         """Return (example numbers, epochs) of the steps start <= s < stop."""
