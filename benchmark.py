@@ -9,7 +9,7 @@ from benchmarks import architectures, evaluate, input, lenet5, peers, timing, tr
 from configs import listing
 from runtime import paths
 from runtime.errors import Parser, UserError
-from runtime.files import write_atomically
+from runtime.files import append, write_atomically
 
 
 def main():
@@ -103,8 +103,7 @@ def measure_training(parser, flags):
         line = json.dumps({**row, 'load_before': load, **timing.machine()})
         print(f'{describe(row)}\n{line}', flush=True)
         if flags.output:
-            with open(flags.output, 'a') as file:
-                file.write(f'{line}\n')
+            append(flags.output, f'{line}\n')
     return 0
 
 
