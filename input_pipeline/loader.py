@@ -25,7 +25,7 @@ import numpy as np
 
 from input_pipeline import crops, geometry
 from input_pipeline.example import ArraySource
-from runtime import system
+from runtime import interrupts, system
 from runtime.errors import UserError
 
 # Order
@@ -284,14 +284,14 @@ def _iterate(batches, workers):
 
 
 def _with_signals_blocked(function, *arguments):
-    """Call a function so that the processes it starts ignore Ctrl-C and SIGTERM, which reach a whole process group.
+    """Call a function so that the processes it starts ignore signals such as Ctrl-C, which reach a whole group.
 
     The workers then continue until the main process, which does receive the signal, has saved its state.
     """
     if not hasattr(signal, 'pthread_sigmask'):  # Windows, where signals do not reach a group
         return function(*arguments)
     multiprocessing.resource_tracker.ensure_running()  # starting it would unblock them
-    signals = signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM)
+    signals = signal.SIG_BLOCK, interrupts.numbers()
     with ThreadPoolExecutor(1, initializer=signal.pthread_sigmask, initargs=signals) as thread:
         return thread.submit(function, *arguments).result()
 
