@@ -54,6 +54,10 @@ def atomic_file(path, mode='w'):
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        if error.filename is None:  # a full disk is noticed by a write, which does not know the name
+            error.filename = path
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

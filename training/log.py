@@ -11,14 +11,16 @@ copied from a checkpoint; 'inherited' in older logs), 'finished', 'resume'.
 
 import contextlib
 import json
+import platform
 import sys
 import time as clock
 from pathlib import Path
 
-from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar
 
+from runtime.errors import UserError
 from runtime.files import write_atomically
 
 NAME = 'metrics.jsonl'
@@ -34,7 +36,7 @@ class RunLog:
     """
 
     def __init__(self, workdir, rows=(), resume_step=None, time=None, epoch_is_closed=True, writes=True):
-        self._path, self._file = Path(workdir) / NAME, None
+        self._path, self._file, self._events = Path(workdir) / NAME, None, None
         self.rows = list(rows)
         if resume_step is not None:
 
@@ -63,8 +65,17 @@ class RunLog:
         self.rows.append(row)
         if not self._file:
             return
-        self._file.write(json.dumps(row) + '\n')
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(row) + '\n')
+            self._file.flush()
+        except OSError as error:
+            with contextlib.suppress(OSError):  # what is not written yet
+                self._file.close()
+            self._file = None
+            raise UserError(
+                f'{self._path} cannot be written ({error.strerror}). Make room, then the same command resumes from the '
+                'last checkpoint'
+            ) from None
         self._add_scalars(row)
 
     def _add_scalars(self, row):
@@ -89,6 +100,7 @@ class RunLog:
         """Close both files."""
         if self._file:
             self._file.close()
+        if self._events:
             self._events.close()
 
 
@@ -102,7 +114,9 @@ class Events:
         """Open a new file; TensorBoard drops the steps from `purge_step` on of the files before it."""
         self._writer, self._flushed = None, clock.monotonic()
         with self._left_out_after_an_error():
-            self._writer = EventsWriter(str(Path(workdir, 'events')), suffix)
+            name = f'events.out.tfevents.{int(clock.time())}.{platform.node()}{suffix}'
+            self._writer = RecordWriter(str(Path(workdir, name)))
+            self._add(Event(file_version='brain.Event:2'))
             if purge_step is not None:
                 self._add(Event(step=purge_step, file_version='brain.Event:2'))
                 self._add(Event(step=purge_step, session_log=SessionLog(status=SessionLog.START)))
@@ -124,13 +138,16 @@ class Events:
 
     def _add(self, event):
         event.wall_time = clock.time()
-        self._writer.write_event(event)
+        self._writer.write(event.SerializeToString())
 
     @contextlib.contextmanager
     def _left_out_after_an_error(self):
         try:
             yield
         except OSError as error:
+            with contextlib.suppress(OSError):  # what is not written yet
+                if self._writer:
+                    self._writer.close()
             self._writer = None
             print(
                 f"warning: TensorBoard's events cannot be written ({error.strerror}): from here on the numbers are "
