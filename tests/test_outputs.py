@@ -160,10 +160,8 @@ def test_a_full_disk_ends_a_run_with_one_line(script, disk, options):
     done = script('train.py', *CONFIG, '--workdir', folder / 'run')
     lines = [line for line in done.stderr.splitlines() if not line.startswith("warning: TensorBoard's events")]
     assert done.returncode == 2 and len(lines) == 1
-    assert (
-        lines[0].startswith('train.py: error: ') and 'No space left on device' in lines[0] 
-    assert str(folder) in lines[0]
-    )
+    assert lines[0].startswith('train.py: error: ')
+    assert 'No space left on device' in lines[0] and str(folder) in lines[0]
 
 
 @pytest.mark.slow
