@@ -85,7 +85,12 @@ class Checkpoints:
     def __exit__(self, kind, error, trace):
         if kind is None:
             self.wait()
-        self._manager.close()
+        try:
+            with self._write_errors():
+                self._manager.close()
+        except UserError:
+            if kind is None:  # else it is a consequence, such as a save that failed on the same full disk
+                raise
         if kind is None:  # after a failure, callbacks may still arrive
             sys.unraisablehook = self._hook
 
