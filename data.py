@@ -17,6 +17,7 @@ from pathlib import Path
 
 from absl import flags
 
+from runtime import files
 from runtime.errors import UserError, nearest
 
 flags.DEFINE_string('out', '', 'The picture, the store (a folder) or the file to write.')
@@ -38,10 +39,12 @@ def show(out, step=0, images=32):
     config, _ = _load_config()
     if Path(out).suffix.lower() not in ('.png', '.jpg', '.jpeg'):
         raise UserError(f'--out {out} is not a picture: pass --out FILE.png')
+    files.check(out)
     source = datasets.open_split(config, config.train_split)
     pixels, labels, indices = (array[:images] for array in show.batch_to_show(config, step, source))
     captions = [f'{index} {source.class_names[label]}' for index, label in zip(indices, labels, strict=True)]
-    show.grid(pixels, captions).save(out)
+    with files.atomic_file(out, 'wb') as file:
+        show.grid(pixels, captions).save(file, Path(out).suffix.lower().lstrip('.').replace('jpg', 'jpeg'))
     print(f'{len(pixels)} images of step {step} of {source.name}: {out}')
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from absl import flags
 
 from runtime.errors import UserError
-from runtime.files import write_atomically
+from runtime.files import check, write_atomically
 
 CHECKPOINT = flags.DEFINE_multi_string('checkpoint', [], 'A workdir or a single checkpoint; several form an ensemble.')
 STEP = flags.DEFINE_string('step', 'best', "Which checkpoint of a workdir: 'best' by test error, 'latest', or a step.")
@@ -98,8 +98,8 @@ def main():
 def _check_flags():
     """Check the flags before any file is read."""
     for path in (OUTPUT.value, PREDICTIONS.value, SUBMISSION.value):
-        if path and not os.access(os.path.dirname(path) or '.', os.W_OK):
-            raise UserError(f'{path} cannot be written: its folder does not exist or is not writable')
+        if path:
+            check(path)
     if SUBMISSION.value and not DEVKIT.value:
         raise UserError("--submission needs ILSVRC's ids: pass --devkit DIR, the ILSVRC2012 devkit's folder")
     for flag in (PROTOCOL, AVERAGE, WEIGHTS, PREDICTIONS, SUBMISSION, WORST):

@@ -6,15 +6,14 @@ The same figure gives the same bytes: files contain no dates, versions or random
 import base64
 import html
 import io
-import os
 from pathlib import Path
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from runtime import files
 from runtime.errors import UserError
-from runtime.files import write_atomically
 
 SUFFIXES = ('.png', '.svg', '.html')
 
@@ -53,13 +52,9 @@ def figure(width, height):
 
 def check(path):
     """Raise UserError if a figure cannot be written to a path; call it before the work."""
-    path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
+    if Path(path).suffix.lower() not in SUFFIXES:
         raise UserError(f'{path}: a figure is a .png, .svg or .html file')
-    if path.is_dir():
-        raise UserError(f'{path} is a folder: name a file')
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UserError(f'{path} cannot be written: its folder does not exist or is not writable')
+    files.check(path)
 
 
 def save(fig, path, dpi=150):
@@ -78,7 +73,7 @@ def save(fig, path, dpi=150):
         fig.savefig(file, format='png', dpi=dpi, metadata={'Software': None})
     else:
         fig.savefig(file, format='svg', dpi=dpi, metadata={'Date': None, 'Creator': None})
-    write_atomically(path, file.getvalue())
+    files.write_atomically(path, file.getvalue())
 
 
 def svg(fig, dpi=150):

@@ -6,12 +6,14 @@ of examples it has seen, and every example occurs exactly once per epoch, for an
 image are a pure function of (seed, epoch, example number): they do not depend on the batch, the host or the worker.
 """
 
+import errno
 import functools
 import gc
 import itertools
 import multiprocessing.resource_tracker
 import os
 import re
+import shutil
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -25,8 +27,11 @@ import numpy as np
 
 from input_pipeline import crops, geometry
 from input_pipeline.example import ArraySource
-from runtime import system
+from runtime import interrupts, system
 from runtime.errors import UserError
+
+SHARED_MEMORY = '/dev/shm'
+_BUS_ERROR = getattr(signal, 'SIGBUS', 0)
 
 # Order
 
@@ -236,11 +241,25 @@ def stream(
     batches = grain.MapDataset.range(num_batches).map(load)
     batches = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1))
     if workers:
+        check_shared_memory(workers * sum(array.nbytes for array in blank(batch_size // part[1], form).values()))
         options = grain.multiprocessing.MultiprocessingOptions(num_workers=workers)
         batches = batches.mp_prefetch(options, _start_worker).map(_copy)
     if put:
         batches = grain.experimental.ThreadPrefetchIterDataset(batches.map(put), prefetch_buffer_size=2)
     return _iterate(iter(batches), workers)
+
+
+def check_shared_memory(size):
+    """Raise UserError unless the folder through which worker processes send batches has room for `size` bytes."""
+    if os.path.isdir(SHARED_MEMORY) and shutil.disk_usage(SHARED_MEMORY).free < size:
+        raise _shared_memory_is_full()
+
+
+def _shared_memory_is_full():
+    return UserError(
+        f'{SHARED_MEMORY}, through which the input worker processes send batches, is too small or full: enlarge it '
+        '(docker run --shm-size=8g), or pass --config.workers=0, which uses no worker processes'
+    )
 
 
 def _start_worker(number, workers):
@@ -272,11 +291,17 @@ def _iterate(batches, workers):
         code = re.search(r'Worker process was terminated .*exit code (-?\d+)', str(error))
         if code is None:
             raise
+        if int(code[1]) == -_BUS_ERROR:  # no page of shared memory is left
+            raise _shared_memory_is_full() from None
         killed = ', killed: possibly out of memory' if code[1] == '-9' else ''
         raise UserError(
             f'an input worker process died (exit code {code[1]}{killed}). The same command resumes from the last '
             'checkpoint; --config.workers=0 uses no worker processes'
         ) from None
+    except OSError as error:
+        if workers and error.errno == errno.ENOSPC and error.filename is None:  # a lock that the processes share
+            raise _shared_memory_is_full() from None
+        raise
     finally:
         batches.close()
         if workers:
@@ -284,14 +309,14 @@ def _iterate(batches, workers):
 
 
 def _with_signals_blocked(function, *arguments):
-    """Call a function so that the processes it starts ignore Ctrl-C and SIGTERM, which reach a whole process group.
+    """Call a function so that the processes it starts ignore signals such as Ctrl-C, which reach a whole group.
 
     The workers then continue until the main process, which does receive the signal, has saved its state.
     """
     if not hasattr(signal, 'pthread_sigmask'):  # Windows, where signals do not reach a group
         return function(*arguments)
     multiprocessing.resource_tracker.ensure_running()  # starting it would unblock them
-    signals = signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM)
+    signals = signal.SIG_BLOCK, interrupts.numbers()
     with ThreadPoolExecutor(1, initializer=signal.pthread_sigmask, initargs=signals) as thread:
         return thread.submit(function, *arguments).result()
 

@@ -1,7 +1,7 @@
 """Code that the scripts share: flags, setting up the process, and the handling of errors.
 
 Exit codes: 0 success, 2 an error that the user can fix, 75 another process of the run was lost, 130 and 143 interrupted
-by Ctrl-C and SIGTERM.
+by Ctrl-C and SIGTERM, 129 by the end of its terminal.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import re
 import runpy
 import signal
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -21,7 +22,7 @@ from absl import app, flags, logging  # noqa: E402
 from ml_collections import ConfigDict, config_flags  # noqa: E402
 
 from configs import base, listing, variants  # noqa: E402
-from runtime import paths  # noqa: E402
+from runtime import interrupts, paths, system  # noqa: E402
 from runtime.errors import UserError, first_line, nearest  # noqa: E402
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -265,6 +266,8 @@ def _parse(argv):
     _check_config_file(argv)
     try:
         return flags.FLAGS(argv)
+    except SystemExit:  # --help, after which absl exits with 1
+        sys.exit(0)
     except AttributeError as error:  # ml_collections: no such key
         key = re.search(r"'([^'\\]+)\\?'", str(error))
         key = key[1] if key else first_line(error)
@@ -290,6 +293,7 @@ def set_up_jax():
         jax.config.update('jax_compilation_cache_dir', str(cache))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
     jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
+    system.check_platforms()
 
 
 def run(main, positional=False):
@@ -317,14 +321,26 @@ def run(main, positional=False):
     script = Path(sys.argv[0]).name
     try:
         app.run(body, flags_parser=_parse)
+    except SystemExit as ended:
+        if not ended.code and interrupts.output_failed():
+            _end(2)
+        raise
     except (UserError, OSError) as error:
         if isinstance(error, OSError) and error.errno is None:
             raise
         print(f'{script}: error: {_one_line(error)}', file=sys.stderr, flush=True)
-        sys.exit(2)
+        _end(2)
     except KeyboardInterrupt as interrupt:
         print(f'{script}: interrupted', file=sys.stderr, flush=True)
         sys.exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
+
+
+def _end(code):
+    """End the process at once if a failure left threads behind, which would keep it or print more; else exit."""
+    sys.stdout.flush()
+    if any(thread is not threading.main_thread() for thread in threading.enumerate()):
+        os._exit(code)
+    sys.exit(code)
 
 
 def _join(script):

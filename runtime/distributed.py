@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 
+from runtime import interrupts
 from runtime.errors import UserError
 
 LOST_CODE = 75  # exit code for "try again" (EX_TEMPFAIL of sysexits), unlike 2 for errors that the user must fix
@@ -87,7 +88,8 @@ def fork_worker(script):
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it ends with its parent
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches both
-    signal.signal(signal.SIGTERM, lambda number, _: os.kill(child, number))
+    for number in {*interrupts.numbers()} - {signal.SIGINT}:
+        signal.signal(number, lambda number, _: os.kill(child, number))
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGABRT:

@@ -9,6 +9,8 @@ import sys
 import threading
 from pathlib import Path
 
+from runtime.errors import UserError, first_line
+
 try:
     import fcntl
 except ImportError:
@@ -21,6 +23,22 @@ except ImportError:
 LOCK = '.lock'  # the locked file in a folder, on systems that cannot lock the folder itself
 READ = os.O_RDONLY | getattr(os, 'O_BINARY', 0)  # flags to open a file for `read_at`
 _seek_lock = threading.Lock()
+
+
+def check_platforms():
+    """Raise UserError if JAX cannot start a platform that JAX_PLATFORMS names. Without the variable, JAX chooses."""
+    platforms = os.environ.get('JAX_PLATFORMS')
+    if platforms in (None, '', 'cpu'):
+        return
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # JAX asserts that one of the platforms started
+        reason = first_line(error).partition(' (set JAX_PLATFORMS')[0] if str(error) else 'there is no such device'
+        raise UserError(
+            f'JAX_PLATFORMS={platforms}: {reason.rstrip(".")}. Set JAX_PLATFORMS=cpu, or unset it to use what there is'
+        ) from None
 
 
 def cores():

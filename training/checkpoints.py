@@ -141,11 +141,23 @@ class Checkpoints:
     """The checkpoints of one run; a context manager, which waits for the last one to be on the disk."""
 
     def __init__(self, folder, read_only=False, after_save=lambda: None):
-        """Open a folder of checkpoints; `after_save` is called after each save has started."""
+        """Open a folder of checkpoints; `after_save` is called after each save has started.
+
+        Raises:
+          UserError: the folder cannot be made, or its name is not UTF-8, which TensorStore needs.
+        """
         policies = ocp.checkpoint_managers
         best = policies.BestN(get_metric_fn=_error, reverse=True, n=1, keep_checkpoints_without_metrics=False)
         self.folder = folder if '://' in str(folder) else Path(folder).absolute()
         self._after_save = after_save
+        try:
+            str(self.folder).encode()
+            if not read_only and isinstance(self.folder, Path):
+                self.folder.mkdir(parents=True, exist_ok=True)
+        except UnicodeEncodeError:
+            raise UserError(f'{self.folder}: checkpoints need a folder whose name is UTF-8; pass another one') from None
+        except OSError as error:
+            raise UserError(f'{self.folder} cannot be made ({error.strerror}); pass another folder') from None
         with foreign.parsing(self.folder, 'a folder of checkpoints'):
             self._manager = _Manager(
                 self.folder,
@@ -174,7 +186,12 @@ class Checkpoints:
     def __exit__(self, kind, error, trace):
         if kind is None:
             self.wait()
-        self._manager.close()
+        try:
+            with self._write_errors():
+                self._manager.close()
+        except UserError:
+            if kind is None:  # else it is a consequence, such as a save that failed on the same full disk
+                raise
         if kind is None:  # after a failure, callbacks may still arrive
             sys.unraisablehook = self._hook
 
