@@ -343,6 +343,15 @@ class Run:
             'training_images': self.num_examples,
         }
 
+    def facts(self):
+        """Return {name: value} of what must be equal in all processes of the run."""
+        return {
+            'the number of training images': self.num_examples,
+            'the number of test images': len(self.test_source),
+            'the list of classes': classes.known_names(self.source),
+            'the last checkpoint': f'step {self.start[0]}',
+        }
+
     def order(self, start, stop):
         """Return (example numbers, epochs) of the steps start <= s < stop."""
         return self.pixels.order(self.position(start), self.position(stop))
