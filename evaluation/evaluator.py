@@ -38,9 +38,12 @@ def evaluate(config, *checkpoints, labels='', partial='', resume=False, progress
       UserError: if an image cannot be read and `config.on_bad_image` is not 'skip' (with 'skip' it counts as wrong),
         or the partial file is of another evaluation.
     """
-    source = datasets.open_split(config, config.test_split, any_classes=True)
     members = [checkpoint.member for checkpoint in checkpoints]
-    label_set = label_sets.create(labels, source, config.num_classes, label_sets.names_of(members))
+    with distributed.Agreed() as facts:
+        source = datasets.open_split(config, config.test_split, any_classes=True)
+        label_set = label_sets.create(labels, source, config.num_classes, label_sets.names_of(members))
+        facts |= {'the number of test images': len(source), 'the list of classes': source.class_names}
+        facts['the checkpoint'] = [checkpoint.step for checkpoint in checkpoints]
     grid, (part, parts) = mesh.of_this_process(), (jax.process_index(), jax.process_count())
     dense_batch = 1 if jax.default_backend() == 'cpu' else 8
     scorer = scoring.Scorer(

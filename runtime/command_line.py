@@ -22,7 +22,7 @@ from absl import app, flags, logging  # noqa: E402
 from ml_collections import ConfigDict, config_flags  # noqa: E402
 
 from configs import base, listing, variants  # noqa: E402
-from runtime import interrupts, paths, system  # noqa: E402
+from runtime import distributed, interrupts, paths, system  # noqa: E402
 from runtime.errors import UserError, first_line, nearest  # noqa: E402
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -309,12 +309,14 @@ def run(main, positional=False):
             raise UserError(f'unknown argument {argv[1]!r}: every argument must be a flag, --flag=value')
         if not flags.FLAGS['verbosity'].present:
             logging.set_verbosity(logging.FATAL)  # Orbax logs every save, and errors that we raise
-        is_one_of_several = 'coordinator' in flags.FLAGS and _join(script)
-        set_up_jax()
+        is_one_of_several = 'coordinator' in flags.FLAGS and distributed.is_one_of_several(*_processes())
         try:
+            if is_one_of_several:
+                _join(script)
+            set_up_jax()
             return main(argv[1:]) if positional else main()
         except Exception as error:
-            if is_one_of_several:
+            if is_one_of_several and not any(map(distributed.is_of_all, _chain(error))):
                 _leave(script, error)
             raise
 
@@ -343,25 +345,42 @@ def _end(code):
     sys.exit(code)
 
 
-def _join(script):
-    """Connect to the other processes of this run, if the flags or the environment specify any."""
-    from runtime import distributed
+def _processes():
+    return flags.FLAGS.coordinator, flags.FLAGS.num_processes, flags.FLAGS.process_id
 
-    processes = flags.FLAGS.coordinator, flags.FLAGS.num_processes, flags.FLAGS.process_id
-    if not distributed.is_one_of_several(*processes):
-        return False
+
+def _join(script):
+    """Connect to the other processes of this run.
+
+    Raises:
+      UserError: they cannot be reached, or run another command or another version of the project.
+    """
+    import jax
+
     distributed.fork_worker(script)
-    distributed.initialize(*processes)
-    return True
+    distributed.initialize(*_processes())
+    with distributed.Agreed() as facts:
+        facts |= _command(script) | distributed.code()
+    with distributed.Agreed() as facts:
+        facts['the number of devices'] = jax.local_device_count()
+
+
+_OF_EACH = ('coordinator', 'process_id')  # flags that may differ between the processes of a run
+_OF_EACH_KEYS = ('data_dir', 'labels', 'statistics', 'workers')  # config keys likewise: places on each machine
+
+
+def _command(script):
+    """Return {flag or key: value} of what this command line sets and the config contains."""
+    names = [flag.name for flag in flags.FLAGS.flags_by_module_dict()[sys.argv[0]]] + ['num_processes']
+    values = {f'--{name}': flags.FLAGS[name].value for name in names if name not in _OF_EACH}
+    leaves = _leaves(CONFIG.value) if CONFIG.present and CONFIG.value else ()
+    keys = {f'--config.{key}': value for key, value in leaves if key.rpartition('.')[2] not in _OF_EACH_KEYS}
+    return {'the script': script} | values | keys
 
 
 def _leave(script, error):
     """End one of several processes immediately; a normal exit would wait for its peers."""
-    import jax
-
-    from runtime import distributed
-
-    if any(isinstance(cause, jax.errors.JaxRuntimeError) for cause in _chain(error)):  # a failed collective or save
+    if any(map(distributed.is_lost, _chain(error))):
         print(f'{script}: error: {distributed.LOST} ({first_line(error)})', file=sys.stderr, flush=True)
         os._exit(distributed.LOST_CODE)
     if isinstance(error, (UserError, OSError)):

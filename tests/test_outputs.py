@@ -18,10 +18,10 @@ from training import checkpoints, log
 LEFT_OUT = '-c: the output cannot be written ({}) and is left out from here on\n'
 
 
-def run(code, purpose='result', stdout=subprocess.PIPE, **options):
+def run(code, purpose='result', stdout=subprocess.PIPE, prefix=(), **options):
     """The exit code, output and errors of a program that listens first."""
     program = f'from runtime import interrupts; interrupts.listen({purpose!r})\nimport os, signal, sys\n{code}'
-    command = [*PYTHON, '-c', program]
+    command = [*prefix, *PYTHON, '-c', program]
     done = subprocess.run(command, cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60, **options)
     return done.returncode, done.stdout, done.stderr
 
@@ -82,11 +82,7 @@ def test_what_the_output_cannot_encode_is_escaped(encoding):
 def test_a_terminal_that_goes_away_ends_the_process_unless_it_is_ignored():
     raises = "print('before', flush=True); signal.raise_signal(signal.SIGHUP); print('after')"
     assert run(raises) == (129, 'before\n', '-c: interrupted\n')
-
-    def ignore():
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
-
-    assert run(raises, preexec_fn=ignore) == (0, 'before\nafter\n', '')
+    assert run(raises, prefix=['nohup']) == (0, 'before\nafter\n', '')
     with interrupts.Caught() as signals:
         signal.raise_signal(signal.SIGHUP)
     assert signals.number == signal.SIGHUP

@@ -435,24 +435,27 @@ class Checkpoints:
         )
 
     def _write_errors(self):
-        return _Rephrased(
-            lambda error: UserError(
+        def rephrase(error):
+            if jax.process_count() > 1 and not _disk_error(error):
+                return distributed.Lost(f'while a checkpoint was written: {_cause(error)}')
+            return UserError(
                 f'a checkpoint could not be written ({_cause(error)}); the last good one is step {self.latest()} in '
                 f'{self.folder}. Make room, then resume from it with the same command'
             )
-        )
+
+        return _Rephrased(rephrase)
 
     def _read_errors(self, step):
         where = self.folder / str(step)
 
-        def rephrased(error):
+        def rephrase(error):
             cause = _cause(error)
             if isinstance(error, MemoryError) or cause in map(os.strerror, _NOT_DAMAGE):
                 return UserError(f'{where} cannot be read ({cause})')
             what = f'{where} cannot be read: it is truncated or not a checkpoint of this project ({cause})'
             return Damaged(what, self._advice(step))
 
-        return _Rephrased(rephrased)
+        return _Rephrased(rephrase)
 
 
 def _error(metrics):
@@ -468,27 +471,36 @@ def _rest(state):
 
 
 class _Rephrased:
-    """A context manager that turns any exception of Orbax and TensorStore into a UserError."""
+    """A context manager that turns any exception of Orbax and TensorStore into another one."""
 
-    def __init__(self, rephrased):
-        self._rephrased = rephrased
+    def __init__(self, rephrase):
+        self._rephrase = rephrase
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, error, trace):
         if isinstance(error, Exception) and not isinstance(error, UserError):
-            raise self._rephrased(error) from error
+            raise self._rephrase(error) from error
 
 
 def _cause(error):
     """Return the message of an exception's root cause, such as 'No space left on device'."""
+    error = _root(error)
+    return _disk_error(error) or getattr(error, 'strerror', None) or first_line(error)
+
+
+def _root(error):
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__
-    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES):
-        if os.strerror(number) in str(error):  # TensorStore puts it at the end of a long line
-            return os.strerror(number)
-    return getattr(error, 'strerror', None) or first_line(error)
+    return error
+
+
+def _disk_error(error):
+    """Return the message of the disk's error that caused an exception, or None."""
+    messages = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES))
+    text = str(_root(error))  # TensorStore puts it at the end of a long line
+    return next((message for message in messages if message in text), None)
 
 
 def _check_shapes(where, metadata, abstract):

@@ -15,7 +15,7 @@ from architectures import layers
 from configs import base
 from input_pipeline import classes, colour, datasets, fingerprint, loader, statistics
 from input_pipeline.pixels import Pixels
-from runtime import distributed, mesh
+from runtime import mesh
 from runtime.errors import UserError, first_line
 from training import (
     checkpoints,
@@ -345,13 +345,23 @@ class Run:
         }
 
     def fingerprints(self):
-        """Return {'training', 'test': `fingerprint.of` the images}, to notice other data when the run resumes.
-
-        The first process writes them, and only it computes them.
-        """
-        if not distributed.is_first():
-            return {}
+        """Return {'training', 'test': `fingerprint.of` the images}, to notice other data when the run resumes."""
         return {'training': fingerprint.of(self.source), 'test': fingerprint.of(self.test_source)}
+
+    def facts(self):
+        """Return {name: value} of what must be equal in all processes of the run."""
+        data = {
+            f'of the {part} data, the digest of {name}': digest
+            for part, digests in self.fingerprints().items()
+            for name, digest in digests.items()
+        }
+        return {
+            'the number of training images': self.num_examples,
+            'the number of test images': len(self.test_source),
+            'the list of classes': classes.known_names(self.source),
+            'the last checkpoint': f'step {self.start[0]}',
+            **data,
+        }
 
     def order(self, start, stop):
         """Return (example numbers, epochs) of the steps start <= s < stop."""

@@ -215,7 +215,6 @@ def resume_point(place, source, test_source=None, on_bad_image='stop'):
         latest = manager.newest_whole()
         if latest is None:
             return {}
-        latest = -distributed.largest(-latest)  # if it is whole for all processes
         info, images = manager.info(latest), len(source)
         if info.get('training_images', images) != images:
             raise UserError(
@@ -229,9 +228,8 @@ def resume_point(place, source, test_source=None, on_bad_image='stop'):
                 f'{place} contains a run with other classes: {classes.first_difference(saved_names, names)}; pass '
                 'its data to resume, or another --workdir'
             )
-        with distributed.Together() as first:
-            if first:
-                _check_data(place, info.get('data', {}), {'training': source, 'test': test_source}, on_bad_image)
+        if distributed.is_first():  # the processes compare their data with each other
+            _check_data(place, info.get('data', {}), {'training': source, 'test': test_source}, on_bad_image)
         return {'start': (latest, info['examples_seen']), 'average_start': info.get('average_start')}
 
 
