@@ -9,6 +9,8 @@ import sys
 import threading
 from pathlib import Path
 
+from runtime.errors import UserError
+
 try:
     import fcntl
 except ImportError:
@@ -112,6 +114,15 @@ def available_memory():
     if hasattr(os, 'sysconf'):
         return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
     return None
+
+
+def require_memory(needed, what, advice):
+    """Raise UserError if something needs more bytes than the host has free."""
+    available = available_memory()
+    if available is not None and needed > available:
+        raise UserError(
+            f'{what} needs {needed / 1e9:,.1f} GB of memory, and {available / 1e9:,.1f} GB are free: {advice}'
+        )
 
 
 def peak_memory():

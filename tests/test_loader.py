@@ -301,7 +301,7 @@ SAYS = {
     'empty': '/1/007.png cannot be decoded: it is not an image',
     'text': '/1/007.png cannot be decoded: it is not an image',
     'vanished': '/1/007.png: No such file or directory',
-    'a folder': '/1/007.png: Is a directory',
+    'a folder': '/1/007.png is a folder, not a regular file',
 }
 
 
