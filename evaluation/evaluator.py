@@ -49,7 +49,7 @@ def evaluate(config, *checkpoints, labels='', partial='', resume=False, progress
     scorer = scoring.Scorer(
         members,
         grid.size,
-        config.test_batch_size,
+        loader.bounded_batch(config.test_batch_size, len(source)),
         lambda batch: jax.device_put(batch, mesh.batch_sharding(grid)),
         dense_batch,
     )

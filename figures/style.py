@@ -11,9 +11,11 @@ from pathlib import Path
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from runtime import files
 from runtime.errors import UserError
+from runtime.text import printable
 
 SUFFIXES = ('.png', '.svg', '.html')
 
@@ -66,6 +68,7 @@ def save(fig, path, dpi=150):
       dpi: pixels per inch of a .png, and of the pictures inside the others.
     """
     kind = Path(path).suffix.lower().removeprefix('.')
+    _make_plain(fig)
     file = io.BytesIO()
     if kind == 'html':
         file.write(page(fig.get_suptitle() or Path(path).stem, svg(fig, dpi)).encode())
@@ -78,10 +81,19 @@ def save(fig, path, dpi=150):
 
 def svg(fig, dpi=150):
     """Return a figure as an <svg> element for a page."""
+    _make_plain(fig)
     file = io.BytesIO()
     fig.savefig(file, format='svg', dpi=dpi, metadata={'Date': None, 'Creator': None})
     content = file.getvalue()
     return content[content.index(b'<svg') :].decode()
+
+
+def _make_plain(fig):
+    """Draw all text of a figure as it is: a $ in the name of a class or a file does not begin a formula."""
+    for text in fig.findobj(Text):
+        shown = text.get_text()
+        if shown and '\\mathdefault' not in shown:  # as Matplotlib itself writes powers of ten
+            text.set(text='\n'.join(map(printable, shown.split('\n'))), parse_math=False)
 
 
 def page(title, body, head=''):

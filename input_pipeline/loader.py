@@ -132,6 +132,14 @@ def blank(rows, form):
     }
 
 
+_FEW = 1_024  # images of a batch of any data set
+
+
+def bounded_batch(batch_size, num_examples):
+    """Return a batch size for a test, which needs no batch that is larger than its split."""
+    return min(batch_size, max(num_examples, _FEW))
+
+
 _CHUNK = 4  # images that a thread of `map_images` takes at a time: Grain's cost is per chunk, not per image
 _MAX_REPLACED = 100  # consecutive invalid images: more than that means that the data set is broken
 
@@ -235,6 +243,8 @@ def stream(
         absl.flags.FLAGS.mark_as_parsed()
     if batch_size % part[1]:
         raise UserError(f'batch_size {batch_size} cannot be split over {part[1]} hosts; take a multiple of {part[1]}')
+    needed = batch_size // part[1] * form.size**2 * form.channels
+    system.require_memory(needed, f'a batch of {batch_size:,} images', 'set a smaller batch size in the config')
     load = _Load(source, form, order, start, batch_size, part, seed, on_bad_image, replace)
     threads = threads or _threads()
     # A thread fills a whole batch in place: no image is copied twice, and Grain's cost is per batch, not per image.

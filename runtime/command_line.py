@@ -24,6 +24,7 @@ from ml_collections import ConfigDict, config_flags  # noqa: E402
 from configs import base, listing, variants  # noqa: E402
 from runtime import distributed, interrupts, paths, system  # noqa: E402
 from runtime.errors import UserError, first_line, nearest  # noqa: E402
+from runtime.text import printable  # noqa: E402
 
 CONFIG = config_flags.DEFINE_config_file(
     'config', lock_config=True, help_string='The experiment, a file in configs/; --config.KEY=VALUE overrides a key.'
@@ -316,9 +317,12 @@ def run(main, positional=False):
             set_up_jax()
             return main(argv[1:]) if positional else main()
         except Exception as error:
+            if 'RESOURCE_EXHAUSTED' in str(error) and type(error).__name__ == 'JaxRuntimeError':
+                advice = 'set a smaller --config.batch_size or --config.test_batch_size'
+                error = UserError(f'the memory of the devices is not enough: {advice} ({first_line(error)})')
             if is_one_of_several and not any(map(distributed.is_of_all, _chain(error))):
                 _leave(script, error)
-            raise
+            raise error
 
     script = Path(sys.argv[0]).name
     try:
@@ -398,6 +402,6 @@ def _chain(error):
 
 def _one_line(error):
     if isinstance(error, UserError):
-        return ' '.join(str(error).split())
+        return printable(' '.join(str(error).split()))
     where = f' ({error.filename})' if error.filename else ''
-    return f'{error.strerror or first_line(error)}{where}'
+    return printable(f'{error.strerror or first_line(error)}{where}')

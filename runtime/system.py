@@ -137,6 +137,15 @@ def available_memory():
     return None
 
 
+def require_memory(needed, what, advice):
+    """Raise UserError if something needs more bytes than the host has free."""
+    available = available_memory()
+    if available is not None and needed > available:
+        raise UserError(
+            f'{what} needs {needed / 1e9:,.1f} GB of memory, and {available / 1e9:,.1f} GB are free: {advice}'
+        )
+
+
 def peak_memory():
     """Return the peak memory of this process in bytes, or None if unknown."""
     if not resource:

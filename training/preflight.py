@@ -129,7 +129,7 @@ def _compile(run, workdir):
     """Compile the run's programs; return (training step, test step, seconds)."""
     state, begin = run.abstract_state(), time.perf_counter()
     programs = run.compiled(_statistics(run, workdir), state)
-    batch = run.abstract_batch(test_batch_size(run.config, run.mesh.size))
+    batch = run.abstract_batch(test_batch_size(run.config, run.mesh.size, len(run.test_source)))
     return programs.advance, programs.count.lower(state.deployed, batch).compile(), time.perf_counter() - begin
 
 
@@ -195,7 +195,7 @@ def _network_rates(run, train, test, examples):
         jax.device_get(state.window)
 
     seconds = {'train': _seconds(advance)}
-    size = test_batch_size(run.config, run.mesh.size)
+    size = test_batch_size(run.config, run.mesh.size, len(run.test_source))
     images = {key: np.resize(x, (size, *x.shape[1:])) for key, x in examples.items()}
     images = mesh.put(images, run.batch_sharding)
     seconds['test'] = _seconds(lambda: jax.device_get(test(state.deployed, images)))

@@ -90,9 +90,9 @@ def test_loss(config):
     return losses.create(config.loss, config.rubbish_penalty)
 
 
-def test_batch_size(config, mesh_size):
-    """Return the config's number of images per test step, rounded up to a multiple of the devices."""
-    return -(-config.test_batch_size // mesh_size) * mesh_size
+def test_batch_size(config, mesh_size, num_examples):
+    """Return the number of images per test step: the config's, bounded by the test split, for all devices."""
+    return -(-loader.bounded_batch(config.test_batch_size, num_examples) // mesh_size) * mesh_size
 
 
 class Programs(NamedTuple):
@@ -400,7 +400,7 @@ class Run:
 
     def test_batches(self):
         """Yield the test split's batches, every example once; the last batch is padded and masked."""
-        config, size = self.config, test_batch_size(self.config, self.mesh.size)
+        config, size = self.config, test_batch_size(self.config, self.mesh.size, len(self.test_source))
         part = (jax.process_index(), jax.process_count())
         return loader.test_batches(self.test_source, self.test_form, size, config.on_bad_image, config.workers, part)
 
