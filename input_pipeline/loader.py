@@ -6,6 +6,7 @@ of examples it has seen, and every example occurs exactly once per epoch, for an
 image are a pure function of (seed, epoch, example number): they do not depend on the batch, the host or the worker.
 """
 
+import contextlib
 import errno
 import functools
 import gc
@@ -16,7 +17,7 @@ import re
 import shutil
 import signal
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
 from typing import NamedTuple
 
 import absl.flags
@@ -290,13 +291,17 @@ def _copy(batch):
 
 def _iterate(batches, workers):
     """Yield the batches of Grain's iterator and close it at the end; if a worker died, raise a `UserError`."""
+    if not workers:
+        with contextlib.closing(batches):
+            yield from batches
+        return
+    others, children = multiprocessing.active_children(), []
     try:
-        if workers:  # the processes start with the first batch
-            first = _with_signals_blocked(next, batches, None)
-            if first is None:
-                return
-            yield first
-        yield from batches
+        batch = system.in_thread(_with_signals_blocked, next, batches, None).result()  # the processes start with it
+        children += [child for child in multiprocessing.active_children() if child not in others]
+        while batch is not None:
+            yield batch
+            batch = _result(system.in_thread(next, batches, None), children)
     except RuntimeError as error:
         code = re.search(r'Worker process was terminated .*exit code (-?\d+)', str(error))
         if code is None:
@@ -309,26 +314,48 @@ def _iterate(batches, workers):
             'checkpoint; --config.workers=0 uses no worker processes'
         ) from None
     except OSError as error:
-        if workers and error.errno == errno.ENOSPC and error.filename is None:  # a lock that the processes share
+        if error.errno == errno.ENOSPC and error.filename is None:  # a lock that the processes share
             raise _shared_memory_is_full() from None
         raise
     finally:
-        batches.close()
-        if workers:
-            gc.collect()  # Grain's iterators leave the last batches in a reference cycle with the exception
+        with contextlib.suppress(RuntimeError):
+            _result(system.in_thread(batches.close), children)
+        for child in children:
+            child.kill()
+            child.join()
+        gc.collect()  # Grain's iterators leave the last batches in a reference cycle with the exception
+
+
+_GRACE = 20  # seconds in which Grain reports a worker that died
+
+
+def _result(future, children):
+    """Return a future's result; raise RuntimeError, as Grain does, if a worker is dead and there is no result.
+
+    A worker that is killed while it holds one of Grain's locks blocks Grain forever.
+    """
+    waited = 0
+    while waited < _GRACE:
+        try:
+            return future.result(timeout=1)
+        except futures.TimeoutError:
+            if future.done():
+                raise
+        dead = [child.exitcode for child in children if child.exitcode]
+        waited += bool(dead)
+    raise RuntimeError(f'Worker process was terminated and Grain does not say so: exit code {dead[0]}')
 
 
 def _with_signals_blocked(function, *arguments):
     """Call a function so that the processes it starts ignore signals such as Ctrl-C, which reach a whole group.
 
-    The workers then continue until the main process, which does receive the signal, has saved its state.
+    The workers then continue until the main process, which does receive the signal, has saved its state. The signals
+    remain blocked in this thread.
     """
-    if not hasattr(signal, 'pthread_sigmask'):  # Windows, where signals do not reach a group
-        return function(*arguments)
-    multiprocessing.resource_tracker.ensure_running()  # starting it would unblock them
-    signals = signal.SIG_BLOCK, interrupts.numbers()
-    with ThreadPoolExecutor(1, initializer=signal.pthread_sigmask, initargs=signals) as thread:
-        return thread.submit(function, *arguments).result()
+    if hasattr(signal, 'pthread_sigmask'):  # not on Windows, where signals do not reach a group
+        multiprocessing.resource_tracker.ensure_running()  # starting it would unblock them
+        signal.pthread_sigmask(signal.SIG_BLOCK, interrupts.numbers())
+    return function(*arguments)
 
 
 class _Mapped(NamedTuple):

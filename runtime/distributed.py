@@ -15,12 +15,10 @@ import os
 import signal
 import socket
 import sys
-import threading
 import zlib
-from concurrent import futures
 from pathlib import Path
 
-from runtime import interrupts
+from runtime import interrupts, system
 from runtime.errors import UserError, first_line
 
 LOST_CODE = 75  # exit code for "try again" (EX_TEMPFAIL of sysexits), unlike 2 for errors that the user must fix
@@ -95,25 +93,11 @@ def initialize(coordinator, num_processes, process_id):
     connect = functools.partial(jax.distributed.initialize, coordinator or None, num_processes, process_id, **options)
     where = coordinator or launcher()
     try:
-        _in_thread(connect, CONNECT_SECONDS)
+        system.in_thread(connect).result(CONNECT_SECONDS)
     except TimeoutError:
         raise Lost(f'not all processes connected through {where} within {CONNECT_SECONDS} seconds') from None
     except (RuntimeError, ValueError) as error:
         raise UserError(f'the other processes cannot be reached ({where}): {first_line(error)}') from None
-
-
-def _in_thread(function, seconds=None):
-    """Call a function in a thread, so that this one hears signals; raise TimeoutError if it takes too long."""
-    outcome = futures.Future()
-
-    def call():
-        try:
-            outcome.set_result(function())
-        except BaseException as error:
-            outcome.set_exception(error)
-
-    threading.Thread(target=call, daemon=True).start()
-    return outcome.result(seconds)
 
 
 def _try_port(coordinator):
@@ -290,4 +274,4 @@ def _exchange(text):
     state.client.key_value_set(f'{key}/{state.process_id}', text)
     wait = functools.partial(state.client.blocking_key_value_get, timeout_in_ms=1000 * _AGREE_SECONDS)
     keys = [f'{key}/{process}' for process in range(state.num_processes)]
-    return (_in_thread(functools.partial(wait, key)) for key in keys)
+    return (system.in_thread(wait, key).result() for key in keys)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 import threading
+from concurrent import futures
 from pathlib import Path
 
 from runtime.errors import UserError, first_line
@@ -124,6 +125,20 @@ def allow_open_files(count):
     wanted = count + 512 if hard == resource.RLIM_INFINITY else min(count + 512, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def in_thread(function, *arguments):
+    """Call a function in a daemon thread, so that this one hears signals; return the future of its result."""
+    future = futures.Future()
+
+    def call():
+        try:
+            future.set_result(function(*arguments))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=call, daemon=True).start()
+    return future
 
 
 def available_memory():
