@@ -1,5 +1,10 @@
 """Measure speed, compared with named peers: `python benchmark.py lenet5`, `architectures`, `input` or `evaluate`."""
 
+from runtime import interrupts  # first, so that Ctrl-C is handled from here on
+
+if __name__ == '__main__':
+    interrupts.listen()
+
 import argparse
 import json
 import math
@@ -7,9 +12,9 @@ import sys
 
 from benchmarks import architectures, evaluate, input, lenet5, peers, timing, train
 from configs import listing
-from runtime import paths
+from runtime import paths, system
 from runtime.errors import Parser, UserError
-from runtime.files import write_atomically
+from runtime.files import append, write_atomically
 
 
 def main():
@@ -46,6 +51,7 @@ def main():
     group.add_argument('--data_dir', default='', help='a folder of photographs')
     parser.add_argument('--peer', help=argparse.SUPPRESS)  # run the process of this peer
     flags = parser.parse_args([paths.expanded(argument) for argument in sys.argv[1:]])
+    system.check_platforms()
     modules = {'lenet5': lenet5, 'architectures': architectures, 'train': train, 'input': input, 'evaluate': evaluate}
     if flags.peer:
         step = modules[flags.benchmark].timed_function(flags.peer)
@@ -103,8 +109,7 @@ def measure_training(parser, flags):
         line = json.dumps({**row, 'load_before': load, **timing.machine()})
         print(f'{describe(row)}\n{line}', flush=True)
         if flags.output:
-            with open(flags.output, 'a') as file:
-                file.write(f'{line}\n')
+            append(flags.output, f'{line}\n')
     return 0
 
 
@@ -138,7 +143,7 @@ def _rate(images_per_second):
 
 if __name__ == '__main__':
     try:
-        sys.exit(main())
-    except UserError as error:
+        sys.exit(main() or (2 if interrupts.output_failed() else 0))
+    except (UserError, OSError) as error:
         print(f'benchmark.py: error: {error}', file=sys.stderr)
         sys.exit(2)

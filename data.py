@@ -17,7 +17,9 @@ from pathlib import Path
 
 from absl import flags
 
+from runtime import files
 from runtime.errors import UserError, nearest
+from runtime.text import printable
 
 flags.DEFINE_string('out', '', 'The picture, the store (a folder) or the file to write.')
 flags.DEFINE_integer('step', 0, 'The training step whose batch `show` draws.', lower_bound=0)
@@ -38,10 +40,12 @@ def show(out, step=0, images=32):
     config, _ = _load_config()
     if Path(out).suffix.lower() not in ('.png', '.jpg', '.jpeg'):
         raise UserError(f'--out {out} is not a picture: pass --out FILE.png')
+    files.check(out)
     source = datasets.open_split(config, config.train_split)
     pixels, labels, indices = (array[:images] for array in show.batch_to_show(config, step, source))
     captions = [f'{index} {source.class_names[label]}' for index, label in zip(indices, labels, strict=True)]
-    show.grid(pixels, captions).save(out)
+    with files.atomic_file(out, 'wb') as file:
+        show.grid(pixels, captions).save(file, Path(out).suffix.lower().lstrip('.').replace('jpg', 'jpeg'))
     print(f'{len(pixels)} images of step {step} of {source.name}: {out}')
 
 
@@ -58,7 +62,7 @@ def pack(out='', short_side=256, raw=False, split='both', shard_records=0, threa
         raise UserError('no store: pass --out STORE, a folder that is new or empty')
     sources = pack.sources_of(config, split, out)
     for note in (note for source in sources.values() for note in source.notes):
-        print(f'note: {note}')
+        print(f'note: {printable(note)}')
     command = shlex.join(['python', 'data.py', *sys.argv[1:]])
     manifest = pack.pack(
         sources, out, short_side, raw, config.channels, shard_records, config.on_bad_image, threads, command
@@ -67,7 +71,7 @@ def pack(out='', short_side=256, raw=False, split='both', shard_records=0, threa
         packed_split = manifest['splits'][name]
         shards = packed_split['shards']
         for error in (error for shard in shards for error in shard['left_out']):
-            print(f'skipped: {error}')
+            print(f'skipped: {printable(error)}')
         size = sum(shard['bytes'] for shard in shards) / 1e6
         print(f'{name}: {packed_split["num_examples"]:,} images in {len(shards):,} shard(s), {size:,.1f} MB')
     print(f'train from it: --config.dataset=pack --config.data_dir={shlex.quote(out)}')
@@ -82,7 +86,7 @@ def statistics(out=''):
     path.parent.mkdir(parents=True, exist_ok=True)
     source = datasets.open_split(config, config.train_split)
     for note in source.notes:
-        print(f'note: {note}')
+        print(f'note: {printable(note)}')
     measured = statistics.measured(config, source)
     statistics.save(path, measured)
     size = len(measured['mean_image'])

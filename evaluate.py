@@ -21,7 +21,8 @@ from pathlib import Path
 from absl import flags
 
 from runtime.errors import UserError
-from runtime.files import write_atomically
+from runtime.files import check, write_atomically
+from runtime.text import printable
 
 CHECKPOINT = flags.DEFINE_multi_string('checkpoint', [], 'A workdir or a single checkpoint; several form an ensemble.')
 STEP = flags.DEFINE_string('step', 'best', "Which checkpoint of a workdir: 'best' by test error, 'latest', or a step.")
@@ -81,9 +82,9 @@ def main():
         print('\n'.join(tables.lines(TABLE.value, table)))
         _write_json(tables.values(table))
     else:
-        print('\n'.join(report.lines(config, checkpoints, result)))
+        print('\n'.join(map(printable, report.lines(config, checkpoints, result))))
         if WORST.value:
-            print('\n'.join(report.worst(rows, names)))
+            print('\n'.join(map(printable, report.worst(rows, names))))
         if PREDICTIONS.value:
             results.write_predictions(PREDICTIONS.value, rows, names)
         if SUBMISSION.value:
@@ -98,8 +99,8 @@ def main():
 def _check_flags():
     """Check the flags before any file is read."""
     for path in (OUTPUT.value, PREDICTIONS.value, SUBMISSION.value):
-        if path and not os.access(os.path.dirname(path) or '.', os.W_OK):
-            raise UserError(f'{path} cannot be written: its folder does not exist or is not writable')
+        if path:
+            check(path)
     if SUBMISSION.value and not DEVKIT.value:
         raise UserError("--submission needs ILSVRC's ids: pass --devkit DIR, the ILSVRC2012 devkit's folder")
     for flag in (PROTOCOL, AVERAGE, WEIGHTS, PREDICTIONS, SUBMISSION, WORST):
@@ -118,7 +119,7 @@ def _evaluate(config, checkpoints, partials, suffix=''):
     partials += [partial] if partial else []
     source = datasets.open_split(config, config.test_split, any_classes=True)
     for note in source.notes if distributed.is_first() and suffix in ('', '_0') else ():
-        print(f'note: {note}', file=sys.stderr)
+        print(f'note: {printable(note)}', file=sys.stderr)
     try:
         with interrupts.Raised() as interrupt, bar(checkpoints[0].member.config.architecture, len(source)) as advance:
 

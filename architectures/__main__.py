@@ -3,12 +3,11 @@
 from runtime import interrupts  # first, so that Ctrl-C is handled from here on
 
 if __name__ == '__main__':
-    interrupts.listen()
+    interrupts.listen('list')
 
 import ast
 import contextlib
 import json
-import os
 import sys
 
 import jax
@@ -53,9 +52,7 @@ def main():
     except UserError as error:
         print(f'architectures: error: {" ".join(str(error).split())}', file=sys.stderr)
         return 2
-    except BrokenPipeError:  # for example `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout at exit
-    return 0
+    return 2 if interrupts.output_failed() else 0
 
 
 if __name__ == '__main__':

@@ -5,12 +5,17 @@ python -m configs NAME[:VARIANT]                 # print one, resolved, one key 
 python -m configs --write tests/golden/configs   # write the tests' golden files: the base, and differences from it
 """
 
+from runtime import interrupts  # first, so that Ctrl-C is handled from here on
+
+if __name__ == '__main__':
+    interrupts.listen('list')
+
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from configs import listing
+from runtime.files import write_atomically
 
 
 def _list():
@@ -35,7 +40,7 @@ def main():
     flags = parser.parse_args()
     if flags.write:
         for file, text in listing.golden_texts().items():
-            (flags.write / file).write_text(text)
+            write_atomically(flags.write / file, text)
     elif flags.recipe:
         sys.stdout.write(listing.text(listing.load(flags.recipe)))
     else:
@@ -45,8 +50,7 @@ def main():
 if __name__ == '__main__':
     try:
         main()
-    except BrokenPipeError:  # for example `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout at exit
+        sys.exit(2 if interrupts.output_failed() else 0)
     except (ValueError, OSError) as error:
         print(f'python -m configs: error: {error}', file=sys.stderr)
         sys.exit(2)

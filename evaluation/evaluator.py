@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from evaluation import label_sets, results, scoring
-from input_pipeline import datasets, loader
+from input_pipeline import datasets, fingerprint, loader
 from runtime import distributed, mesh
 from weights import passport
 
@@ -38,15 +38,18 @@ def evaluate(config, *checkpoints, labels='', partial='', resume=False, progress
       UserError: if an image cannot be read and `config.on_bad_image` is not 'skip' (with 'skip' it counts as wrong),
         or the partial file is of another evaluation.
     """
-    source = datasets.open_split(config, config.test_split, any_classes=True)
     members = [checkpoint.member for checkpoint in checkpoints]
-    label_set = label_sets.create(labels, source, config.num_classes, label_sets.names_of(members))
+    with distributed.Agreed() as facts:
+        source = datasets.open_split(config, config.test_split, any_classes=True)
+        label_set = label_sets.create(labels, source, config.num_classes, label_sets.names_of(members))
+        facts |= {'the number of test images': len(source), 'the list of classes': source.class_names}
+        facts['the checkpoint'] = [checkpoint.step for checkpoint in checkpoints]
     grid, (part, parts) = mesh.of_this_process(), (jax.process_index(), jax.process_count())
     dense_batch = 1 if jax.default_backend() == 'cpu' else 8
     scorer = scoring.Scorer(
         members,
         grid.size,
-        config.test_batch_size,
+        loader.bounded_batch(config.test_batch_size, len(source)),
         lambda batch: jax.device_put(batch, mesh.batch_sharding(grid)),
         dense_batch,
     )
@@ -63,19 +66,21 @@ def evaluate(config, *checkpoints, labels='', partial='', resume=False, progress
 
     began = time.perf_counter()
     with contextlib.ExitStack() as stack:
-        saved = None
+        saved, numbers = None, range(part, len(source), parts)
         if partial:
-            saved = stack.enter_context(results.Partial(partial, _identity(checkpoints, source, labels), resume))
+            identity = _identity(checkpoints, source, labels)
+            saved = stack.enter_context(results.Partial(partial, identity, resume, numbers))
         rows = list(saved.rows) if saved else []
         progress(len(rows))
         finished = {row.index for row in rows}
-        numbers = [number for number in range(part, len(source), parts) if number not in finished]
+        numbers = [number for number in numbers if number not in finished]
         for row in rows_of(numbers):
             rows.append(row)
             if saved:
                 saved.add(row)
     if parts > 1:
         rows = [results.row_of(row) for text in distributed.gathered(json.dumps(rows)) for row in json.loads(text)]
+    results.check_complete(rows, len(source))
     evaluated = len(numbers) if parts == 1 else sum(map(int, distributed.gathered(str(len(numbers)))))
     seconds = time.perf_counter() - began
 
@@ -109,7 +114,8 @@ def _identity(checkpoints, source, labels):
         'pixels': [
             json.dumps(passport.pixels_of(checkpoint.member.config), sort_keys=True) for checkpoint in checkpoints
         ],
-        'data': f'{source.name}: {len(source):,} images, {_sample(source)}',
+        'data': f'{source.name}: {len(source):,} images',
+        'images': fingerprint.of(source),
         'part': f'{jax.process_index()} of {jax.process_count()}',
         'labels': labels,
     }
@@ -121,12 +127,3 @@ def _digest(variables):
         sha.update(jax.tree_util.keystr(path).encode())
         sha.update(np.asarray(leaf).tobytes())
     return sha.hexdigest()
-
-
-def _sample(source, count=64):
-    """Return a digest of evenly spaced examples of a source."""
-    sha = hashlib.sha256()
-    for number in sorted(set(np.linspace(0, len(source) - 1, count).astype(int).tolist())):
-        image, label, name = source[number]
-        sha.update(f'{name} {label} '.encode() + (image if isinstance(image, bytes) else np.asarray(image).tobytes()))
-    return sha.hexdigest()[:16]

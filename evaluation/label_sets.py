@@ -3,16 +3,17 @@
 A label set maps a source's labels to classes of the network, and may restrict the outputs to some of its classes.
 """
 
-import json
 import os
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+import msgspec
 import numpy as np
 
 from input_pipeline import classes
 from input_pipeline.classes import NAMES, WNIDS, is_wnid
-from runtime.errors import UserError, first_line, nearest
+from runtime import foreign
+from runtime.errors import UserError, nearest
 
 
 def _numbers(text):
@@ -179,15 +180,14 @@ def restrict(logs, subset):
     return logs - np.logaddexp.reduce(logs)
 
 
+_Class = Annotated[int, msgspec.Meta(ge=0, lt=len(WNIDS))]
+
+
 def _real(path, source):
     try:
-        with open(path) as file:
-            lists = json.load(file)
-        lists = [tuple(map(int, accepted)) for accepted in lists]
+        lists = foreign.read_json(path, list[tuple[_Class, ...]], 'real.json, a list of lists of classes,')
     except OSError as error:
         raise UserError(f'{path} cannot be read ({error.strerror}): pass real.json as --labels real=FILE') from None
-    except (ValueError, TypeError) as error:
-        raise UserError(f'{path} is not real.json, a list of lists of classes ({first_line(error)})') from None
     if len(lists) != len(source):
         raise UserError(f'{path} has {len(lists):,} images, and {source.name} {len(source):,}')
     if not hasattr(source, 'files'):

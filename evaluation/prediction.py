@@ -6,8 +6,8 @@ import jax
 
 from evaluation import results, scoring
 from input_pipeline import datasets, geometry, loader
-from input_pipeline.example import Example, is_image, list_some, skipped_note
-from runtime import mesh
+from input_pipeline.example import Example, is_image, list_some, read_image, skipped_note
+from runtime import foreign, mesh
 from runtime.errors import UserError
 
 
@@ -34,7 +34,7 @@ def files(paths):
         elif os.path.isfile(path):
             image_paths.append(path)
         else:
-            raise UserError(f'{path} does not exist')
+            raise UserError(f'{path} {"is not a file or folder" if os.path.exists(path) else "does not exist"}')
     return image_paths, notes
 
 
@@ -56,8 +56,7 @@ class Files:
 
     def __getitem__(self, index):
         path, orientation = self.paths[index], self.orientations[index]
-        with open(path, 'rb') as file:
-            image = file.read()
+        image = read_image(path)
         if orientation != 1:
             try:
                 image = geometry.make_upright(geometry.decode(image), orientation)
@@ -67,8 +66,11 @@ class Files:
 
 
 def _orientation(path):
-    with open(path, 'rb') as file:
-        return geometry.orientation(file)
+    try:
+        with foreign.open_regular(path) as file:
+            return geometry.orientation(file)
+    except (OSError, UserError):  # `on_bad_image` says what to do with it when it is read
+        return 1
 
 
 def rows(member, source, numbers=None, batch_size=1, on_bad_image='stop', progress=lambda amount: None):

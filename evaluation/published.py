@@ -4,6 +4,11 @@ python -m evaluation.published           # list the tables
 python -m evaluation.published vgg7      # print one of them
 """
 
+from runtime import interrupts  # first, so that Ctrl-C is handled from here on
+
+if __name__ == '__main__':
+    interrupts.listen('list')
+
 import dataclasses
 import functools
 import sys
@@ -257,6 +262,9 @@ def text(table):
 
 def main(names):
     """Print the named tables, or list all of them; return the exit code."""
+    if {'-h', '--help'} & {*names}:
+        print(__doc__.strip())
+        return 0
     wrong = [name for name in names if name not in TABLES]
     if wrong:
         print(f'evaluation.published: error: no table {wrong[0]!r}{nearest(wrong[0], TABLES)}', file=sys.stderr)

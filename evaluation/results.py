@@ -5,10 +5,13 @@ import csv
 import json
 import math
 import os
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import msgspec
 import numpy as np
 
+from input_pipeline import fingerprint
+from runtime import foreign, system
 from runtime.errors import UserError
 from runtime.files import atomic_file
 
@@ -146,45 +149,104 @@ def write_submission(path, rows, ids):
             file.write(' '.join(str(ids[label]) for label in r.classes) + '\n')
 
 
+class _Saved(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """A `Row` as JSON."""
+
+    index: Annotated[int, msgspec.Meta(ge=0)]
+    name: str
+    label: Annotated[int, msgspec.Meta(ge=-1, lt=2**31)]
+    rank: Annotated[int, msgspec.Meta(ge=-1, lt=2**31)]
+    loss: float
+    classes: list[Annotated[int, msgspec.Meta(ge=0, lt=2**31)]]
+    probabilities: list[float]
+    counts: bool
+
+
 class Partial:
     """A file of finished rows from which an interrupted evaluation can resume; use it as a context manager.
 
-    The first line identifies the evaluation (a dict); a file of another evaluation is refused. The file stays until
-    the caller removes it, unless it has no rows.
+    The first line identifies the evaluation (a dict); a file of another evaluation is refused. The file is locked until
+    the end of the `with` block, and stays until the caller removes it, unless it has no rows.
+
+    Args:
+      path: the file.
+      identity: see above; JSON values.
+      resume: whether to continue a file that exists.
+      numbers: the indices of the images that are evaluated: each row is of one of them, once.
+
+    Raises:
+      UserError: the file exists and `resume` is false, another process writes it, or it is of another evaluation or
+        damaged.
     """
 
-    def __init__(self, path, identity, resume):
+    def __init__(self, path, identity, resume, numbers):
         self.path, self.identity, self.rows = path, identity, []
-        exists = os.path.exists(path)
-        if exists and not resume:
-            raise UserError(f'{path} holds an interrupted evaluation: pass --resume to continue it, or remove the file')
-        if exists:
-            self.rows = self._read()
-        self.file = open(path, 'a')  # noqa: SIM115  (closed by `__exit__`)
-        if not exists:
-            self._write(identity)
-
-    def _read(self):
-        with open(self.path) as file:
-            lines = file.read().splitlines(keepends=True)
+        self.file = self._open(resume)
         try:
-            saved = json.loads(lines[0])
-        except (IndexError, ValueError):
-            raise UserError(f'{self.path} is not a file of an interrupted evaluation: remove it') from None
-        for key in self.identity:
-            if saved.get(key) != self.identity[key]:
-                raise UserError(
-                    f'{self.path} is of another evaluation: {key} was {saved.get(key)!r} and is now '
-                    f'{self.identity[key]!r}; remove the file to start over'
-                )
-        complete = [line for line in lines[1:] if line.endswith('\n')]
-        if len(complete) < len(lines) - 1 or not lines[0].endswith('\n'):  # the last line was cut off
-            with open(self.path, 'r+') as file:
-                file.truncate(sum(len(line.encode()) for line in lines if line.endswith('\n')))
-        return [row_of(json.loads(line)) for line in complete]
+            if resume and os.fstat(self.file.fileno()).st_size:
+                self.rows = self._read(numbers)
+            else:
+                self._write(identity)
+        except BaseException:
+            self.file.close()
+            raise
+
+    def _open(self, resume):
+        """Return the file, opened for reading and appending, and locked."""
+        while True:
+            if os.path.exists(self.path):
+                foreign.open_regular(self.path).close()  # not a FIFO, which would never open
+            file = open(self.path, 'a+b')  # noqa: SIM115  (closed by `__exit__`)
+            try:
+                system.lock(file.fileno())
+                status = os.fstat(file.fileno())
+                if status.st_size and not resume:
+                    raise UserError(
+                        f'{self.path} holds an interrupted evaluation: pass --resume to continue it, or remove the file'
+                    )
+                if os.path.exists(self.path) and os.path.samestat(status, os.stat(self.path)):
+                    return file
+            except BlockingIOError:
+                file.close()
+                raise UserError(f'another process evaluates the same and writes {self.path}: wait for it') from None
+            except BaseException:
+                file.close()
+                raise
+            file.close()  # the process that had locked it has removed it
+
+    def _read(self, numbers):
+        self.file.seek(0)
+        first, *lines = self.file.read().splitlines(keepends=True)
+        try:
+            saved = foreign.parse_json(first, dict[str, Any], self.path, 'a file of an interrupted evaluation')
+            for key in self.identity:
+                if saved.get(key) != self.identity[key]:
+                    raise UserError(f'{self.path} is of another evaluation: {self._difference(key, saved.get(key))}')
+            complete = [line for line in lines if line.endswith(b'\n')]
+            rows = [
+                foreign.parse_json(line, _Saved, f'line {number} of {self.path}', 'a row of an evaluation')
+                for number, line in enumerate(complete, start=2)
+            ]
+            seen = set()
+            for row in rows:
+                if row.index in seen or row.index not in numbers:
+                    problem = 'occurs twice' if row.index in seen else 'is not evaluated here'
+                    raise UserError(f'{self.path} is damaged: image {row.index} {problem}')
+                seen.add(row.index)
+        except UserError as error:
+            raise UserError(f'{error}; remove the file to start over') from None
+        if len(complete) < len(lines):  # the last line was cut off
+            self.file.truncate(len(first) + sum(map(len, complete)))
+        return [row_of(msgspec.to_builtins(row)) for row in rows]
+
+    def _difference(self, key, saved):
+        current = self.identity[key]
+        if isinstance(saved, dict) and isinstance(current, dict):
+            return fingerprint.differences(saved, current) or f'{key} differs'
+        return f'{key} was {saved!r} and is now {current!r}'
 
     def _write(self, value):
-        self.file.write(json.dumps(value) + '\n')
+        self.file.write(json.dumps(value).encode() + b'\n')
         self.file.flush()
 
     def add(self, row):
@@ -196,9 +258,19 @@ class Partial:
         return self
 
     def __exit__(self, kind, error, trace):
-        self.file.close()
         if not self.rows:
-            os.unlink(self.path)
+            os.unlink(self.path)  # before the lock is released
+        self.file.close()
+
+
+def check_complete(rows, count):
+    """Raise UserError unless there is one row for each of the images 0 to count - 1."""
+    if sorted(row.index for row in rows) != list(range(count)):
+        different = len({row.index for row in rows})
+        raise UserError(
+            f'{len(rows):,} results of {different:,} images, but the split has {count:,}: remove the files '
+            'evaluation_*.partial and evaluate again'
+        )
 
 
 def row_of(values):

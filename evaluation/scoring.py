@@ -18,6 +18,7 @@ from evaluation import scales
 from evaluation.protocols import Protocol
 from input_pipeline import geometry
 from input_pipeline.pixels import Pixels
+from runtime import system
 from runtime.errors import UserError
 
 _IN_FLIGHT = 3  # batches queued on the device; not on a CPU, which would run them concurrently and each more slowly
@@ -145,6 +146,9 @@ class Scorer:
                 continue
             waiting[example['index']] = [example, len(items), [[] for _ in self.members]]
             for key, item in items:
+                if key not in groups:
+                    needed = self.capacity(key, item) * item.pixels.nbytes
+                    system.require_memory(needed, 'a batch of crops', 'set a smaller --config.test_batch_size')
                 groups[key].append((example['index'], item))
                 waiting_bytes += item.pixels.nbytes
                 if len(groups[key]) == self.capacity(key, item):

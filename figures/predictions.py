@@ -40,7 +40,11 @@ def make(out, config, checkpoint, step='best', images=(), count=8, columns=4):
     if images:
         paths = pages(out, len(data.source), columns)
         with bar('predicting', len(data.source)) as advance:
-            rows, note = prediction.rows(network.member, data.source, progress=advance), ''
+            bad = network.member.config.on_bad_image
+            rows = prediction.rows(network.member, data.source, on_bad_image=bad, progress=advance)
+        rows, note = [row for row in rows if row.rank >= 0], ''
+        if not rows:
+            raise UserError('none of the files is a readable image')
     else:
         right, wrong = sample(network.member, data.source, -(-count // 2), count // 2)
         paths, rows = pages(out, len(right) + len(wrong), columns), right + wrong
@@ -101,6 +105,7 @@ def draw(predicted, pictures, paths, title, columns=4):
     """
     entries, size = zip(predicted, map(_shown, pictures), strict=True), columns * _MOST_ROWS
     with bar('drawing', len(predicted)) as advance:
+        paths = paths[: math.ceil(len(predicted) / size)]  # unreadable photographs may leave the last ones empty
         for number, path in enumerate(paths, 1):
             suffix = f' (page {number} of {len(paths)})' if len(paths) > 1 else ''
             _draw_page(list(itertools.islice(entries, size)), path, title + suffix, columns, advance)

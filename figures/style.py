@@ -6,15 +6,16 @@ The same figure gives the same bytes: files contain no dates, versions or random
 import base64
 import html
 import io
-import os
 from pathlib import Path
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
+from runtime import files
 from runtime.errors import UserError
-from runtime.files import write_atomically
+from runtime.text import printable
 
 SUFFIXES = ('.png', '.svg', '.html')
 
@@ -53,13 +54,9 @@ def figure(width, height):
 
 def check(path):
     """Raise UserError if a figure cannot be written to a path; call it before the work."""
-    path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
+    if Path(path).suffix.lower() not in SUFFIXES:
         raise UserError(f'{path}: a figure is a .png, .svg or .html file')
-    if path.is_dir():
-        raise UserError(f'{path} is a folder: name a file')
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UserError(f'{path} cannot be written: its folder does not exist or is not writable')
+    files.check(path)
 
 
 def save(fig, path, dpi=150):
@@ -71,6 +68,7 @@ def save(fig, path, dpi=150):
       dpi: pixels per inch of a .png, and of the pictures inside the others.
     """
     kind = Path(path).suffix.lower().removeprefix('.')
+    _make_plain(fig)
     file = io.BytesIO()
     if kind == 'html':
         file.write(page(fig.get_suptitle() or Path(path).stem, svg(fig, dpi)).encode())
@@ -78,15 +76,24 @@ def save(fig, path, dpi=150):
         fig.savefig(file, format='png', dpi=dpi, metadata={'Software': None})
     else:
         fig.savefig(file, format='svg', dpi=dpi, metadata={'Date': None, 'Creator': None})
-    write_atomically(path, file.getvalue())
+    files.write_atomically(path, file.getvalue())
 
 
 def svg(fig, dpi=150):
     """Return a figure as an <svg> element for a page."""
+    _make_plain(fig)
     file = io.BytesIO()
     fig.savefig(file, format='svg', dpi=dpi, metadata={'Date': None, 'Creator': None})
     content = file.getvalue()
     return content[content.index(b'<svg') :].decode()
+
+
+def _make_plain(fig):
+    """Draw all text of a figure as it is: a $ in the name of a class or a file does not begin a formula."""
+    for text in fig.findobj(Text):
+        shown = text.get_text()
+        if shown and '\\mathdefault' not in shown:  # as Matplotlib itself writes powers of ten
+            text.set(text='\n'.join(map(printable, shown.split('\n'))), parse_math=False)
 
 
 def page(title, body, head=''):

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from input_pipeline import fingerprint
 from input_pipeline.example import ArraySource, Example
 from runtime.errors import UserError
+from runtime.text import printable
 
 _LINES = Path(__file__).with_name('imagenet_classes.txt').read_text().splitlines()
 WNIDS = tuple(line.split(' ', 1)[0] for line in _LINES)  # sorted: the order of the outputs
@@ -36,7 +38,7 @@ def short_name(name):
 
 
 def readable(names):
-    """Return names for people: ImageNet's WordNet ids are replaced by words.
+    """Return names for people: ImageNet's WordNet ids are replaced by words, other names are `printable`.
 
     If only some of 1,000 classes have names and each is the WordNet id at its index, all the names are ImageNet's.
     """
@@ -44,7 +46,7 @@ def readable(names):
         named = [(name, wnid) for name, wnid in zip(names, WNIDS, strict=True) if name in _NAME_OF_WNID]
         if named and all(name == wnid for name, wnid in named):
             return NAMES
-    return tuple(_NAME_OF_WNID.get(name, name) for name in names)
+    return tuple(_NAME_OF_WNID.get(name) or printable(name) for name in names)
 
 
 def readable_or_numbers(names):
@@ -182,6 +184,10 @@ class RelabeledSource:
     def __getitem__(self, index):
         image, label, name = self.source[index]
         return Example(image, self.numbers[label], name)
+
+    def properties(self):
+        """Return its properties for `fingerprint.of`."""
+        return {**self.source.properties(), 'order of the classes': fingerprint.of_text(self.numbers)}
 
 
 def relabel(source, numbers, class_names, notes=()):

@@ -4,8 +4,10 @@ import os
 from typing import NamedTuple
 
 import numpy as np
-from PIL import features
+from PIL import Image, features
 
+from input_pipeline import fingerprint
+from runtime import foreign
 from runtime.errors import UserError, nearest
 
 
@@ -41,6 +43,25 @@ class ArraySource:
 
     def __getitem__(self, index):
         return Example(self.images[index], int(self.labels[index]), f'{self.name}[{index}]')
+
+    def properties(self):
+        """Return its properties for `fingerprint.of`."""
+        return {'labels': fingerprint.of_arrays(self.labels), 'images': fingerprint.of_images(self.images)}
+
+
+MAX_BYTES = 4 * Image.MAX_IMAGE_PIXELS  # of an image file; `geometry.MAX_PIXELS` without compression
+
+
+def read_image(path):
+    """Return the bytes of an image file.
+
+    Raises:
+      OSError: it cannot be read, is not a regular file or has more than MAX_BYTES; the message names it.
+    """
+    try:
+        return foreign.read_regular(path, MAX_BYTES)
+    except UserError as error:
+        raise OSError(str(error)) from None
 
 
 def check_label(example, class_names):

@@ -1,6 +1,7 @@
 """Host side, uint8: decode, resize, pad. Pure functions on [H, W, C] arrays."""
 
 import io
+import re
 import warnings
 
 import numpy as np
@@ -34,24 +35,36 @@ def decode(encoded, channels=3):
     .JPEG, a damaged file) goes to Pillow and is converted to 8 bits by `to_array`.
 
     Raises:
-      ValueError: the image is invalid or truncated, has more than MAX_PIXELS pixels, or has values that `to_array`
-        refuses.
+      ValueError: the image is invalid or truncated, its header declares another size than its pixels have, it has more
+        than MAX_PIXELS pixels, or has values that `to_array` refuses.
     """
-    if encoded[:2] == b'\xff\xd8' and channels == 3:
+    problem = ''
+    if encoded[:2] == b'\xff\xd8':
         try:
             height, width, color_space, _ = simplejpeg.decode_jpeg_header(encoded)
             if height * width <= MAX_PIXELS and color_space not in ('CMYK', 'YCCK'):
-                return simplejpeg.decode_jpeg(encoded)
-        except ValueError:
-            pass
+                image = simplejpeg.decode_jpeg(encoded)
+                if channels == 3:
+                    return image
+        except ValueError as error:
+            problem = str(error)
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             if image.height * image.width > MAX_PIXELS:
                 raise ValueError(f'{image.height} x {image.width} pixels exceed the limit of {MAX_PIXELS:,}')
-            return to_array(image, channels)
+            array = to_array(image, channels)
+            if _has_other_size(problem, len(encoded)):
+                raise ValueError(f'its header declares another size than its pixels have ({problem})')
+            return array
     except Exception as error:  # Pillow's plugins raise all kinds of exceptions on broken files
         reason = 'it is not an image that Pillow can read' if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(f'cannot be decoded: {reason}') from error
+
+
+def _has_other_size(problem, num_bytes):
+    """Return whether libjpeg's warning means that a JPEG has data for more or for fewer pixels than it declares."""
+    extra = re.search(r'(\d+) extraneous bytes before marker', problem)
+    return 'remature end' in problem or bool(extra and int(extra[1]) > max(64, num_bytes // 100))
 
 
 def to_array(image, channels):

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from input_pipeline import matlab
 from input_pipeline.classes import WNIDS
 from input_pipeline.example import is_image
-from runtime.errors import UserError, first_line
+from runtime import foreign
+from runtime.errors import UserError
 
+MAX_LIST_BYTES = 256 << 20  # of a file of labels: ten times Kaggle's largest for ImageNet
+_MAX_CLASSES = 100_000  # where neither the config nor a list says how many there are
 _WNID = re.compile(r'n\d{8}')  # a WordNet id
 _NUMBER = re.compile(r'[+-]?\d+')
 _FILE_COLUMNS = ('file', 'filename', 'file_name', 'image', 'imageid', 'image_id', 'path')
@@ -65,12 +69,8 @@ def read_labels(path, files, num_classes=None, synsets=None):
 
 def _rows(path):
     """Return (line number, file name or None, label, WordNet id that goes with a number or None) of each line."""
-    try:
-        text = Path(path).read_text(encoding='utf-8-sig')
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f'the label file {path} cannot be read ({first_line(error)}): pass --config.labels=FILE'
-        ) from None
+    with foreign.parsing(path, 'a label file', 'pass --config.labels=FILE'):
+        text = foreign.read_regular(path, MAX_LIST_BYTES).decode('utf-8-sig')
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not lines:
         raise UserError(f'{path} is empty: a label file needs one line for each image')
@@ -80,7 +80,8 @@ def _rows(path):
         split = _split_tabs
     else:
         split = _split_last
-    fields = [(number, split(line)) for number, line in lines]
+    with foreign.parsing(path, 'a label file', 'pass --config.labels=FILE'):
+        fields = [(number, split(line)) for number, line in lines]
     width = len(fields[0][1])
     header = not any(map(_is_label, fields[0][1][1:] if width > 1 else fields[0][1]))
     file, label, wnid = (0, 1, None) if width > 1 else (None, 0, None)
@@ -150,23 +151,22 @@ def _companions(folder):
 
 def _first_words(path):
     words = [
-        line.split()[0] for line in path.read_text(encoding='utf-8', errors='replace').splitlines() if line.strip()
+        line.split()[0]
+        for line in foreign.read_regular(path, MAX_LIST_BYTES).decode(errors='replace').splitlines()
+        if line.strip()
     ]
     return words if all(map(_WNID.fullmatch, words)) and len(set(words)) == len(words) else []
 
 
 def devkit_order(path):
     """Return the WordNet ids of the devkit's meta.mat by ILSVRC id: its classes, the leaves of WordNet's tree."""
-    from scipy.io import loadmat
-
-    try:
-        synsets = np.atleast_1d(loadmat(path, squeeze_me=True)['synsets'])
-        leaves = synsets[synsets['num_children'].astype(int) == 0]
-        return [str(wnid) for wnid in leaves[np.argsort(leaves['ILSVRC2012_ID'].astype(int))]['WNID']]
-    except Exception as error:  # SciPy raises many kinds for broken files
-        raise UserError(
-            f"{path} cannot be read as the devkit's meta.mat ({first_line(error)}); fetch the devkit again"
-        ) from None
+    with foreign.parsing(path, "the devkit's meta.mat", 'fetch the devkit again'):
+        synsets = matlab.read_structs(path, 'synsets', ('ILSVRC2012_ID', 'WNID', 'num_children'))
+        leaves = {synset['ILSVRC2012_ID']: synset['WNID'] for synset in synsets if synset['num_children'] == 0}
+        wnids = [leaves[number] for number in range(1, len(leaves) + 1)]
+        if not wnids or len(set(wnids)) < len(wnids) or not all(map(_WNID.fullmatch, wnids)):
+            raise ValueError('its classes are not different WordNet ids')
+    return wnids
 
 
 def ilsvrc_ids(devkit):
@@ -206,13 +206,14 @@ def _from_wnids(path, rows, num_classes, lists):
 
 
 def _from_numbers(path, rows, num_classes, lists):
-    numbers = [int(row[2]) for row in rows]
+    with foreign.parsing(path, 'a label file'):
+        numbers = [int(row[2]) for row in rows]
     fitting = [wnids for wnids in lists if num_classes in (None, len(wnids))]
     count = num_classes or (len(fitting[0]) if fitting else None)
     is_devkits = 'validation_ground_truth' in Path(path).name
     if rows[0][1] is None and min(numbers) == 1 and (is_devkits or max(numbers) == (count or max(numbers))):
         return _from_devkit(path, rows, numbers, lists)
-    count, lists = count or max(numbers) + 1, fitting
+    count, lists = count or min(max(numbers) + 1, _MAX_CLASSES), fitting
     for row, number in zip(rows, numbers, strict=True):
         if not 0 <= number < count:
             raise UserError(

@@ -6,15 +6,18 @@ of examples it has seen, and every example occurs exactly once per epoch, for an
 image are a pure function of (seed, epoch, example number): they do not depend on the batch, the host or the worker.
 """
 
+import contextlib
+import errno
 import functools
 import gc
 import itertools
 import multiprocessing.resource_tracker
 import os
 import re
+import shutil
 import signal
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
 from typing import NamedTuple
 
 import absl.flags
@@ -25,8 +28,11 @@ import numpy as np
 
 from input_pipeline import crops, geometry
 from input_pipeline.example import ArraySource
-from runtime import system
+from runtime import interrupts, system
 from runtime.errors import UserError
+
+SHARED_MEMORY = '/dev/shm'
+_BUS_ERROR = getattr(signal, 'SIGBUS', 0)
 
 # Order
 
@@ -125,6 +131,14 @@ def blank(rows, form):
         'mask': np.zeros(rows, bool),
         'bad': np.zeros(rows, bool),
     }
+
+
+_FEW = 1_024  # images of a batch of any data set
+
+
+def bounded_batch(batch_size, num_examples):
+    """Return a batch size for a test, which needs no batch that is larger than its split."""
+    return min(batch_size, max(num_examples, _FEW))
 
 
 _CHUNK = 4  # images that a thread of `map_images` takes at a time: Grain's cost is per chunk, not per image
@@ -230,17 +244,33 @@ def stream(
         absl.flags.FLAGS.mark_as_parsed()
     if batch_size % part[1]:
         raise UserError(f'batch_size {batch_size} cannot be split over {part[1]} hosts; take a multiple of {part[1]}')
+    needed = batch_size // part[1] * form.size**2 * form.channels
+    system.require_memory(needed, f'a batch of {batch_size:,} images', 'set a smaller batch size in the config')
     load = _Load(source, form, order, start, batch_size, part, seed, on_bad_image, replace)
     threads = threads or _threads()
     # A thread fills a whole batch in place: no image is copied twice, and Grain's cost is per batch, not per image.
     batches = grain.MapDataset.range(num_batches).map(load)
     batches = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1))
     if workers:
+        check_shared_memory(workers * sum(array.nbytes for array in blank(batch_size // part[1], form).values()))
         options = grain.multiprocessing.MultiprocessingOptions(num_workers=workers)
         batches = batches.mp_prefetch(options, _start_worker).map(_copy)
     if put:
         batches = grain.experimental.ThreadPrefetchIterDataset(batches.map(put), prefetch_buffer_size=2)
     return _iterate(iter(batches), workers)
+
+
+def check_shared_memory(size):
+    """Raise UserError unless the folder through which worker processes send batches has room for `size` bytes."""
+    if os.path.isdir(SHARED_MEMORY) and shutil.disk_usage(SHARED_MEMORY).free < size:
+        raise _shared_memory_is_full()
+
+
+def _shared_memory_is_full():
+    return UserError(
+        f'{SHARED_MEMORY}, through which the input worker processes send batches, is too small or full: enlarge it '
+        '(docker run --shm-size=8g), or pass --config.workers=0, which uses no worker processes'
+    )
 
 
 def _start_worker(number, workers):
@@ -261,39 +291,71 @@ def _copy(batch):
 
 def _iterate(batches, workers):
     """Yield the batches of Grain's iterator and close it at the end; if a worker died, raise a `UserError`."""
+    if not workers:
+        with contextlib.closing(batches):
+            yield from batches
+        return
+    others, children = multiprocessing.active_children(), []
     try:
-        if workers:  # the processes start with the first batch
-            first = _with_signals_blocked(next, batches, None)
-            if first is None:
-                return
-            yield first
-        yield from batches
+        batch = system.in_thread(_with_signals_blocked, next, batches, None).result()  # the processes start with it
+        children += [child for child in multiprocessing.active_children() if child not in others]
+        while batch is not None:
+            yield batch
+            batch = _result(system.in_thread(next, batches, None), children)
     except RuntimeError as error:
         code = re.search(r'Worker process was terminated .*exit code (-?\d+)', str(error))
         if code is None:
             raise
+        if int(code[1]) == -_BUS_ERROR:  # no page of shared memory is left
+            raise _shared_memory_is_full() from None
         killed = ', killed: possibly out of memory' if code[1] == '-9' else ''
         raise UserError(
             f'an input worker process died (exit code {code[1]}{killed}). The same command resumes from the last '
             'checkpoint; --config.workers=0 uses no worker processes'
         ) from None
+    except OSError as error:
+        if error.errno == errno.ENOSPC and error.filename is None:  # a lock that the processes share
+            raise _shared_memory_is_full() from None
+        raise
     finally:
-        batches.close()
-        if workers:
-            gc.collect()  # Grain's iterators leave the last batches in a reference cycle with the exception
+        with contextlib.suppress(RuntimeError):
+            _result(system.in_thread(batches.close), children)
+        for child in children:
+            child.kill()
+            child.join()
+        gc.collect()  # Grain's iterators leave the last batches in a reference cycle with the exception
+
+
+_GRACE = 20  # seconds in which Grain reports a worker that died
+
+
+def _result(future, children):
+    """Return a future's result; raise RuntimeError, as Grain does, if a worker is dead and there is no result.
+
+    A worker that is killed while it holds one of Grain's locks blocks Grain forever.
+    """
+    waited = 0
+    while waited < _GRACE:
+        try:
+            return future.result(timeout=1)
+        except futures.TimeoutError:
+            if future.done():
+                raise
+        dead = [child.exitcode for child in children if child.exitcode]
+        waited += bool(dead)
+    raise RuntimeError(f'Worker process was terminated and Grain does not say so: exit code {dead[0]}')
 
 
 def _with_signals_blocked(function, *arguments):
-    """Call a function so that the processes it starts ignore Ctrl-C and SIGTERM, which reach a whole process group.
+    """Call a function so that the processes it starts ignore signals such as Ctrl-C, which reach a whole group.
 
-    The workers then continue until the main process, which does receive the signal, has saved its state.
+    The workers then continue until the main process, which does receive the signal, has saved its state. The signals
+    remain blocked in this thread.
     """
-    if not hasattr(signal, 'pthread_sigmask'):  # Windows, where signals do not reach a group
-        return function(*arguments)
-    multiprocessing.resource_tracker.ensure_running()  # starting it would unblock them
-    signals = signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM)
-    with ThreadPoolExecutor(1, initializer=signal.pthread_sigmask, initargs=signals) as thread:
-        return thread.submit(function, *arguments).result()
+    if hasattr(signal, 'pthread_sigmask'):  # not on Windows, where signals do not reach a group
+        multiprocessing.resource_tracker.ensure_running()  # starting it would unblock them
+        signal.pthread_sigmask(signal.SIG_BLOCK, interrupts.numbers())
+    return function(*arguments)
 
 
 class _Mapped(NamedTuple):

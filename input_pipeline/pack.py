@@ -241,7 +241,7 @@ def _write_shard(path, records, on_bad_image, advance):
         _sync(partial)
         entry = {'name': path.name, 'count': len(sizes), 'bytes': partial.stat().st_size}
         entry['sha256'] = packed.sha256(partial)
-        _write_places(packed.places_path(path), packed.find_places(partial, sizes))
+        entry['places_sha256'] = _write_places(packed.places_path(path), packed.find_places(partial, sizes))
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -249,10 +249,13 @@ def _write_shard(path, records, on_bad_image, advance):
 
 
 def _write_places(path, places):
+    """Write the positions of a shard's records and return the SHA-256 of the file; None if there are none."""
     Path(path).unlink(missing_ok=True)
-    if places is not None:
-        with atomic_file(path, 'wb') as file:
-            np.save(file, places)
+    if places is None:
+        return None
+    with atomic_file(path, 'wb') as file:
+        np.save(file, places)
+    return packed.sha256(path)
 
 
 def _sync(path):

@@ -7,7 +7,6 @@ import gzip
 import importlib.util
 import math
 import struct
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,9 +14,10 @@ import numpy as np
 
 from input_pipeline import geometry, matlab
 from input_pipeline.example import check_split
-from runtime import pickles
+from runtime import foreign, pickles
 from runtime.errors import UserError, first_line
 
+_MAX_BYTES = 1 << 30  # of a file of MNIST or CIFAR; the largest released one has 155 MB
 _SPLITS = ('train', 'test')
 
 
@@ -54,8 +54,6 @@ def synthetic(split, size, channels, num_classes):
 
 # IDX, MNIST's format
 
-_DEFLATE = 1_032  # deflate's largest ratio of uncompressed to compressed bytes
-
 
 def idx(data_dir, split, title, folder):
     """Read a split of MNIST, or of a data set in its format, from IDX files, gzipped or not.
@@ -88,17 +86,15 @@ def _idx_file(data_dir, name, title, folder):
             '--config.data_dir=FOLDER'
         )
     dimensions = int(name.removesuffix('-ubyte')[-1])
-    try:
-        with gzip.open(path) if path.suffix == '.gz' else open(path, 'rb') as file:
-            magic, *shape = struct.unpack(f'>{1 + dimensions}I', file.read(4 * (1 + dimensions)))
-            count = math.prod(shape)
-            if magic != 0x800 + dimensions:
-                raise ValueError(f'magic number {magic:#x}')
-            if count > _DEFLATE * path.stat().st_size:
-                raise ValueError(f'it cannot contain {count:,} bytes')
-            return np.frombuffer(file.read(count + 1), np.uint8).reshape(shape)
-    except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
-        raise UserError(f'{path} is not a complete IDX file ({first_line(error)}); fetch it again') from None
+    with foreign.parsing(path, 'a complete IDX file', 'fetch it again'), foreign.open_regular(path, _MAX_BYTES) as file:
+        values = gzip.GzipFile(fileobj=file) if path.suffix == '.gz' else file
+        magic, *shape = struct.unpack(f'>{1 + dimensions}I', values.read(4 * (1 + dimensions)))
+        count = math.prod(shape)
+        if magic != 0x800 + dimensions:
+            raise ValueError(f'magic number {magic:#x}')
+        if count > foreign.most_unpacked(path.stat().st_size):
+            raise ValueError(f'it cannot contain {count:,} bytes')
+        return np.frombuffer(values.read(count + 1), np.uint8).reshape(shape)
 
 
 def _find_file(data_dir, folders, names):
@@ -158,6 +154,12 @@ def cifar(data_dir, split, files, label):
             paths = sorted(path for path in root.glob(pattern + suffix) if path.suffix == suffix and path.is_file())
             if paths:
                 pixels, labels = zip(*(read(path, files, label) for path in paths), strict=True)
+                if len(set(map(len, labels))) > 1:
+                    counts = ', '.join(f'{path.name} {len(part):,}' for path, part in zip(paths, labels, strict=True))
+                    raise UserError(
+                        f'{root}: the files should have the same number of images, not {counts}; '
+                        f'fetch {files.title} again'
+                    )
                 images = np.concatenate(pixels).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
                 return np.ascontiguousarray(images), np.concatenate(labels)
     raise UserError(f'{files.title} is not in {data_dir!r}: unpack {files.archive} and pass --config.data_dir=FOLDER')
@@ -166,7 +168,7 @@ def cifar(data_dir, split, files, label):
 def _binary(path, files, label):
     """Read records of label bytes and 3,072 pixel bytes: red, green and blue planes of 32x32."""
     width = len(files.labels) + 3072
-    data = path.read_bytes()
+    data = foreign.read_regular(path, _MAX_BYTES)
     if len(data) % width:
         raise UserError(f'{path} does not consist of records of {width:,} bytes; fetch {files.title} again')
     records = np.frombuffer(data, np.uint8).reshape(-1, width)
@@ -175,8 +177,8 @@ def _binary(path, files, label):
 
 def _python(path, files, label):
     """Read a pickled dict with the same bytes, an array [N, 3072], and lists of labels, without executing it."""
-    try:
-        with open(path, 'rb') as file:
+    with foreign.parsing(path, f'a file of {files.title}', 'fetch it again'):
+        with foreign.open_regular(path, _MAX_BYTES) as file:
             batch = pickles.load(file, path, _call, build=_build)
         batch = batch if isinstance(batch, dict) else {}
         batch = {key.decode() if isinstance(key, bytes) else key: value for key, value in batch.items()}
@@ -186,8 +188,6 @@ def _python(path, files, label):
         if not all(type(number) is int and 0 <= number < 256 for number in labels):
             raise ValueError(f'{label} are not numbers')
         return pixels.bytes(len(labels), 3072), np.array(labels, np.uint8)
-    except (OSError, EOFError, ValueError, pickles.Broken) as error:
-        raise UserError(f'{path} is not a file of {files.title} ({first_line(error)}); fetch it again') from None
 
 
 class _Array:

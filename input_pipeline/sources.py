@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from input_pipeline import fingerprint
 from input_pipeline.example import (
     Example,
     check_label,
@@ -20,9 +21,11 @@ from input_pipeline.example import (
     is_class,
     is_image,
     list_some,
+    read_image,
     skipped_note,
 )
-from input_pipeline.labels import read_labels
+from input_pipeline.labels import MAX_LIST_BYTES, read_labels
+from runtime import foreign
 from runtime.errors import UserError, first_line
 
 ANNOTATIONS = 'val_annotations.txt'  # Tiny-ImageNet's
@@ -76,8 +79,18 @@ class FolderSource:
 
     def __getitem__(self, index):
         path = os.path.join(self.folder, os.fsdecode(self.files[index]))
-        with open(path, 'rb') as file:
-            return Example(file.read(), int(self.labels[index]), path)
+        return Example(read_image(path), int(self.labels[index]), path)
+
+    def properties(self):
+        """Return its properties for `fingerprint.of`."""
+        root = os.fsencode(os.path.join(self.folder, ''))
+        sizes = fingerprint.of_files(root + file for file in self.files.tolist())
+        return {
+            'names': fingerprint.of_names(self.files),
+            'labels': fingerprint.of_arrays(np.asarray(self.labels, np.int32)),
+            'sizes': fingerprint.of_arrays(sizes),
+            'images': fingerprint.of_contents(self, int(sizes.sum())),
+        }
 
 
 def _sorted_as_text(classes):
@@ -156,16 +169,15 @@ class AnnotatedFolderSource(FolderSource):
     names.
 
     Raises:
-      UserError: an image has no line.
+      UserError: an image has no line, or two.
     """
 
     def __init__(self, folder):
         self._open(folder, 'SPLIT/images and SPLIT/val_annotations.txt')
-        try:
-            lines = (Path(folder) / ANNOTATIONS).read_text().splitlines()
-        except (OSError, ValueError) as error:
-            raise UserError(f'{folder}/{ANNOTATIONS} cannot be read ({first_line(error)}); unpack it again') from None
-        class_of = dict(line.split('\t')[:2] for line in lines if '\t' in line)
+        path = Path(folder) / ANNOTATIONS
+        with foreign.parsing(path, "Tiny-ImageNet's list of labels", 'unpack it again'):
+            lines = foreign.read_regular(path, MAX_LIST_BYTES).decode().splitlines()
+            class_of = foreign.unique(line.split('\t')[:2] for line in lines if '\t' in line)
         _, images, others = _list(Path(folder) / 'images')
         if not images:
             raise UserError(f'{folder}/images contains no images')
@@ -205,6 +217,7 @@ class TfdsSource:
                 f'Convert it (needs requirements-prepare.txt): {command}'
             )
         split = check_split(split, tuple(builder.info.splits), slices=True)
+        self._info = builder.info.splits[split]
         self.records = builder.as_data_source(split, decoders={'image': tfds.decode.SkipDecoding()})
         self.class_names = tuple(builder.info.features['label'].names)
         self.name, self.notes = f'{name}/{split}', []
@@ -217,6 +230,17 @@ class TfdsSource:
     def __getitem__(self, index):
         record = self.records[index]
         return check_label(Example(record['image'], int(record['label']), f'{self.name}[{index}]'), self.class_names)
+
+    def properties(self):
+        """Return its properties for `fingerprint.of`."""
+        return {'examples': fingerprint.of_contents(self, self._info.num_bytes or 0), 'split': _tfds_split(self._info)}
+
+
+def _tfds_split(info):
+    """Return the digest of the files of a TFDS split: their names, sizes, and which of their examples it has."""
+    parts = [(os.path.basename(part.filename), part.skip, part.examples_in_shard) for part in info.file_instructions]
+    sizes = fingerprint.of_files(part.filename for part in info.file_instructions)
+    return fingerprint.of_text(f'{part} {size}' for part, size in zip(parts, sizes.tolist(), strict=True))
 
 
 HELD_OUT = ('validation', 'val', 'test')  # the names of the test split in TFDS, in PyTorch folders and here

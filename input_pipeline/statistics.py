@@ -7,19 +7,22 @@ else its center. A run measures its own if its config needs them and does not na
 """
 
 import functools
+import os
 from pathlib import Path
 
 import numpy as np
 
 from input_pipeline import crops, loader
 from input_pipeline.progress import bar
-from runtime.errors import UserError, first_line, moved
+from runtime import foreign
+from runtime.errors import UserError, moved
 from runtime.files import atomic_file
 
 NAME = 'statistics.npz'
 MEASURED = ('mean_image', 'channel_mean', 'channel_mean_std')  # values of `config.normalize` that need statistics
 KEYS = ('mean_image', 'mean', 'std', 'vectors', 'deviations', 'num_examples')
 _BATCH = 32
+_MAX_BYTES = 1 << 30  # of a file
 
 
 def measure(source, size, channels, crop=None, on_bad_image='stop', fit='resize'):
@@ -95,14 +98,32 @@ def load(path):
       UserError: the file is missing or invalid.
     """
     try:
-        with open(path, 'rb') as file, np.load(file, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in KEYS}
+        with (
+            foreign.parsing(path, 'a statistics file'),
+            foreign.open_regular(path, _MAX_BYTES) as file,
+            np.load(file, allow_pickle=False) as arrays,
+        ):
+            members = arrays.zip.infolist()
+            if sum(member.file_size for member in members) > foreign.most_unpacked(os.fstat(file.fileno()).st_size):
+                raise ValueError('it unpacks to more than statistics have')
+            statistics = foreign.unique((member.filename.removesuffix('.npy'), member) for member in members)
+            statistics = {key: arrays[key] for key in statistics if key in KEYS}
+            _check(statistics)
+            return statistics
     except FileNotFoundError:
         raise UserError(
             f'no statistics in {path}: make them with python data.py statistics --config ... --out {path}'
         ) from None
-    except Exception as error:  # NumPy, zipfile and zlib raise many kinds for broken files
-        raise UserError(f'{path} is not a statistics file ({first_line(error)})') from None
+
+
+def _check(statistics):
+    """Raise ValueError or KeyError unless statistics have the arrays that `measure` returns."""
+    size, *_, channels = statistics['mean_image'].shape
+    shapes = {'mean_image': (size, size, channels), 'vectors': (channels, channels), 'num_examples': ()}
+    for key in KEYS:
+        array, shape = statistics[key], shapes.get(key, (channels,))
+        if array.shape != shape or array.dtype.kind not in 'fiu' or not np.isfinite(array).all():
+            raise ValueError(f'{key} is not {list(shape)} finite numbers')
 
 
 def needed(config):

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from input_pipeline import fingerprint
 from input_pipeline.example import IMAGE_SUFFIXES, NO_CLASSES, Example, empty_classes, is_image, skipped_note
 from input_pipeline.labels import read_labels
 from input_pipeline.progress import bar
-from runtime import system
+from runtime import foreign, system
 from runtime.errors import UserError, first_line
 from runtime.files import atomic_file
 
@@ -108,6 +109,15 @@ class TarSource:
             raise OSError(f'{tar} ends within {name}')
         return Example(image, int(self.labels[index]), f'{tar}/{name}')
 
+    def properties(self):
+        """Return its properties for `fingerprint.of`, those of `sources.FolderSource` on the unpacked files."""
+        return {
+            'names': fingerprint.of_names(self.names),
+            'labels': fingerprint.of_arrays(np.asarray(self.labels, np.int32)),
+            'sizes': fingerprint.of_arrays(np.asarray(self.sizes, np.int64)),
+            'images': fingerprint.of_contents(self, int(self.sizes.sum())),
+        }
+
     def __getstate__(self):
         return self.__dict__ | {'_file': None}
 
@@ -171,13 +181,34 @@ def _index(path, tars):
 
 
 def _load(path, expected):
+    """Return an index from its file; None if it is missing, damaged or of other tars."""
     try:
-        with open(path, 'rb') as file, np.load(file) as saved:
+        with foreign.parsing(path, 'the index of a tar'), foreign.open_regular(path) as file, np.load(file) as saved:
+            if any(info.compress_type != zipfile.ZIP_STORED for info in saved.zip.infolist()):  # may unpack to anything
+                return None
             if all(key in saved and np.array_equal(saved[key], value) for key, value in expected.items()):
-                return {key: saved[key] for key in ('classes', 'skipped', 'tar', 'offsets', 'sizes', 'labels', 'names')}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        pass  # missing or damaged
+                index = {key: saved[key] for key in _COLUMNS}
+                return index if _fits(index, expected['stamp'][:, 0]) else None
+    except (OSError, UserError):
+        pass
     return None
+
+
+_COLUMNS = {'classes': 'S', 'skipped': 'S', 'tar': 'i', 'offsets': 'i', 'sizes': 'i', 'labels': 'i', 'names': 'S'}
+
+
+def _fits(index, tar_sizes):
+    """Return whether an index (see `_index`) has the right types and names places inside its tars."""
+    if any(index[key].dtype.kind != kind or index[key].ndim != 1 for key, kind in _COLUMNS.items()):
+        return False
+    tar, start, size, label = (index[key] for key in ('tar', 'offsets', 'sizes', 'labels'))
+    if len({len(index[key]) for key in ('tar', 'offsets', 'sizes', 'labels', 'names')}) > 1:
+        return False
+    if ((tar < 0) | (tar >= len(tar_sizes)) | (start < 0) | (size < 0)).any():
+        return False
+    lowest = 0 if len(index['classes']) else -1
+    labels_fit = ((label >= lowest) & (label < max(len(index['classes']), 0 if lowest == 0 else 1))).all()
+    return bool(labels_fit and (start <= tar_sizes[tar] - size).all())
 
 
 def _save(path, arrays):
@@ -191,11 +222,8 @@ def _walk(tars, are_classes, total):
     images, classes, others = [], [], []  # images: (class name or None, name, number of the tar, offset, size)
     with bar(f'indexing {os.path.basename(tars[0])}{" ..." if len(tars) > 1 else ""}', total) as advance:
         for number, tar in enumerate(tars):
-            file = os.open(tar, system.READ)
-            try:
-                _walk_one(file, tar, number, are_classes, images, classes, others, advance)
-            finally:
-                os.close(file)
+            with foreign.open_regular(tar) as file:
+                _walk_one(file.fileno(), tar, number, are_classes, images, classes, others, advance)
     ranks = {name: rank for rank, name in enumerate(sorted(set(classes)))}
     images.sort(key=lambda image: (ranks.get(image[0], 0), image[1]))
     columns = list(zip(*images, strict=True)) or [()] * 5
@@ -216,7 +244,7 @@ def _walk_one(file, tar, number, is_class, images, classes, others, advance):
     if is_class:
         inner_tars = [(os.path.basename(tar), 0, tar_size)]
     else:
-        members = list(_members(file, 0, tar_size, tar))
+        members = _members(file, 0, tar_size, tar)
         inner_tars = [member for member in members if member[0].endswith('.tar') and member[2] is not None]
         used = inner_tars or [member for member in members if _is_image(member)]
         others += sorted(name for name, *_ in set(members) - set(used))
@@ -242,31 +270,53 @@ def _is_image(member):
 
 
 def _members(file, start, size, tar_name):
-    """Yield the files of a tar stored at start..start+size of an open file: (name, offset in the file, size) of each.
+    """Return the files of a tar stored at start..start+size of an open file: [(name, offset in the file, size)].
 
-    The size is None for a link or another special file.
+    A hard link has the offset and size of the file that it links to. The size is None for a symbolic link or another
+    special file. Of two files with the same name the last counts, as when they are unpacked.
 
     Raises:
-      UserError: it is not a tar, or it is truncated.
+      UserError: it is not a tar, it is truncated, or it has a sparse file or a hard link to a missing one.
     """
-    last = ''
-    try:
-        with tarfile.open(fileobj=_Part(file, start, size), mode='r:') as tar:
-            while (member := tar.next()) is not None:
-                if member.isfile():
-                    if member.offset_data + member.size > size:
-                        raise UserError(f'{tar_name} is truncated: it ends within {member.name}; fetch it again')
+    last, members = '', {}
+    with foreign.parsing(tar_name, 'a tar', 'fetch it again'):
+        try:
+            with tarfile.open(fileobj=_Part(file, start, size), mode='r:') as tar:
+                while (member := tar.next()) is not None:
+                    members[member.name] = _place(member, members, start, size, tar_name)
+                    if member.isdir():
+                        del members[member.name]
                     last = member.name
-                    yield member.name, start + member.offset_data, member.size
-                elif not member.isdir():
-                    yield member.name, 0, None
-                tar.members.clear()  # otherwise it keeps an object for each member
-            # tarfile takes a broken header for the end of the tar; the real end is a block of zeros.
-            if system.pread(file, tarfile.BLOCKSIZE, start + tar.offset)[: max(size - tar.offset, 0)] != bytes(512):
-                raise UserError(f'{tar_name} is truncated: it ends after {last or "its first header"}; fetch it again')
-    except (tarfile.TarError, OSError) as error:
-        problem = f'is truncated or broken after {last}' if last else 'is not a tar (decompress it if it is compressed)'
-        raise UserError(f'{tar_name} {problem} ({first_line(error)}); fetch it again') from None
+                    tar.members.clear()  # otherwise it keeps an object for each member
+                end = tar.offset
+        except (tarfile.TarError, OSError) as error:
+            problem = 'is not a tar (decompress it if it is compressed)'
+            problem = f'is truncated or broken after {last}' if last else problem
+            raise UserError(f'{tar_name} {problem} ({first_line(error)}); fetch it again') from None
+        # tarfile takes a broken header for the end of the tar; the real end is a block of zeros.
+        if end < 0 or system.pread(file, tarfile.BLOCKSIZE, start + end)[: max(size - end, 0)] != bytes(512):
+            raise UserError(f'{tar_name} is truncated: it ends after {last or "its first header"}; fetch it again')
+    return [(name, *place) for name, place in members.items()]
+
+
+def _place(member, members, start, size, tar_name):
+    """Return (offset in the file, size) of a member; see `_members`."""
+    if member.issparse():
+        raise UserError(f'{tar_name} has the sparse file {member.name}: make the tar again without --sparse')
+    if member.islnk():
+        if member.linkname not in members:
+            raise UserError(f'{tar_name} has a hard link {member.name} to {member.linkname}, which is not before it')
+        return members[member.linkname]
+    if not member.isfile():
+        return 0, None
+    if member.size < 0:
+        raise UserError(f'{tar_name} declares a negative size of {member.name}; fetch it again')
+    if member.offset_data + member.size > size:
+        raise UserError(f'{tar_name} is truncated: it ends within {member.name}; fetch it again')
+    return start + member.offset_data, member.size
+
+
+_MAX_HEADER = 1 << 20  # bytes, of a member's name and attributes
 
 
 class _Part:
@@ -282,6 +332,8 @@ class _Part:
         return self.position
 
     def read(self, size):
+        if size > _MAX_HEADER:
+            raise tarfile.ReadError(f'a header declares {size:,} bytes')
         size = max(min(size, self.size - self.position), 0)
         data = _read(self.file, size, self.start + self.position)
         self.position += len(data)

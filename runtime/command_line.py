@@ -1,7 +1,7 @@
 """Code that the scripts share: flags, setting up the process, and the handling of errors.
 
 Exit codes: 0 success, 2 an error that the user can fix, 75 another process of the run was lost, 130 and 143 interrupted
-by Ctrl-C and SIGTERM.
+by Ctrl-C and SIGTERM, 129 by the end of its terminal.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import re
 import runpy
 import signal
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -21,8 +22,9 @@ from absl import app, flags, logging  # noqa: E402
 from ml_collections import ConfigDict, config_flags  # noqa: E402
 
 from configs import base, listing, variants  # noqa: E402
-from runtime import paths  # noqa: E402
+from runtime import distributed, interrupts, paths, system  # noqa: E402
 from runtime.errors import UserError, first_line, nearest  # noqa: E402
+from runtime.text import printable  # noqa: E402
 
 CONFIG = config_flags.DEFINE_config_file(
     'config', lock_config=True, help_string='The experiment, a file in configs/; --config.KEY=VALUE overrides a key.'
@@ -265,6 +267,8 @@ def _parse(argv):
     _check_config_file(argv)
     try:
         return flags.FLAGS(argv)
+    except SystemExit:  # --help, after which absl exits with 1
+        sys.exit(0)
     except AttributeError as error:  # ml_collections: no such key
         key = re.search(r"'([^'\\]+)\\?'", str(error))
         key = key[1] if key else first_line(error)
@@ -290,6 +294,7 @@ def set_up_jax():
         jax.config.update('jax_compilation_cache_dir', str(cache))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
     jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
+    system.check_platforms()
 
 
 def run(main, positional=False):
@@ -305,47 +310,81 @@ def run(main, positional=False):
             raise UserError(f'unknown argument {argv[1]!r}: every argument must be a flag, --flag=value')
         if not flags.FLAGS['verbosity'].present:
             logging.set_verbosity(logging.FATAL)  # Orbax logs every save, and errors that we raise
-        is_one_of_several = 'coordinator' in flags.FLAGS and _join(script)
-        set_up_jax()
+        is_one_of_several = 'coordinator' in flags.FLAGS and distributed.is_one_of_several(*_processes())
         try:
+            if is_one_of_several:
+                _join(script)
+            set_up_jax()
             return main(argv[1:]) if positional else main()
         except Exception as error:
-            if is_one_of_several:
+            if 'RESOURCE_EXHAUSTED' in str(error) and type(error).__name__ == 'JaxRuntimeError':
+                advice = 'set a smaller --config.batch_size or --config.test_batch_size'
+                error = UserError(f'the memory of the devices is not enough: {advice} ({first_line(error)})')
+            if is_one_of_several and not any(map(distributed.is_of_all, _chain(error))):
                 _leave(script, error)
-            raise
+            raise error
 
     script = Path(sys.argv[0]).name
     try:
         app.run(body, flags_parser=_parse)
+    except SystemExit as ended:
+        if not ended.code and interrupts.output_failed():
+            _end(2)
+        raise
     except (UserError, OSError) as error:
         if isinstance(error, OSError) and error.errno is None:
             raise
         print(f'{script}: error: {_one_line(error)}', file=sys.stderr, flush=True)
-        sys.exit(2)
+        _end(2)
     except KeyboardInterrupt as interrupt:
         print(f'{script}: interrupted', file=sys.stderr, flush=True)
         sys.exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
 
 
-def _join(script):
-    """Connect to the other processes of this run, if the flags or the environment specify any."""
-    from runtime import distributed
+def _end(code):
+    """End the process at once if a failure left threads behind, which would keep it or print more; else exit."""
+    sys.stdout.flush()
+    if any(thread is not threading.main_thread() for thread in threading.enumerate()):
+        os._exit(code)
+    sys.exit(code)
 
-    processes = flags.FLAGS.coordinator, flags.FLAGS.num_processes, flags.FLAGS.process_id
-    if not distributed.is_one_of_several(*processes):
-        return False
+
+def _processes():
+    return flags.FLAGS.coordinator, flags.FLAGS.num_processes, flags.FLAGS.process_id
+
+
+def _join(script):
+    """Connect to the other processes of this run.
+
+    Raises:
+      UserError: they cannot be reached, or run another command or another version of the project.
+    """
+    import jax
+
     distributed.fork_worker(script)
-    distributed.initialize(*processes)
-    return True
+    distributed.initialize(*_processes())
+    with distributed.Agreed() as facts:
+        facts |= _command(script) | distributed.code()
+    with distributed.Agreed() as facts:
+        facts['the number of devices'] = jax.local_device_count()
+
+
+_OF_EACH = ('coordinator', 'process_id')  # flags that may differ between the processes of a run
+_OF_EACH_KEYS = ('data_dir', 'labels', 'statistics', 'workers')  # config keys likewise: places on each machine
+
+
+def _command(script):
+    """Return {flag or key: value} of what this command line sets and the config contains."""
+    names = [flag.name for flag in flags.FLAGS.flags_by_module_dict()[sys.argv[0]]] + ['num_processes']
+    values = {f'--{name}': flags.FLAGS[name].value for name in names if name not in _OF_EACH}
+    leaves = _leaves(CONFIG.value) if CONFIG.present and CONFIG.value else ()
+    keys = {f'--config.{key}': value for key, value in leaves if key.rpartition('.')[2] not in _OF_EACH_KEYS}
+    return {'the script': script} | values | keys
 
 
 def _leave(script, error):
     """End one of several processes immediately; a normal exit would wait for its peers."""
-    import jax
-
-    from runtime import distributed
-
-    if any(isinstance(cause, jax.errors.JaxRuntimeError) for cause in _chain(error)):  # a failed collective or save
+    if any(map(distributed.is_lost, _chain(error))):
         print(f'{script}: error: {distributed.LOST} ({first_line(error)})', file=sys.stderr, flush=True)
         os._exit(distributed.LOST_CODE)
     if isinstance(error, (UserError, OSError)):
@@ -363,6 +402,6 @@ def _chain(error):
 
 def _one_line(error):
     if isinstance(error, UserError):
-        return ' '.join(str(error).split())
+        return printable(' '.join(str(error).split()))
     where = f' ({error.filename})' if error.filename else ''
-    return f'{error.strerror or first_line(error)}{where}'
+    return printable(f'{error.strerror or first_line(error)}{where}')

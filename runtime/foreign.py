@@ -10,13 +10,14 @@ from runtime.errors import UserError, first_line
 JSON_LIMIT = 64 << 20  # bytes; a config, a passport and a manifest have far fewer
 
 _AXES = 32
+_FEW_BYTES = 64 << 20  # may always be unpacked
 _LONGEST = 2**31 - 1  # of an axis
 _NO_WAIT = getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0) | getattr(os, 'O_CLOEXEC', 0)
 _OUR_MISTAKES = AssertionError, NameError, ImportError
 
 
 @contextlib.contextmanager
-def parsing(path, kind):
+def parsing(path, kind, advice=''):
     """Turn whatever a parser raises in the `with` block into a UserError that names the file.
 
     Keep the block to the parsing of one file. Errors of the file system that name their file, `UserError`s and mistakes
@@ -25,6 +26,7 @@ def parsing(path, kind):
     Args:
       path: the file, for the message.
       kind: what it should be, with its article: 'a NumPy archive'.
+      advice: what to do, for the end of the message.
 
     Raises:
       UserError: the parser raised an exception.
@@ -33,16 +35,21 @@ def parsing(path, kind):
         yield
     except (UserError, *_OUR_MISTAKES):
         raise
-    except OSError as error:
-        if error.filename is not None:
-            raise
-        raise UserError(f'{path} is not {kind} that can be read: {first_line(error)}') from error
-    except MemoryError as error:
-        raise UserError(f'{path} is not {kind} that can be read: it declares more data than fits in memory') from error
-    except RecursionError as error:
-        raise UserError(f'{path} is not {kind} that can be read: it is nested too deeply') from error
     except Exception as error:
-        raise UserError(f'{path} is not {kind} that can be read: {first_line(error)}') from error
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        reason = first_line(error)
+        if isinstance(error, MemoryError):
+            reason = 'it declares more data than fits in memory'
+        elif isinstance(error, RecursionError):
+            reason = 'it is nested too deeply'
+        advice = advice and f'; {advice}'
+        raise UserError(f'{path} is not {kind} that can be read: {reason}{advice}') from error
+
+
+def most_unpacked(packed_bytes):
+    """Return how many bytes may be unpacked from so many packed ones: real data packs to more than a 64th."""
+    return max(_FEW_BYTES, 64 * packed_bytes)
 
 
 def open_regular(path, at_most=None):

@@ -7,7 +7,10 @@ import contextlib
 import os
 import sys
 import threading
+from concurrent import futures
 from pathlib import Path
+
+from runtime.errors import UserError, first_line
 
 try:
     import fcntl
@@ -21,6 +24,22 @@ except ImportError:
 LOCK = '.lock'  # the locked file in a folder, on systems that cannot lock the folder itself
 READ = os.O_RDONLY | getattr(os, 'O_BINARY', 0)  # flags to open a file for `read_at`
 _seek_lock = threading.Lock()
+
+
+def check_platforms():
+    """Raise UserError if JAX cannot start a platform that JAX_PLATFORMS names. Without the variable, JAX chooses."""
+    platforms = os.environ.get('JAX_PLATFORMS')
+    if platforms in (None, '', 'cpu'):
+        return
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # JAX asserts that one of the platforms started
+        reason = first_line(error).partition(' (set JAX_PLATFORMS')[0] if str(error) else 'there is no such device'
+        raise UserError(
+            f'JAX_PLATFORMS={platforms}: {reason.rstrip(".")}. Set JAX_PLATFORMS=cpu, or unset it to use what there is'
+        ) from None
 
 
 def cores():
@@ -44,15 +63,20 @@ def locked(folder):
     else:
         handle = os.open(Path(folder, LOCK), os.O_RDWR | os.O_CREAT)
     try:
-        try:
-            _lock(handle)
-        except BlockingIOError:
-            raise
-        except OSError:
-            pass  # a file system without locks
+        lock(handle)
         yield
     finally:
         os.close(handle)
+
+
+def lock(handle):
+    """Lock an open file until it is closed; see `locked`."""
+    try:
+        _lock(handle)
+    except BlockingIOError:
+        raise
+    except OSError:
+        pass  # a file system without locks
 
 
 def _lock(handle):
@@ -103,6 +127,20 @@ def allow_open_files(count):
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def in_thread(function, *arguments):
+    """Call a function in a daemon thread, so that this one hears signals; return the future of its result."""
+    future = futures.Future()
+
+    def call():
+        try:
+            future.set_result(function(*arguments))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=call, daemon=True).start()
+    return future
+
+
 def available_memory():
     """Return the bytes of free memory of the host, or its total memory, or None if both are unknown."""
     path = Path('/proc/meminfo')
@@ -112,6 +150,15 @@ def available_memory():
     if hasattr(os, 'sysconf'):
         return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
     return None
+
+
+def require_memory(needed, what, advice):
+    """Raise UserError if something needs more bytes than the host has free."""
+    available = available_memory()
+    if available is not None and needed > available:
+        raise UserError(
+            f'{what} needs {needed / 1e9:,.1f} GB of memory, and {available / 1e9:,.1f} GB are free: {advice}'
+        )
 
 
 def peak_memory():

@@ -24,6 +24,11 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from runtime import interrupts  # before the slow imports
+
+if __name__ == '__main__':
+    interrupts.listen('list')
+
 from architectures import describe
 from runtime.errors import Parser, UserError, nearest
 

@@ -1,12 +1,16 @@
 import json
+import shutil
 
 import chex
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from runtime.errors import UserError
 from training import log
-from training.checkpoints import Checkpoints, locate
+from training.checkpoints import Checkpoints, Damaged, locate
 from training.clock import Clock
 from training.metrics import zero_totals
 from training.step import TrainState
@@ -133,3 +137,105 @@ def test_the_clock_sums_restarts():
     assert seconds['step'] == pytest.approx(10, abs=0.1)
     assert sum(seconds.values()) == pytest.approx(clock.total(), abs=0.1)
     assert clock.total() == pytest.approx(before + 20, abs=0.1)
+
+
+def flip(path, rng):
+    """Flip one random bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+    path.write_bytes(data)
+
+
+def files(folder):
+    return sorted(path for path in folder.rglob('*') if path.is_file() and path.stat().st_size)
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_a_damaged_checkpoint_is_never_read_as_another_one(tmp_path, seed):
+    """Bits are flipped and files cut, in all its files: what is read is what was saved, or a line names the folder."""
+    rng = np.random.default_rng(seed)
+    with Checkpoints(tmp_path / 'c') as kept:
+        kept.save(state_at(7, width=3000), INFO, 4.0)
+    wanted = state_at(7, width=3000)
+    for number in range(15):
+        folder = tmp_path / str(number)
+        shutil.copytree(tmp_path / 'c', folder)
+        path = rng.choice(files(folder))
+        if number % 3:
+            flip(path, rng)
+        else:
+            path.write_bytes(path.read_bytes()[: rng.integers(path.stat().st_size)])
+        try:
+            with Checkpoints(folder, read_only=True) as kept:
+                if kept.latest() is None:
+                    continue
+                assert kept.info(7) == INFO
+                chex.assert_trees_all_equal(kept.restore(state_at(0, width=3000), 7), wanted)
+                chex.assert_trees_all_equal(kept.read_model(7)['params'], wanted.params)
+        except UserError as error:
+            assert str(folder) in str(error) and '\n' not in str(error)
+
+
+def test_a_changed_array_is_named(workdir):
+    folder = workdir / 'checkpoints'
+    with Checkpoints(workdir / 'other') as kept:  # whole in itself, but not what the digests are of
+        kept.save(state_at(5).replace(params={'w': jnp.arange(3.0) + 4}), INFO, 4.0)
+    shutil.rmtree(folder / '5/model')
+    shutil.copytree(workdir / 'other/5/model', folder / '5/model')
+    with Checkpoints(folder, read_only=True) as kept:
+        says = r'checkpoints/5 is damaged: params/w is not what was saved. Pass --step=.*to resume from step 4'
+        for read in (kept.read_model, kept.verify, lambda step: kept.restore(state_at(0), step)):
+            with pytest.raises(Damaged, match=says):
+                read(5)
+        assert kept.newest_whole() == 4
+
+
+def test_damaged_checkpoints_are_set_aside(workdir):
+    for step in (4, 5):
+        path = max(files(workdir / f'checkpoints/{step}/training'), key=lambda path: path.stat().st_size)
+        path.write_bytes(path.read_bytes()[:30])
+    with Checkpoints(workdir / 'checkpoints') as kept:
+        step = kept.newest_whole()
+        lines = kept.set_aside_after(step)
+        assert step == 3 and kept.steps() == [3] and len(lines) == 2
+        assert 'checkpoints/4.damaged; resuming from step 3' in lines[0]
+        kept.save(state_at(4), INFO, 9.0)
+        kept.wait()
+        assert kept.steps() == [3, 4] and kept.set_aside_after(4) == []
+        with pytest.raises(UserError, match='another process has just trained'):
+            kept.set_aside_after(3)
+    assert (workdir / 'checkpoints/5.damaged').is_dir() and locate(workdir)
+
+
+def test_damaged_metadata_of_orbax_are_a_line(workdir):
+    path = workdir / 'checkpoints/5/_CHECKPOINT_METADATA'
+    path.write_text(path.read_text().replace('_timestamp', '_Timestamp'))
+    with pytest.raises(UserError, match='checkpoints is not a folder of checkpoints that can be read: '):
+        Checkpoints(workdir / 'checkpoints')
+
+
+def test_a_checkpoint_without_digests_is_read(workdir):
+    """An older version wrote it."""
+    folder = workdir / 'checkpoints/5'
+    shutil.rmtree(folder / 'digests')
+    with Checkpoints(workdir / 'checkpoints', read_only=True) as kept:
+        with pytest.raises(Damaged, match='the digests of 0 processes are there, and 1 wrote it'):
+            kept.info(5)
+        (folder / 'info/metadata').write_text(json.dumps(INFO))
+        assert kept.info(5) == INFO and kept.newest_whole() == 5
+        chex.assert_trees_all_equal(kept.restore(state_at(0), 5), state_at(5))
+
+
+def test_arrays_of_any_type_and_sharding_have_digests(tmp_path):
+    """Saved from two devices, read to one and the other way round; bfloat16 and scalars, too."""
+    mesh = jax.sharding.Mesh(jax.devices()[:2], 'x')
+    split, copied = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (['x'], []))
+    model = {'params': {'a': jnp.arange(6.0).reshape(2, 3), 'b': jnp.ones(4, jnp.bfloat16), 'c': jnp.float32(3)}}
+    placed = {'params': jax.device_put(model['params'], {'a': split, 'b': copied, 'c': copied})}
+    for number, (saved, read) in enumerate([(model, placed), (placed, model)]):
+        with Checkpoints(tmp_path / str(number)) as kept:
+            kept.save_model(saved, INFO)
+            kept.wait()
+            digests = json.loads((tmp_path / str(number) / '0/digests/process_0.json').read_text())['arrays']['model']
+            assert len(digests['params/a']['parts']) == 1 + number and len(digests['params/c']['parts']) == 1
+            chex.assert_trees_all_equal(kept.restore_model(read, 0), model)

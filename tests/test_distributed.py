@@ -274,3 +274,28 @@ def test_parameters_cut_over_devices_train_as_whole_ones(script, tmp_path):
             assert a['loss'] == pytest.approx(b['loss'], rel=1e-4)
         whole, other = parameters(tmp_path / 'whole'), parameters(tmp_path / name)
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-4 * np.abs(x).max()), whole, other)
+    folder = tmp_path / 'two' / checkpoints.FOLDER
+    files = [path for path in (folder / '4/model/ocdbt.process_1').rglob('*') if path.is_file()]
+    damage(max(files, key=lambda path: path.stat().st_size))  # what the second process wrote
+    with pytest.raises(UserError, match='4 is damaged: params/.* is not what was saved|4 cannot be read'):
+        parameters(tmp_path / 'two')
+
+
+def damage(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_several_processes_fall_back_to_the_same_checkpoint(script, tmp_path):
+    arguments = (*RUN, '--config.checkpoint_every_steps=10', '--workdir', tmp_path / 'run')
+    run(script, 2, 1, *arguments, '--config.stop_at_step=20')
+    files = [path for path in (tmp_path / 'run' / checkpoints.FOLDER / '20/model').rglob('*') if path.is_file()]
+    damage(max(files, key=lambda path: path.stat().st_size))
+    outputs = run(script, 2, 1, *arguments)
+    assert 'resuming at step 10' in outputs[0] and 'resuming from step 10' in outputs[0]
+    assert 'damaged' not in outputs[1]
+    run(script, 1, 1, *RUN, '--workdir', tmp_path / 'whole')
+    assert_same_run(tmp_path / 'run', tmp_path / 'whole', 1e-3)

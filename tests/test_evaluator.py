@@ -1,6 +1,7 @@
 """The evaluator against naive loops that are written here, and against itself."""
 
 import functools
+import os
 
 import jax
 import naive
@@ -299,21 +300,68 @@ def test_label_sets(tmp_path):
 
 def test_an_interrupted_evaluation_continues(tmp_path):
     path, rows = tmp_path / 'x.partial', [results.row(k, str(k), 0, np.full(10, -2.3)) for k in range(3)]
-    with pytest.raises(KeyboardInterrupt), results.Partial(path, {'data': 'a'}, False) as kept:
+    with pytest.raises(KeyboardInterrupt), results.Partial(path, {'data': 'a'}, False, range(3)) as kept:
         for row in rows[:2]:
             kept.add(row)
         raise KeyboardInterrupt
     with open(path, 'a') as file:
         file.write('[2, "2"')  # killed in the middle of a line
     with pytest.raises(UserError, match='pass --resume to continue it'):
-        results.Partial(path, {'data': 'a'}, False)
+        results.Partial(path, {'data': 'a'}, False, range(3))
     with pytest.raises(UserError, match="data was 'a' and is now 'b'"):
-        results.Partial(path, {'data': 'b'}, True)
-    with results.Partial(path, {'data': 'a'}, True) as kept:
+        results.Partial(path, {'data': 'b'}, True, range(3))
+    with results.Partial(path, {'data': 'a'}, True, range(3)) as kept:
         assert kept.rows == rows[:2]
         kept.add(rows[2])
         assert kept.rows == rows
+        with pytest.raises(UserError, match='another process evaluates the same and writes'):
+            results.Partial(path, {'data': 'a'}, True, range(3))
     assert path.exists()  # until the result is in a safe place
+    with pytest.raises(UserError, match='the labels and the images differ; remove the file to start over'):
+        path.write_text('{"data": {"labels": 1, "images": 2}}\n')
+        results.Partial(path, {'data': {'labels': 3, 'images': 4, 'names': 5}}, True, range(3))
+
+
+@pytest.mark.parametrize(
+    'line, says',
+    [
+        ('[1, "1", 0, 0, 0.5, [0], [1.0], true]', 'image 1 occurs twice'),
+        ('[3, "3", 0, 0, 0.5, [0], [1.0], true]', 'image 3 is not evaluated here'),
+        ('[-1, "3", 0, 0, 0.5, [0], [1.0], true]', 'line 3 .*Expected `int` >= 0'),
+        ('[2, "2", 0, 0, "0.5", [0], [1.0], true]', 'Expected `float`'),
+        ('[2, "2", 0, 0, 0.5, [-1], [1.0], true]', 'Expected `int` >= 0'),
+        ('[2]', 'line 3 .* is not a row of an evaluation'),
+        ('null', 'Expected `array`, got `null`'),
+        ('\0\0\0', 'Expecting value'),
+    ],
+)
+def test_rows_are_unique_and_in_range(tmp_path, line, says):
+    path = tmp_path / 'x.partial'
+    path.write_text(f'{{"data": "a"}}\n[1, "1", 0, 0, 0.5, [0], [1.0], true]\n{line}\n')
+    with pytest.raises(UserError, match=f'{says}.*; remove the file to start over'):
+        results.Partial(path, {'data': 'a'}, True, range(3))
+
+
+def test_a_partial_file_is_a_regular_file_of_an_evaluation(tmp_path):
+    os.mkfifo(tmp_path / 'fifo')
+    with pytest.raises(UserError, match='fifo is a FIFO, not a regular file'):
+        results.Partial(tmp_path / 'fifo', {}, True, range(3))
+    for text in ('\xff', '[]', '5', '\n'):
+        (tmp_path / 'x').write_text(text, 'latin-1')
+        with pytest.raises(UserError, match='x is not a file of an interrupted evaluation that can be read'):
+            results.Partial(tmp_path / 'x', {}, True, range(3))
+    (tmp_path / 'x').write_text('')  # killed before the first line
+    with results.Partial(tmp_path / 'x', {}, True, range(3)) as kept:
+        assert kept.rows == []
+    assert not (tmp_path / 'x').exists()
+
+
+def test_a_result_is_of_every_image_once():
+    rows = [results.row(number, '', 0, np.zeros(10)) for number in range(4)]
+    results.check_complete(rows, 4)
+    for wrong in (rows[:3], [*rows, rows[0]], [*rows[:3], rows[0]]):
+        with pytest.raises(UserError, match='results of [34] images, but the split has 4'):
+            results.check_complete(wrong, 4)
 
 
 # Broken images, wrong protocols

@@ -1,10 +1,12 @@
 import functools
+import gc
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from multiprocessing import synchronize
 from pathlib import Path
 
 import jax
@@ -301,7 +303,7 @@ SAYS = {
     'empty': '/1/007.png cannot be decoded: it is not an image',
     'text': '/1/007.png cannot be decoded: it is not an image',
     'vanished': '/1/007.png: No such file or directory',
-    'a folder': '/1/007.png: Is a directory',
+    'a folder': '/1/007.png is a folder, not a regular file',
 }
 
 
@@ -503,6 +505,24 @@ def test_a_worker_that_dies_is_reported_within_seconds(put, kept):
     started = time.monotonic()
     assert 'an input worker process died (exit code -9, killed: possibly out of memory)' in raised(batches)
     assert time.monotonic() - started < 30 and not multiprocessing.active_children()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('put', [None, dict])
+def test_a_worker_that_dies_with_a_lock_of_grains_is_reported(put, monkeypatch):
+    """Grain's `close` and its iterators would wait for the lock forever."""
+    monkeypatch.setattr(loader, '_GRACE', 2)
+    batches = streamed_by_two(photographs(), put=put)
+    next(batches)
+    events = [thing for thing in gc.get_objects() if type(thing) is synchronize.Event]
+    for event in events:
+        event._cond.acquire()
+    children = multiprocessing.active_children()
+    os.kill(children[0].pid, signal.SIGKILL)
+    assert 'an input worker process died (exit code -9' in raised(batches)
+    assert not any(child.is_alive() for child in children)
+    for event in events:
+        event._cond.release()
 
 
 @pytest.mark.slow

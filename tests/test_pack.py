@@ -259,10 +259,10 @@ def test_places_are_those_that_array_record_reads(tmp_path):
 def test_a_store_without_places_is_read_by_array_record(images, tmp_path):
     pack.pack({'train': images}, tmp_path / 'store', 24, raw=True, shard_records=5)
     store = packed.PackedSource(tmp_path / 'store', 'train')
-    for number, path in enumerate(sorted((tmp_path / 'store' / 'train').glob('*.npy'))):
-        path.write_bytes(path.read_bytes()[:-1]) if number else path.unlink()
+    for path in (tmp_path / 'store' / 'train').glob('*.npy'):
+        path.unlink()
     slow = packed.PackedSource(tmp_path / 'store', 'train')
-    assert store.notes == [] and 'has no valid .places.npy: reading is slower (3 such shards)' in slow.notes[0]
+    assert store.notes == [] and 'has no .places.npy: reading is slower (3 such shards)' in slow.notes[0]
     with ThreadPoolExecutor(4) as pool:  # all begin with the readers not yet open
         for a, b in zip(store, pool.map(slow.__getitem__, range(12)), strict=True):
             assert np.array_equal(a.image, b.image) and a[1:] == b[1:]
@@ -312,7 +312,7 @@ def test_other_settings_and_foreign_folders_are_refused(images, tmp_path):
     with pytest.raises(UserError, match='is not the manifest of a packed store'):
         pack.pack({'train': images}, tmp_path / 'other', 24)
     (tmp_path / 'other' / 'manifest.json').write_text('{"format": 1, "spl')
-    with pytest.raises(UserError, match='cannot be read'):
+    with pytest.raises(UserError, match='that can be read'):
         datasets.open_source('pack', 'train', str(tmp_path / 'other'))
     with pytest.raises(UserError, match='is not a packed store: .*python data.py pack --config'):
         datasets.open_source('pack', 'train', str(tmp_path / 'images'))

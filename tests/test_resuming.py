@@ -229,3 +229,29 @@ def test_a_run_stopped_by_stop_at_step_says_how_to_resume(linear, tmp_path, capf
         assert said in capfd.readouterr().out
     loop.train(digits(architecture='linear', stop_at_step=3), tmp_path)
     assert 'resuming at step 2' in capfd.readouterr().out
+
+
+# Damaged checkpoints
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, capsys):
+    config = config_of(num_epochs=1.0, checkpoint_every_steps=15)
+    loop.train(config, tmp_path / 'whole')
+    expected = saved(config, tmp_path / 'whole', 45)
+    config.stop_at_step = 30
+    loop.train(config, tmp_path / 'run')
+    model = tmp_path / 'run' / checkpoints.FOLDER / '30/model'
+    path = max((path for path in model.rglob('*') if path.is_file()), key=lambda path: path.stat().st_size)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(UserError, match='checkpoints/30 .*Pass --step=.*to resume from step 15'):
+        evaluate_folder(config, tmp_path / 'run', 'latest')
+    config.stop_at_step = 0
+    capsys.readouterr()
+    loop.train(config, tmp_path / 'run')
+    said = capsys.readouterr()
+    assert said.err.count('\n') == 1 and 'checkpoints/30.damaged; resuming from step 15' in said.err
+    assert 'resuming at step 15' in said.out
+    chex.assert_trees_all_equal(saved(config, tmp_path / 'run', 45), expected)
+    assert [row['step'] for row in rows(tmp_path / 'run', 'train')] == [10, 20, 30, 40, 45]

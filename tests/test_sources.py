@@ -370,7 +370,5 @@ def test_a_devkit_cut_anywhere_is_refused_in_a_line(tmp_path):
     data, path = (tmp_path / 'whole.mat').read_bytes(), tmp_path / 'cut.mat'
     for size in range(0, len(data) - 8, 37):
         path.write_bytes(data[:size])
-        with pytest.raises(
-            UserError, match="cut.mat cannot be read as the devkit's meta.mat .*; fetch the devkit again"
-        ):
+        with pytest.raises(UserError, match='cut.mat is not .* that can be read: .*; fetch .* again'):
             labels.devkit_order(path)

@@ -141,7 +141,7 @@ def of_a_later_zip(data):
 def test_what_is_no_file_of_statistics_is_named(saved, broken):
     _, path = saved
     path.write_bytes(broken(path.read_bytes()))
-    with pytest.raises(UserError, match='statistics.npz is not a statistics file') as error:
+    with pytest.raises(UserError, match='statistics.npz is not a statistics file that can be read') as error:
         statistics.load(path)
     assert '\n' not in str(error.value)
 
@@ -149,7 +149,7 @@ def test_what_is_no_file_of_statistics_is_named(saved, broken):
 def test_a_file_that_is_not_there_can_be_made(tmp_path):
     with pytest.raises(UserError, match=f'no statistics in {tmp_path}/a.npz: make them with python data.py statistics'):
         statistics.load(tmp_path / 'a.npz')
-    with pytest.raises(UserError, match='is not a statistics file'):
+    with pytest.raises(UserError, match='is a folder, not a regular file'):
         statistics.load(tmp_path)
 
 

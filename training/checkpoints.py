@@ -1,27 +1,113 @@
 """Checkpoints on disk, written asynchronously; the latest two and the best are kept. The only file that uses Orbax.
 
-A checkpoint has three items: `model` (parameters and batch statistics, which evaluation reads), `training` (the rest of
-the state) and `info` (JSON that describes the model, and the clock). It appears under its step's name only when it is
-complete, so a killed save leaves no broken checkpoint.
+A checkpoint has four items: `model` (parameters and batch statistics, which evaluation reads), `training` (the rest of
+the state), `info` (JSON that describes the model, and the clock) and `digests`: a CRC-32 of `info` with the test error,
+and of every part of every array, in one file from each process. It appears under its step's name only when it is
+complete, so a killed save leaves no broken checkpoint. Whatever is read is compared with the digests; a checkpoint of
+an older version has none.
 """
 
+import dataclasses
 import errno
+import itertools
 import json
 import os
 import sys
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import msgspec
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
+from runtime import distributed, foreign, mesh, system
 from runtime.errors import UserError, first_line
 
 FOLDER = 'checkpoints'
 # The config keys that change the values of the network's input.
 INPUT = ('channels', 'channel_order', 'normalize', 'mean', 'std', 'pixel_range')
 _METRIC = 'top1_error'
+_TREES = 'model', 'training'  # the items that are trees of arrays
+_DIGESTS = 'digests'  # an item, and the key of `info` that counts the processes that wrote it
+_NOT_DAMAGE = (errno.EACCES, errno.EMFILE, errno.ENOMEM)  # reasons why a good checkpoint cannot be read
+
+
+class Damaged(UserError):
+    """A checkpoint is truncated, or its content is not what was saved; `what` is the message without the advice."""
+
+    def __init__(self, what, advice):
+        super().__init__(f'{what}. {advice}')
+        self.what = what
+
+
+class _Digest(msgspec.Struct):
+    """The digest of an array: its shape, and [(start, stop) along each axis, CRC-32] of parts that cover it."""
+
+    shape: list[int]
+    parts: list[tuple[list[tuple[int, int]], int]]
+
+    def fits(self, array):
+        """Return whether the array, on the host, is the one that was saved."""
+        parts = [(array[tuple(slice(*bounds) for bounds in index)], crc) for index, crc in self.parts]
+        return sum(part.size for part, _ in parts) == array.size and all(_crc(part) == crc for part, crc in parts)
+
+
+class _DigestFile(msgspec.Struct):
+    """What one process writes.
+
+    Fields:
+      values: the CRC-32 of `info` and the metrics; None if another process wrote them.
+      arrays: {item: {name: digest}}.
+    """
+
+    values: int | None
+    arrays: dict[str, dict[str, _Digest]]
+
+
+class _DigestHandler(ocp.AsyncCheckpointHandler):
+    """Writes the digests of what this process saves, computed in Orbax's thread while the run goes on."""
+
+    async def async_save(self, directory, args):
+        """Return the future that writes them; the arrays are copied to the host before this returns."""
+        leaves = {(item, _name(path)): leaf for item, tree in args.trees.items() for path, leaf in _leaves(tree)}
+        shards = {key: _shards(leaf) for key, leaf in leaves.items()}
+        for _, part in itertools.chain(*shards.values()):
+            if isinstance(part, jax.Array):
+                part.copy_to_host_async()
+        parts = {key: [(index, np.asarray(part)) for index, part in parts] for key, parts in shards.items()}
+        shapes = {key: list(np.shape(leaf)) for key, leaf in leaves.items()}
+        values = _crc_of_json(args.values) if distributed.is_first() else None
+        write = self._write(directory / f'process_{jax.process_index()}.json', values, shapes, parts)
+        return [ocp.future.CommitFutureAwaitingContractedSignals(write, name='digests')]
+
+    async def _write(self, path, values, shapes, parts):
+        file = _DigestFile(values, {item: {} for item, _ in shapes})
+        for (item, name), shape in shapes.items():
+            file.arrays[item][name] = _Digest(shape, [(index, _crc(part)) for index, part in parts[item, name]])
+        path.write_bytes(msgspec.json.encode(file))
+
+    def save(self, directory, args):
+        """Do not use it: checkpoints are written asynchronously, or waited for."""
+        raise NotImplementedError
+
+    def restore(self, directory, args=None):
+        """Do not use it: `Checkpoints` reads the files."""
+        raise NotImplementedError
+
+    def metadata(self, directory):
+        """Return None."""
+        return None
+
+
+@ocp.args.register_with_handler(_DigestHandler, for_save=True, for_restore=True)
+@dataclasses.dataclass
+class _DigestArgs(ocp.args.CheckpointArgs):
+    trees: dict
+    values: list
 
 
 def describe(config, class_names=None):
@@ -40,31 +126,58 @@ def describe(config, class_names=None):
     }
 
 
+class _Manager(ocp.CheckpointManager):
+    """Orbax's manager, which also opens a folder in which a checkpoint's metrics are damaged: it then has none."""
+
+    def _get_metrics(self, step):
+        try:
+            metrics = super()._get_metrics(step)
+            return metrics if isinstance(metrics, dict) and isinstance(metrics[_METRIC], float) else None
+        except (OSError, ValueError, KeyError, RecursionError):
+            return None
+
+
 class Checkpoints:
     """The checkpoints of one run; a context manager, which waits for the last one to be on the disk."""
 
     def __init__(self, folder, read_only=False, after_save=lambda: None):
-        """Open a folder of checkpoints; `after_save` is called after each save has started."""
+        """Open a folder of checkpoints; `after_save` is called after each save has started.
+
+        Raises:
+          UserError: the folder cannot be made, or its name is not UTF-8, which TensorStore needs.
+        """
         policies = ocp.checkpoint_managers
         best = policies.BestN(get_metric_fn=_error, reverse=True, n=1, keep_checkpoints_without_metrics=False)
         self.folder = folder if '://' in str(folder) else Path(folder).absolute()
         self._after_save = after_save
-        self._manager = ocp.CheckpointManager(
-            self.folder,
-            item_handlers={
-                'model': ocp.StandardCheckpointHandler(),
-                'training': ocp.StandardCheckpointHandler(),
-                'info': ocp.JsonCheckpointHandler(),
-            },
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=None if read_only else policies.AnyPreservationPolicy([policies.LatestN(2), best]),
-                best_fn=_error,
-                best_mode='min',
-                enable_async_checkpointing=not read_only,
-                create=not read_only,
-                read_only=read_only,
-            ),
-        )
+        try:
+            str(self.folder).encode()
+            if not read_only and isinstance(self.folder, Path):
+                self.folder.mkdir(parents=True, exist_ok=True)
+        except UnicodeEncodeError:
+            raise UserError(f'{self.folder}: checkpoints need a folder whose name is UTF-8; pass another one') from None
+        except OSError as error:
+            raise UserError(f'{self.folder} cannot be made ({error.strerror}); pass another folder') from None
+        with foreign.parsing(self.folder, 'a folder of checkpoints'):
+            self._manager = _Manager(
+                self.folder,
+                item_handlers={
+                    'model': ocp.StandardCheckpointHandler(),
+                    'training': ocp.StandardCheckpointHandler(),
+                    'info': ocp.JsonCheckpointHandler(),
+                    _DIGESTS: _DigestHandler(),
+                },
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=None
+                    if read_only
+                    else policies.AnyPreservationPolicy([policies.LatestN(2), best]),
+                    best_fn=_error,
+                    best_mode='min',
+                    enable_async_checkpointing=not read_only,
+                    create=not read_only,
+                    read_only=read_only,
+                ),
+            )
 
     def __enter__(self):
         self._hook, sys.unraisablehook = sys.unraisablehook, self._ignore_closed_loop
@@ -73,7 +186,12 @@ class Checkpoints:
     def __exit__(self, kind, error, trace):
         if kind is None:
             self.wait()
-        self._manager.close()
+        try:
+            with self._write_errors():
+                self._manager.close()
+        except UserError:
+            if kind is None:  # else it is a consequence, such as a save that failed on the same full disk
+                raise
         if kind is None:  # after a failure, callbacks may still arrive
             sys.unraisablehook = self._hook
 
@@ -100,6 +218,8 @@ class Checkpoints:
     def choose(self, which):
         """Return the step for 'best', 'latest' or a number; raise UserError if there is none."""
         if which in ('best', 'latest'):
+            for saved in self.steps() if which == 'best' else ():
+                self._digests(saved)  # of its test error
             step = self.best() if which == 'best' else self.latest()
         elif which.isdigit():
             step = int(which)
@@ -118,18 +238,14 @@ class Checkpoints:
           info: JSON values.
           top1_error: the test error in percent, if it was just measured.
         """
-        step = int(state.step)
+        step, metrics = int(state.step), None if top1_error is None else {_METRIC: float(top1_error)}
         with self._write_errors():
             if step in self._manager.all_steps():  # saved at an interrupt, before the test
                 self._manager.delete(step)
             self._manager.save(
                 step,
-                args=ocp.args.Composite(
-                    model=ocp.args.StandardSave(state.deployed),
-                    training=ocp.args.StandardSave(_rest(state)),
-                    info=ocp.args.JsonSave(info),
-                ),
-                metrics=None if top1_error is None else {_METRIC: top1_error},
+                args=_save_args(info, metrics, model=state.deployed, training=_rest(state)),
+                metrics=metrics,
                 force=True,
             )
         self._after_save()
@@ -142,8 +258,7 @@ class Checkpoints:
           info: JSON values.
         """
         with self._write_errors():
-            args = ocp.args.Composite(model=ocp.args.StandardSave(model), info=ocp.args.JsonSave(info))
-            self._manager.save(0, args=args, force=True)
+            self._manager.save(0, args=_save_args(info, None, model=model), force=True)
 
     def wait(self):
         """Wait until all checkpoints are on the disk; raise UserError if a write failed."""
@@ -163,13 +278,61 @@ class Checkpoints:
 
     def read_model(self, step):
         """Return {'params', 'batch_stats'} at a step with the shapes that were saved."""
+        return self._read('model', step)
+
+    def verify(self, step):
+        """Read a complete checkpoint into the memory of the host; raise `Damaged` if it is not what was saved."""
+        self.info(step)
         with self._read_errors(step):
-            metadata = self._manager.item_metadata(step)['model']
-            abstract = jax.tree.map(
-                lambda leaf: np.empty(leaf.shape, leaf.dtype), getattr(metadata, 'tree', metadata), is_leaf=_is_leaf
-            )
-            args = ocp.args.Composite(model=ocp.args.StandardRestore(abstract))
-            return self._manager.restore(step, args=args)['model']
+            metadata, digests = self._manager.item_metadata(step), self._digests(step)
+        for item in _TREES:
+            if item in metadata or item in (digests or ()):
+                self._read(item, step)
+
+    def newest_whole(self):
+        """Return the latest step whose checkpoint is whole, or None if there is no checkpoint.
+
+        Raises:
+          Damaged: all of them are damaged; the message names the latest.
+        """
+        latest = None
+        for step in reversed(self.steps()):
+            try:
+                self.verify(step)
+                return step
+            except Damaged as error:
+                latest = latest or error
+        if latest:
+            raise latest
+        return None
+
+    def set_aside_after(self, step):
+        """Rename the damaged checkpoints after a step, which `newest_whole` has passed over; return lines about them.
+
+        Raises:
+          UserError: one of them is whole: another process has trained here in the meantime.
+        """
+        damaged = {}
+        for later in [later for later in self.steps() if later > step]:
+            try:
+                self.verify(later)
+            except Damaged as error:
+                damaged[later] = error
+                continue
+            raise UserError(f'another process has just trained in {self.folder}: start again to resume from its end')
+        distributed.largest(0)  # wait until all processes have read them
+        lines = []
+        for later, error in damaged.items():
+            names = (f'{later}.damaged{number or ""}' for number in itertools.count())
+            path = next(path for name in names if not (path := epath.Path(self.folder) / name).exists())
+            distributed.largest(0)  # until all processes have looked for it
+            if distributed.is_first():
+                (epath.Path(self.folder) / str(later)).rename(path)
+            lines.append(f'{error.what}. It is now {path}; resuming from step {step}')
+        distributed.largest(0)
+        if damaged:
+            self._manager.reload()
+        return lines
 
     def deployed_model(self, model, step):
         """Return {'params', 'batch_stats'} at a step with the shapes of `model`, which may lack auxiliary heads."""
@@ -179,38 +342,120 @@ class Checkpoints:
 
     def info(self, step):
         """Return the JSON that was saved with the state."""
-        with self._read_errors(step):
-            info = self._manager.restore(step, args=ocp.args.Composite(info=ocp.args.JsonRestore()))['info']
+        info = self._info(step)
         if not isinstance(info, dict) or 'architecture' not in info:
-            raise UserError(f'{self.folder / str(step)} is not a checkpoint of this project')
-        return info
+            raise Damaged(f'{self.folder / str(step)} is not a checkpoint of this project', self._advice(step))
+        self._digests(step)
+        return {key: value for key, value in info.items() if key != _DIGESTS}
+
+    def _info(self, step):
+        with self._read_errors(step):
+            return self._manager.restore(step, args=ocp.args.Composite(info=ocp.args.JsonRestore()))['info']
 
     def _restore(self, item, target, step):
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
         with self._read_errors(step):
             metadata = self._manager.item_metadata(step)[item]
-        _check_shapes(self.folder / str(step), metadata, abstract)
-        args = ocp.args.Composite(**{item: ocp.args.StandardRestore(abstract)})
+        try:
+            _check_shapes(self.folder / str(step), metadata, abstract)
+        except UserError:
+            saved = (self._digests(step) or {}).get(item, {})
+            if _shapes_of_digests(saved) == _shapes(abstract):  # the config is right, so the metadata are wrong
+                raise self._damaged(step, f'the names or shapes of {item} are not what was saved') from None
+            raise
+        dtypes = {_name(path): leaf.dtype for path, leaf in _leaves(getattr(metadata, 'tree', metadata))}
+        as_saved = jax.tree_util.tree_map_with_path(
+            lambda path, leaf: jax.ShapeDtypeStruct(leaf.shape, dtypes[_name(path)]), abstract
+        )
+        tree = self._read_into(item, as_saved, step)
+        return jax.tree.map(lambda x, leaf: mesh.put(np.asarray(x, leaf.dtype), leaf.sharding), tree, abstract)
+
+    def _read(self, item, step):
+        """Return an item's tree in the memory of the host, with the shapes that were saved."""
         with self._read_errors(step):
-            return self._manager.restore(step, args=args)[item]
+            metadata = self._manager.item_metadata(step)[item]
+            abstract = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
+                getattr(metadata, 'tree', metadata),
+                is_leaf=_is_leaf,
+            )
+        return self._read_into(item, abstract, step)
+
+    def _read_into(self, item, abstract, step):
+        """Return an item's tree in the form of `abstract`, NumPy arrays, compared with its digests."""
+        digests = self._digests(step)
+        saved = {} if digests is None else digests.get(item, {})
+        if digests is not None and _shapes_of_digests(saved) != _shapes(abstract):
+            raise self._damaged(step, f'the names or shapes of {item} are not what was saved')
+        with self._read_errors(step):
+            on_host = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), abstract)
+            args = ocp.args.Composite(**{item: ocp.args.StandardRestore(on_host)})
+            tree = self._manager.restore(step, args=args)[item]
+        if digests is None:
+            return tree
+        arrays = {_name(path): leaf for path, leaf in _leaves(tree)}
+        with ThreadPoolExecutor(system.cores()) as pool:
+            is_same = pool.map(lambda name: saved[name].fits(arrays[name]), arrays)
+            wrong = [name for name, same in zip(arrays, is_same, strict=True) if not same]
+        if wrong:
+            more = f' (and {len(wrong) - 1:,} more)' if len(wrong) > 1 else ''
+            raise self._damaged(step, f'{wrong[0]}{more} is not what was saved')
+        return tree
+
+    def _digests(self, step):
+        """Return {item: {name: `_Digest`}} of a checkpoint; None if an older version wrote it."""
+        folder, info = epath.Path(self.folder) / str(step) / _DIGESTS, self._info(step)
+        paths, count = sorted(folder.glob('*.json')) if folder.is_dir() else [], info.get(_DIGESTS, 0)
+        if len(paths) != count:
+            raise self._damaged(step, f'the digests of {len(paths)} processes are there, and {count} wrote it')
+        if not paths:
+            return None
+        try:
+            files = [foreign.parse_json(path.read_bytes(), _DigestFile, path, 'a file of digests') for path in paths]
+        except UserError as error:
+            raise self._damaged(step, str(error)) from None
+        if _crc_of_json([info, self._manager.metrics(step)]) not in [file.values for file in files]:
+            raise self._damaged(step, 'its info or its test error is not what was saved')
+        merged = {}
+        for file in files:
+            for item, digests in file.arrays.items():
+                for name, digest in digests.items():
+                    merged.setdefault(item, {}).setdefault(name, _Digest(digest.shape, [])).parts.extend(digest.parts)
+        return merged
+
+    def _damaged(self, step, what):
+        return Damaged(f'{self.folder / str(step)} is damaged: {what}', self._advice(step))
+
+    def _advice(self, step):
+        others = [other for other in self.steps() if other != step]
+        return (
+            f'Pass --step={max(others)}, or train again to resume from step {max(others)}'
+            if others
+            else 'Remove it and start again'
+        )
 
     def _write_errors(self):
-        return _Rephrased(
-            lambda error: (
+        def rephrase(error):
+            if jax.process_count() > 1 and not _disk_error(error):
+                return distributed.Lost(f'while a checkpoint was written: {_cause(error)}')
+            return UserError(
                 f'a checkpoint could not be written ({_cause(error)}); the last good one is step {self.latest()} in '
                 f'{self.folder}. Make room, then resume from it with the same command'
             )
-        )
+
+        return _Rephrased(rephrase)
 
     def _read_errors(self, step):
-        other_steps = [s for s in self._manager.all_steps() if s != step]
-        return _Rephrased(
-            lambda error: (
-                f'{self.folder / str(step)} cannot be read: it is truncated or not a checkpoint of this project '
-                f'({_cause(error)}). Remove that folder '
-                + (f'to resume from step {max(other_steps)}' if other_steps else 'and start again')
-            )
-        )
+        where = self.folder / str(step)
+
+        def rephrase(error):
+            cause = _cause(error)
+            if isinstance(error, MemoryError) or cause in map(os.strerror, _NOT_DAMAGE):
+                return UserError(f'{where} cannot be read ({cause})')
+            what = f'{where} cannot be read: it is truncated or not a checkpoint of this project ({cause})'
+            return Damaged(what, self._advice(step))
+
+        return _Rephrased(rephrase)
 
 
 def _error(metrics):
@@ -226,39 +471,81 @@ def _rest(state):
 
 
 class _Rephrased:
-    """A context manager that turns any exception of Orbax and TensorStore into a UserError."""
+    """A context manager that turns any exception of Orbax and TensorStore into another one."""
 
-    def __init__(self, message):
-        self._message = message
+    def __init__(self, rephrase):
+        self._rephrase = rephrase
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, error, trace):
         if isinstance(error, Exception) and not isinstance(error, UserError):
-            raise UserError(self._message(error)) from error
+            raise self._rephrase(error) from error
 
 
 def _cause(error):
     """Return the message of an exception's root cause, such as 'No space left on device'."""
+    error = _root(error)
+    return _disk_error(error) or getattr(error, 'strerror', None) or first_line(error)
+
+
+def _root(error):
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__
-    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES):
-        if os.strerror(number) in str(error):  # TensorStore puts it at the end of a long line
-            return os.strerror(number)
-    return getattr(error, 'strerror', None) or first_line(error)
+    return error
+
+
+def _disk_error(error):
+    """Return the message of the disk's error that caused an exception, or None."""
+    messages = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES))
+    text = str(_root(error))  # TensorStore puts it at the end of a long line
+    return next((message for message in messages if message in text), None)
 
 
 def _check_shapes(where, metadata, abstract):
     """Raise UserError, naming the first difference, if a checkpoint's tree has other shapes than `abstract`."""
-    saved = {_name(path): tuple(leaf.shape) for path, leaf in _leaves(getattr(metadata, 'tree', metadata))}
-    wanted = {_name(path): tuple(leaf.shape) for path, leaf in _leaves(abstract)}
+    saved, wanted = _shapes(getattr(metadata, 'tree', metadata)), _shapes(abstract)
     for name in sorted(saved.keys() | wanted.keys()):
         if saved.get(name) != wanted.get(name):
             raise UserError(
                 f'{where} does not fit this config: {name} is {saved.get(name, "missing")} in the checkpoint and '
                 f"{wanted.get(name, 'missing')} in the config's network; pass the config that it was trained with"
             )
+
+
+def _shapes(tree):
+    return {_name(path): tuple(leaf.shape) for path, leaf in _leaves(tree)}
+
+
+def _shapes_of_digests(digests):
+    return {name: tuple(digest.shape) for name, digest in digests.items()}
+
+
+def _save_args(info, metrics, **trees):
+    """Return Orbax's arguments to save some trees of arrays, JSON about them, and the digests of all of it."""
+    info = info | {_DIGESTS: jax.process_count()}
+    items = {item: ocp.args.StandardSave(tree) for item, tree in trees.items()}
+    return ocp.args.Composite(**items, info=ocp.args.JsonSave(info), **{_DIGESTS: _DigestArgs(trees, [info, metrics])})
+
+
+def _shards(array):
+    """Return [((start, stop) along each axis, data)] of the parts of an array that this process saves."""
+    if not isinstance(array, jax.Array):  # equal on all processes
+        return [([(0, size) for size in np.shape(array)], array)] if distributed.is_first() else []
+    return [
+        ([part.indices(size)[:2] for part, size in zip(shard.index, array.shape, strict=True)], shard.data)
+        for shard in array.addressable_shards
+        if shard.replica_id == 0
+    ]
+
+
+def _crc(array):
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+
+
+def _crc_of_json(value):
+    return zlib.crc32(json.dumps(json.loads(json.dumps(value)), sort_keys=True).encode())
 
 
 def _select(tree, wanted):

@@ -9,14 +9,22 @@ controller changed the rate, or the user changed the config key named in `by_han
 copied from a checkpoint; 'inherited' in older logs), 'finished', 'resume'.
 """
 
+import contextlib
 import json
+import platform
+import sys
+import time as clock
 from pathlib import Path
 
-from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import RecordWriter
+from tensorboardX.summary import scalar
 
+from runtime.errors import UserError
 from runtime.files import write_atomically
 
 NAME = 'metrics.jsonl'
+_FLUSH_SECONDS = 5
 
 
 class RunLog:
@@ -28,7 +36,7 @@ class RunLog:
     """
 
     def __init__(self, workdir, rows=(), resume_step=None, time=None, epoch_is_closed=True, writes=True):
-        self._path, self._file = Path(workdir) / NAME, None
+        self._path, self._file, self._events = Path(workdir) / NAME, None, None
         self.rows = list(rows)
         if resume_step is not None:
 
@@ -46,7 +54,7 @@ class RunLog:
         self._file = self._path.open('a')
         # Without the suffix, a file would overwrite another one created in the same second.
         suffix = f'.{len(list(Path(workdir).glob("events.out.tfevents.*"))):04d}'
-        self._board = SummaryWriter(str(workdir), purge_step=resume_step, flush_secs=5, filename_suffix=suffix)
+        self._events = Events(workdir, suffix, resume_step)
         for row in self.rows if resume_step is not None else ():
             if row['step'] >= resume_step:  # purged from the events together with the dropped rows
                 self._add_scalars(row)
@@ -57,15 +65,27 @@ class RunLog:
         self.rows.append(row)
         if not self._file:
             return
-        self._file.write(json.dumps(row) + '\n')
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(row) + '\n')
+            self._file.flush()
+        except OSError as error:
+            with contextlib.suppress(OSError):  # what is not written yet
+                self._file.close()
+            self._file = None
+            raise UserError(
+                f'{self._path} cannot be written ({error.strerror}). Make room, then the same command resumes from the '
+                'last checkpoint'
+            ) from None
         self._add_scalars(row)
 
     def _add_scalars(self, row):
         """Write the numbers of a row to the TensorBoard events."""
-        for name, value in {**row, **(row['time'] or {})}.items():
-            if isinstance(value, (int, float)) and name not in ('kind', 'step'):
-                self._board.add_scalar(f'{row["kind"]}/{name}', value, row['step'])
+        numbers = {
+            f'{row["kind"]}/{name}': value
+            for name, value in {**row, **(row['time'] or {})}.items()
+            if isinstance(value, (int, float)) and name not in ('kind', 'step')
+        }
+        self._events.write(row['step'], numbers)
 
     def last_epoch(self):
         """Return the last epoch's row, or None."""
@@ -80,7 +100,61 @@ class RunLog:
         """Close both files."""
         if self._file:
             self._file.close()
-            self._board.close()
+        if self._events:
+            self._events.close()
+
+
+class Events:
+    """A file of TensorBoard events; after an error it is left out, with a line on standard error.
+
+    tensorboardX's own `SummaryWriter` writes in a thread, and waits forever for one that died of a full disk.
+    """
+
+    def __init__(self, workdir, suffix, purge_step=None):
+        """Open a new file; TensorBoard drops the steps from `purge_step` on of the files before it."""
+        self._writer, self._flushed = None, clock.monotonic()
+        with self._left_out_after_an_error():
+            name = f'events.out.tfevents.{int(clock.time())}.{platform.node()}{suffix}'
+            self._writer = RecordWriter(str(Path(workdir, name)))
+            self._add(Event(file_version='brain.Event:2'))
+            if purge_step is not None:
+                self._add(Event(step=purge_step, file_version='brain.Event:2'))
+                self._add(Event(step=purge_step, session_log=SessionLog(status=SessionLog.START)))
+
+    def write(self, step, numbers):
+        """Write {name: number} of a step."""
+        with self._left_out_after_an_error():
+            for name, number in numbers.items() if self._writer else ():
+                self._add(Event(step=step, summary=scalar(name, number)))
+            if self._writer and clock.monotonic() - self._flushed >= _FLUSH_SECONDS:
+                self._writer.flush()
+                self._flushed = clock.monotonic()
+
+    def close(self):
+        """Close the file."""
+        with self._left_out_after_an_error():
+            if self._writer:
+                self._writer.close()
+
+    def _add(self, event):
+        event.wall_time = clock.time()
+        self._writer.write(event.SerializeToString())
+
+    @contextlib.contextmanager
+    def _left_out_after_an_error(self):
+        try:
+            yield
+        except OSError as error:
+            with contextlib.suppress(OSError):  # what is not written yet
+                if self._writer:
+                    self._writer.close()
+            self._writer = None
+            print(
+                f"warning: TensorBoard's events cannot be written ({error.strerror}): from here on the numbers are "
+                f'only in {NAME}',
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def read(workdir):

@@ -43,16 +43,18 @@ def train(config, workdir, started=None):
       Interrupted: SIGTERM or Ctrl-C; the state was saved.
     """
     clock = Clock(started or time.time())
-    check(config)
-    workdir, place = open_place(workdir)
-    splits = datasets.open_splits(config)
-    run = Run(config, splits=splits, **resume_point(place, splits[0]))
-    if config.statistics:
-        statistics.of_run(config, workdir)  # a missing file is refused before the folder is claimed
+    with distributed.Agreed() as facts:
+        check(config)
+        workdir, place = open_place(workdir)
+        splits = datasets.open_splits(config)
+        run = Run(config, splits=splits, **resume_point(place, *splits, config.on_bad_image))
+        facts |= run.facts()
+        if config.statistics:
+            statistics.of_run(config, workdir)  # a missing file is refused before the folder is claimed
     with contextlib.ExitStack() as stack:
         changes = {}
-        with distributed.Together() as first:
-            if first:
+        with distributed.Agreed():
+            if distributed.is_first():
                 changes = stack.enter_context(claimed(workdir, config, has_checkpoint=run.start != (0, 0)))
                 run.check_length(changes)
                 statistics.of_run(config, workdir, run.source)

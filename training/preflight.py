@@ -69,7 +69,8 @@ def _check_one(config, workdir, say):
         f'{_count(jax.process_count(), "process", "es")}'
     )
     run = Run(config)
-    changes = folders.changes(workdir, config, has_checkpoint=bool(folders.resume_point(workdir, run.source)))
+    resumes = bool(folders.resume_point(workdir, run.source, run.test_source, config.on_bad_image))
+    changes = folders.changes(workdir, config, has_checkpoint=resumes)
     for key, (before, after) in changes.items():
         say(f'note: {key} is {before!r} in {workdir} and changes to {after!r} at its last checkpoint')
     examples = _read_samples(run, say)
@@ -128,7 +129,7 @@ def _compile(run, workdir):
     """Compile the run's programs; return (training step, test step, seconds)."""
     state, begin = run.abstract_state(), time.perf_counter()
     programs = run.compiled(_statistics(run, workdir), state)
-    batch = run.abstract_batch(test_batch_size(run.config, run.mesh.size))
+    batch = run.abstract_batch(test_batch_size(run.config, run.mesh.size, len(run.test_source)))
     return programs.advance, programs.count.lower(state.deployed, batch).compile(), time.perf_counter() - begin
 
 
@@ -194,7 +195,7 @@ def _network_rates(run, train, test, examples):
         jax.device_get(state.window)
 
     seconds = {'train': _seconds(advance)}
-    size = test_batch_size(run.config, run.mesh.size)
+    size = test_batch_size(run.config, run.mesh.size, len(run.test_source))
     images = {key: np.resize(x, (size, *x.shape[1:])) for key, x in examples.items()}
     images = mesh.put(images, run.batch_sharding)
     seconds['test'] = _seconds(lambda: jax.device_get(test(state.deployed, images)))

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 import architectures
 from architectures import layers
 from configs import base
-from input_pipeline import classes, colour, datasets, loader, statistics
+from input_pipeline import classes, colour, datasets, fingerprint, loader, statistics
 from input_pipeline.pixels import Pixels
 from runtime import mesh
 from runtime.errors import UserError, first_line
@@ -90,9 +90,9 @@ def test_loss(config):
     return losses.create(config.loss, config.rubbish_penalty)
 
 
-def test_batch_size(config, mesh_size):
-    """Return the config's number of images per test step, rounded up to a multiple of the devices."""
-    return -(-config.test_batch_size // mesh_size) * mesh_size
+def test_batch_size(config, mesh_size, num_examples):
+    """Return the number of images per test step: the config's, bounded by the test split, for all devices."""
+    return -(-loader.bounded_batch(config.test_batch_size, num_examples) // mesh_size) * mesh_size
 
 
 class Programs(NamedTuple):
@@ -341,6 +341,26 @@ class Run:
             'examples_seen': self.position(at),
             'average_start': self.average_start,
             'training_images': self.num_examples,
+            'data': self.fingerprints(),
+        }
+
+    def fingerprints(self):
+        """Return {'training', 'test': `fingerprint.of` the images}, to notice other data when the run resumes."""
+        return {'training': fingerprint.of(self.source), 'test': fingerprint.of(self.test_source)}
+
+    def facts(self):
+        """Return {name: value} of what must be equal in all processes of the run."""
+        data = {
+            f'of the {part} data, the digest of {name}': digest
+            for part, digests in self.fingerprints().items()
+            for name, digest in digests.items()
+        }
+        return {
+            'the number of training images': self.num_examples,
+            'the number of test images': len(self.test_source),
+            'the list of classes': classes.known_names(self.source),
+            'the last checkpoint': f'step {self.start[0]}',
+            **data,
         }
 
     def order(self, start, stop):
@@ -380,7 +400,7 @@ class Run:
 
     def test_batches(self):
         """Yield the test split's batches, every example once; the last batch is padded and masked."""
-        config, size = self.config, test_batch_size(self.config, self.mesh.size)
+        config, size = self.config, test_batch_size(self.config, self.mesh.size, len(self.test_source))
         part = (jax.process_index(), jax.process_count())
         return loader.test_batches(self.test_source, self.test_form, size, config.on_bad_image, config.workers, part)
 

@@ -4,13 +4,14 @@ import contextlib
 import importlib.util
 import json
 import os
+import sys
 from pathlib import Path
 
 from etils import epath
 from ml_collections import ConfigDict
 
 from configs import base
-from input_pipeline import classes
+from input_pipeline import classes, fingerprint
 from input_pipeline.statistics import NAME as STATISTICS  # may exist before the run
 from runtime import distributed, system
 from runtime.errors import UserError
@@ -196,20 +197,22 @@ def changes(workdir, config, has_checkpoint=True):
     return different
 
 
-def resume_point(place, source):
-    """Return the last checkpoint's `start` and `average_start` for `Run`, or {} if there is no checkpoint.
+def resume_point(place, source, test_source=None, on_bad_image='stop'):
+    """Return the `start` and `average_start` for `Run` of the last whole checkpoint, or {} if there is no checkpoint.
 
     Args:
       place: the location of the checkpoints' folder.
       source: the training images. With a different number of images, the order of examples would be different.
+      test_source: the test images; None does not compare them.
+      on_bad_image: 'stop' or 'skip': whether images whose contents have changed are an error or a warning.
 
     Raises:
-      UserError: the run has a different number of training images, or classes of different names.
+      UserError: the run has other images or labels, or classes of different names, or all checkpoints are damaged.
     """
     if not (place / checkpoints.FOLDER).is_dir():
         return {}
     with checkpoints.Checkpoints(place / checkpoints.FOLDER, read_only=True) as manager:
-        latest = manager.latest()
+        latest = manager.newest_whole()
         if latest is None:
             return {}
         info, images = manager.info(latest), len(source)
@@ -225,11 +228,35 @@ def resume_point(place, source):
                 f'{place} contains a run with other classes: {classes.first_difference(saved_names, names)}; pass '
                 'its data to resume, or another --workdir'
             )
+        if distributed.is_first():  # the processes compare their data with each other
+            _check_data(place, info.get('data', {}), {'training': source, 'test': test_source}, on_bad_image)
         return {'start': (latest, info['examples_seen']), 'average_start': info.get('average_start')}
 
 
+def _check_data(place, saved, sources, on_bad_image):
+    """Raise UserError, saying what differs, unless the fingerprints of some sources are those of the run."""
+    for part, source in sources.items():
+        if source is None or part not in saved:  # an older version did not save them
+            continue
+        current = fingerprint.of(source)
+        different = fingerprint.differences(saved[part], current)
+        if not different:
+            continue
+        problem = f'{place} contains a run on other {part} data: {different} ({source.name})'
+        by_name = {key: current[key] for key in current.keys() & {'names', 'labels'}}
+        may_differ = bool(by_name) and not fingerprint.differences(saved[part], by_name)
+        if may_differ and on_bad_image == 'skip':
+            print(f'warning: {problem}', file=sys.stderr)
+            continue
+        advice = ', pass --config.on_bad_image=skip to accept the changed images' if may_differ else ''
+        raise UserError(f'{problem}; pass its data to resume{advice}, or another --workdir')
+
+
 def restore(run, workdir, manager, clock):
-    """Return a run's state and log, from its last checkpoint if there is one."""
+    """Return a run's state and log, from its last whole checkpoint if there is one."""
+    if run.start != (0, 0):
+        lines = manager.set_aside_after(run.start[0])
+        print(*(f'warning: {line}\n' for line in lines if distributed.is_first()), sep='', end='', file=sys.stderr)
     latest, rows = manager.latest(), log.read(workdir)
     distributed.largest(0)  # wait until all processes have read the log
     if latest is None:

@@ -1,0 +1,437 @@
+"""Damaged data: every reader reads it, or refuses it in a line that names the file; only regular files are read."""
+
+import gzip
+import io
+import json
+import os
+import pickle
+import struct
+import tarfile
+import types
+
+import numpy as np
+import pytest
+import scipy.io
+from mutate import damaged, damaged_json, damaged_zip
+from PIL import Image
+
+from evaluation import label_sets, prediction
+from input_pipeline import classes, geometry, labels, matlab, pack, packed, small_sets, sources, statistics, tar
+from input_pipeline.example import ArraySource
+from runtime.errors import UserError
+from runtime.text import printable
+
+RNG = np.random.default_rng(0)
+
+
+def noise(*shape):
+    return RNG.integers(0, 256, shape, np.uint8)
+
+
+def idx(array):
+    return struct.pack(f'>{1 + array.ndim}I', 0x800 + array.ndim, *array.shape) + array.tobytes()
+
+
+def jpeg(height, width):
+    buffer = io.BytesIO()
+    Image.fromarray(noise(height // 8, width // 8, 3)).resize((width, height)).save(buffer, 'JPEG', quality=90)
+    return buffer.getvalue()
+
+
+def tar_of(files):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode='w') as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def mat_of(**values):
+    buffer = io.BytesIO()
+    scipy.io.savemat(buffer, values, do_compression='X' in values)
+    return buffer.getvalue()
+
+
+def meta():
+    rows = [(number, f'n0000000{number}', 'words', 0) for number in (3, 1, 2)] + [(4, 'n00000009', 'all', 3)]
+    names = ('ILSVRC2012_ID', 'WNID', 'words', 'num_children')
+    return mat_of(synsets=np.array(rows, [(name, object) for name in names])[:, None])
+
+
+def images_of(source):
+    """Read all images; an image that cannot be read is an OSError or a ValueError."""
+    for number in range(len(source)):
+        try:
+            source[number]
+        except (OSError, ValueError) as error:
+            assert str(error)
+
+
+def read_tar(folder):
+    images_of(tar.TarSource(folder / 'train.tar', on_bad_image='skip'))
+
+
+def saved(write, **values):
+    buffer = io.BytesIO()
+    write(buffer, **values)
+    return buffer.getvalue()
+
+
+THREE = ArraySource(noise(3, 8, 8, 1), [0, 1, 2], 'abc', 'three')
+IMAGES, LABELS = noise(3, 28, 28), np.uint8([1, 2, 3])
+PICKLED = {'data': noise(3, 3072), 'fine_labels': [1, 2, 3], 'coarse_labels': [4, 5, 6]}
+INNER = tar_of({'a.JPEG': jpeg(16, 16), 'b.JPEG': noise(700).tobytes()})
+STATISTICS = statistics.of_mean_image(noise(4, 4, 3).astype(np.float32))
+READERS = {  # file: (contents, reader of the folder)
+    't10k-images-idx3-ubyte': (idx(IMAGES), lambda folder: small_sets.idx(folder, 'test', 'MNIST', '')),
+    't10k-images-idx3-ubyte.gz': (
+        gzip.compress(idx(IMAGES), mtime=0),
+        lambda folder: small_sets.idx(folder, 'test', 'MNIST', ''),
+    ),
+    'train.bin': (
+        noise(2 * 3074).tobytes(),
+        lambda folder: small_sets.cifar(folder, 'train', small_sets.CIFAR100, 'fine_labels'),
+    ),
+    'train': (
+        pickle.dumps(PICKLED, 2),
+        lambda folder: small_sets.cifar(folder, 'train', small_sets.CIFAR100, 'fine_labels'),
+    ),
+    'test_32x32.mat': (
+        mat_of(X=noise(32, 32, 3, 2), y=np.uint8([[1], [2]])),
+        lambda folder: small_sets.svhn(folder, 'test'),
+    ),
+    'numbers.mat': (
+        mat_of(a=RNG.normal(size=(2, 3))),
+        lambda folder: matlab.read(folder / 'numbers.mat', ('a',)),
+    ),
+    'meta.mat': (meta(), lambda folder: labels.devkit_order(folder / 'meta.mat')),
+    'train.tar': (tar_of({'n0.tar': INNER, 'n1.tar': INNER}), read_tar),
+    'statistics.npz': (
+        saved(np.savez_compressed, **STATISTICS),
+        lambda folder: statistics.load(folder / 'statistics.npz'),
+    ),
+    'labels.csv': (
+        b'file,wnid,index\na.jpg,n00000001,0\nb.jpg,n00000003,1\n',
+        lambda folder: labels.read_labels(folder / 'labels.csv', ['a.jpg', 'b.jpg']),
+    ),
+    'real.json': (
+        json.dumps([[1, 2], [], [999]]).encode(),
+        lambda folder: label_sets._real(str(folder / 'real.json'), THREE),
+    ),
+    'val_annotations.txt': (
+        b'a.jpg\tn01\t0\t0\nb.jpg\tn02\t0\t0\n',
+        lambda folder: sources.AnnotatedFolderSource(folder),
+    ),
+}
+
+
+@pytest.mark.filterwarnings('ignore:Duplicate name')  # from zipfile, which writes the copy
+@pytest.mark.parametrize('name', READERS)
+def test_a_damaged_file_is_read_or_refused_in_a_line_that_names_it(tmp_path, name, monkeypatch):
+    whole, read = READERS[name]
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    (tmp_path / 't10k-labels-idx1-ubyte').write_bytes(idx(LABELS))
+    (tmp_path / 'images').mkdir()
+    for image in ('a.jpg', 'b.jpg'):
+        (tmp_path / 'images' / image).write_bytes(b'')
+    (tmp_path / name).write_bytes(whole)
+    read(tmp_path)
+    copies = [*damaged(whole, 29, 150), *(damaged_zip(whole, 29, 50) if name.endswith('npz') else ())]
+    copies += damaged_json(json.loads(whole), 29, 100) if name.endswith('json') else ()
+    refused = 0
+    for copy in copies:
+        (tmp_path / name).write_bytes(copy)
+        (tmp_path / f'{name}.index.npz').unlink(missing_ok=True)
+        try:
+            read(tmp_path)
+        except UserError as error:
+            refused += 1
+            assert (name in str(error) or str(tmp_path) in str(error)) and '\n' not in str(error)
+    assert refused > 20
+
+
+@pytest.mark.parametrize('name', READERS)
+def test_a_fifo_and_a_huge_file_are_not_read(tmp_path, name):
+    (tmp_path / 't10k-labels-idx1-ubyte').write_bytes(idx(LABELS))
+    (tmp_path / 'images').mkdir()
+    (tmp_path / 'images' / 'a.jpg').write_bytes(b'')
+    os.mkfifo(tmp_path / name)
+    with pytest.raises((UserError, FileNotFoundError)):
+        READERS[name][1](tmp_path)
+    (tmp_path / name).unlink()
+    (tmp_path / name).touch()
+    os.truncate(tmp_path / name, 6 << 30)
+    with pytest.raises(UserError):
+        READERS[name][1](tmp_path)
+
+
+# Images
+
+
+@pytest.mark.parametrize('height, width', [(48, 128), (192, 128), (96, 64), (96, 256), (104, 128), (96, 136)])
+def test_a_jpeg_whose_header_declares_another_size_is_refused(height, width):
+    whole = jpeg(96, 128)
+    at = whole.index(b'\xff\xc0') + 5
+    for channels in (1, 3):
+        assert geometry.decode(whole, channels).shape == (96, 128, channels)
+        with pytest.raises(ValueError, match='cannot be decoded: its header declares another size'):
+            geometry.decode(whole[:at] + struct.pack('>HH', height, width) + whole[at + 4 :], channels)
+    marker = whole.rindex(b'\xff\xd9')
+    assert geometry.decode(whole[:marker] + b'padding' + whole[marker:]).shape == (96, 128, 3)  # as some cameras add
+
+
+def test_an_image_that_is_no_regular_file_is_a_bad_image(tmp_path):
+    (tmp_path / 'a').mkdir()
+    os.mkfifo(tmp_path / 'a' / '1.jpg')
+    (tmp_path / 'a' / '2.jpg').symlink_to('/dev/zero')
+    (tmp_path / 'a' / '3.jpg').touch()
+    os.truncate(tmp_path / 'a' / '3.jpg', 6 << 30)
+    (tmp_path / 'a' / '4.jpg').mkdir()
+    source, files = sources.FolderSource(tmp_path), prediction.Files(prediction.files([tmp_path / 'a'])[0])
+    for number, says in enumerate(('is a FIFO', 'is a device', 'has 6,442,450,944 bytes', 'is a folder')):
+        for each in (source, files):
+            with pytest.raises(OSError, match=f'a/{number + 1}.jpg {says}'):
+                each[number]
+    with pytest.raises(UserError, match='1.jpg is not a file or folder'):
+        prediction.files([tmp_path / 'a' / '1.jpg'])
+
+
+# Small data sets
+
+
+def test_an_idx_file_is_unpacked_to_the_size_that_it_declares(tmp_path):
+    path = tmp_path / 't10k-images-idx3-ubyte.gz'
+    (tmp_path / 't10k-labels-idx1-ubyte').write_bytes(idx(LABELS))
+    for data in (
+        gzip.compress(idx(IMAGES) + bytes(50 << 20), 1),
+        gzip.compress(struct.pack('>4I', 0x803, 200_000, 28, 28) + bytes(200_000 * 784), 1),
+        gzip.compress(struct.pack('>4I', 0x2803, *IMAGES.shape) + IMAGES.tobytes()),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(UserError, match='is not a complete IDX file'):
+            small_sets.idx(tmp_path, 'test', 'MNIST', '')
+
+
+def test_files_of_cifar_have_the_same_number_of_images(tmp_path):
+    (tmp_path / 'data_batch_1.bin').write_bytes(bytes(3 * 3073))
+    (tmp_path / 'data_batch_2.bin').write_bytes(bytes(5 * 3073))
+    with pytest.raises(UserError, match='not data_batch_1.bin 3, data_batch_2.bin 5; fetch CIFAR-10 again'):
+        small_sets.cifar(tmp_path, 'train', small_sets.CIFAR10, 'labels')
+
+
+# Labels
+
+
+@pytest.mark.parametrize(
+    'lists', [[[1], [1000], [2]], [[1], [-1], [2]], [[1], [True], [2]], [[1], [0.5], [2]], [1, 2, 3]]
+)
+def test_real_labels_are_classes(tmp_path, lists):
+    (tmp_path / 'real.json').write_text(json.dumps(lists))
+    with pytest.raises(UserError, match='real.json is not real.json, a list of lists of classes, that can be read'):
+        label_sets._real(str(tmp_path / 'real.json'), THREE)
+
+
+def test_a_huge_class_number_is_out_of_range(tmp_path):
+    for number in (10**18, '9' * 5000):
+        (tmp_path / 'labels.txt').write_text(f'a.jpg 0\nb.jpg {number}\n')
+        with pytest.raises(UserError, match='labels.txt'):
+            labels.read_labels(tmp_path / 'labels.txt', ['a.jpg', 'b.jpg'])
+
+
+# Tars
+
+
+def test_members_of_a_tar_that_are_links_or_sparse(tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    folder = tmp_path / 'train'
+    folder.mkdir()
+    with tarfile.open(folder / 'n0.tar', 'w') as archive:
+        for name, data in (('a.JPEG', b'first'), ('b.JPEG', b'b'), ('a.JPEG', b'second')):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+        link = tarfile.TarInfo('c.JPEG')
+        link.type, link.linkname = tarfile.LNKTYPE, 'b.JPEG'
+        archive.addfile(link)
+    source = tar.TarSource(folder)
+    assert [example.image for example in source] == [b'second', b'b', b'b'] and source.notes == []
+    link.linkname = 'none.JPEG'
+    with tarfile.open(folder / 'n0.tar', 'w') as archive:
+        archive.addfile(link)
+    with pytest.raises(UserError, match='a hard link c.JPEG to none.JPEG, which is not before it'):
+        tar.TarSource(folder)
+    sparse = bytearray(tar_of({'a.JPEG': b'data'}))
+    sparse[156:157] = tarfile.GNUTYPE_SPARSE
+    sparse[148:156] = b'%06o\0 ' % (sum(sparse[:148]) + 8 * 32 + sum(sparse[156:512]))
+    (folder / 'n0.tar').write_bytes(sparse)
+    with pytest.raises(UserError, match='has the sparse file a.JPEG: make the tar again without --sparse'):
+        tar.TarSource(folder)
+
+
+@pytest.mark.parametrize('size', [-(1 << 20), 1 << 40])
+@pytest.mark.parametrize('kind', [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_a_tar_whose_header_declares_an_impossible_size(tmp_path, monkeypatch, size, kind):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    data = bytearray(tar_of({'a.JPEG': b'data'}))
+    data[124:136] = (size % 2**96 | (0x80 << 88 if size > 0 else 0)).to_bytes(12, 'big')
+    data[156:157] = kind
+    data[148:156] = b'%06o\0 ' % (sum(data[:148]) + 8 * 32 + sum(data[156:512]))
+    (tmp_path / 'n0.tar').write_bytes(data)
+    with pytest.raises(UserError, match='n0.tar '):
+        tar.TarSource(tmp_path)
+
+
+@pytest.mark.filterwarnings('ignore:Duplicate name')
+def test_a_damaged_index_of_a_tar_is_built_again(tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    path, index = tmp_path / 'train.tar', tmp_path / 'train.tar.index.npz'
+    path.write_bytes(tar_of({'n0.tar': INNER, 'n1.tar': INNER}))
+    expected = [(example.image, example.label) for example in tar.TarSource(path)]
+    whole = index.read_bytes()
+    with np.load(index) as file:
+        arrays = dict(file)
+    for copy in (*damaged(whole, 1, 60), *damaged_zip(whole, 1, 60)):
+        index.write_bytes(copy)
+        source = tar.TarSource(path, on_bad_image='skip')
+        assert len(source.offsets) == len(source.sizes) and all(source.labels >= 0) and all(source.labels < 2)
+        images_of(source)
+    for key, value in (('offsets', 10**6), ('sizes', -1), ('labels', 2), ('labels', -1), ('tar', 1)):
+        np.savez(index, **arrays | {key: np.full_like(arrays[key], value)})
+        assert [(example.image, example.label) for example in tar.TarSource(path)] == expected
+
+
+# Packed stores
+
+
+@pytest.fixture
+def store(tmp_path):
+    source = ArraySource(noise(12, 8, 8, 3), np.arange(12) % 3, 'abc', 'noise')
+    pack.pack({'train': source}, tmp_path / 'store', 8, raw=True, shard_records=12)
+    return tmp_path / 'store', [example.image.tobytes() for example in source]
+
+
+def read_store(folder):
+    return [example.image.tobytes() for example in packed.PackedSource(folder, 'train')]
+
+
+def without_digest(folder):
+    """Turn a store into one of an older version, whose manifest has no checksum of the places."""
+    manifest = json.loads((folder / 'manifest.json').read_text())
+    del manifest['splits']['train']['shards'][0]['places_sha256']
+    (folder / 'manifest.json').write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize('digest', [True, False])
+def test_wrong_places_are_refused_by_the_reader_and_the_check(store, digest):
+    folder, images = store
+    if not digest:
+        without_digest(folder)
+    assert read_store(folder) == images and packed.verify(folder) == (1, 12)
+    (path,) = (folder / 'train').glob('*.npy')
+    right = np.load(path)
+    wrong = {
+        'one place': np.repeat(right[:1], 12, 0),
+        'exchanged': right[::-1],
+        'one twice': right[[0, 1, 1, *range(3, 12)]],
+        'fewer': right[:-1],
+        'overlapping': right + np.array([0, 100]),
+        'outside': right + np.array([1 << 20, 0]),
+        'negative': right - np.array([1000, 0]),
+        'another type': right.astype(np.float64),
+        'empty records': right * np.array([1, 0]),
+    }
+    for name, places in wrong.items():
+        np.save(path, places)
+        for read in (read_store, packed.verify):
+            with pytest.raises(UserError, match='places.npy is not the index of a shard .*write both again'):
+                read(folder)
+                pytest.fail(name)
+    np.save(path, right - np.array([1, 0]))  # records of the right sizes, one byte off
+    with pytest.raises(UserError, match='places.npy'):
+        packed.verify(folder)
+    path.unlink()
+    assert read_store(folder) == images and packed.verify(folder) == (1, 12)
+
+
+def test_a_damaged_index_of_a_shard_never_gives_other_images(store):
+    folder, _ = store
+    (path,) = (folder / 'train').glob('*.npy')
+    whole = path.read_bytes()
+    for copy in damaged(whole, 29, 100):
+        path.write_bytes(copy)
+        if copy != whole:
+            with pytest.raises(UserError, match='places.npy'):
+                read_store(folder)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match='places.npy is a FIFO'):
+        read_store(folder)
+
+
+def test_a_damaged_manifest_is_refused_in_a_line(store):
+    folder, _ = store
+    path = folder / 'manifest.json'
+    whole = path.read_bytes()
+    for copy in (*damaged(whole, 29, 100), *damaged_json(json.loads(whole), 29, 200)):
+        path.write_bytes(copy)
+        for read in (read_store, packed.verify):
+            try:
+                read(folder)
+            except UserError as error:
+                assert 'manifest.json' in str(error) or str(folder) in str(error) or 'no split' in str(error)
+
+
+def test_records_of_a_damaged_shard_are_read_or_refused(store):
+    folder, _ = store
+    (path,) = (folder / 'train').glob('*.array_record')
+    whole, places = bytearray(path.read_bytes()), np.load(next((folder / 'train').glob('*.npy')))
+    for seed, (place, _) in enumerate(places):
+        header = packed.HEADER.size
+        at = place + packed._BLOCK_HEADER
+        for copy in damaged(bytes(whole[at : at + header]), seed, 20):
+            changed = whole.copy()
+            changed[at : at + header] = copy[:header].ljust(header, b'\0')
+            path.write_bytes(changed)
+            images_of(packed.PackedSource(folder, 'train'))
+
+
+# Names
+
+
+def test_names_are_printed_without_control_characters():
+    assert printable('caf\xe9 $x$ [red] \x1b[31m\r\n\udcff\u202e') == r'café $x$ [red] \x1b[31m\r\n\udcff\u202e'
+    assert classes.readable(('n01440764', 'a\x1b[0m')) == (classes.NAMES[0], r'a\x1b[0m')
+
+
+def test_names_in_a_figure_are_not_formulas(tmp_path):
+    from figures import style
+
+    with style.look():
+        figure = style.figure(3, 3)
+        axes = figure.subplots()
+        axes.set_title('cost in $: 5$ \\bad{ [red]\x1b[31m')
+        axes.plot([1, 1000], [1, 2], label='$\\frac{$')
+        axes.set(xscale='log')
+        axes.set_yticks([1, 2], ['$a_', '^$'])
+        axes.legend()
+        style.save(figure, tmp_path / 'figure.svg')
+        assert 'x1b' in axes.get_title() and not axes.title.get_parse_math()
+        assert all('mathdefault' in label.get_text() and label.get_parse_math() for label in axes.get_xticklabels())
+
+
+# Sizes
+
+
+def test_a_huge_test_batch_has_the_size_of_the_split():
+    from input_pipeline import loader
+    from training import run
+
+    config = types.SimpleNamespace(test_batch_size=10_000_000)
+    assert run.test_batch_size(config, 8, 360) == 1_024 and run.test_batch_size(config, 8, 50_001) == 50_008
+    config.test_batch_size = 500
+    assert run.test_batch_size(config, 1, 360) == 500
+    form = loader.Form(4096, 3)
+    with pytest.raises(UserError, match='a batch of 10,000,000 images needs 503,316.5 GB of memory'):
+        loader.stream([], form, loader.in_order, 1, 10_000_000)
