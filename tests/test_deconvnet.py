@@ -360,14 +360,12 @@ def test_wrong_layers_and_units_are_reported(member):
         deconvnet.excited(member, source, 'conv1', '2,')
 
 
-@pytest.mark.slow
-def test_the_command(script, converted, test_data, tmp_path):
-    checkpoint = converted('lenet_iter_10000.caffemodel', 'lenet_caffe')
+def test_the_command(script, digits_run, tmp_path):
     out = tmp_path / 'units.html'
-    given = ['deconvnet', '--checkpoint', checkpoint, '--out', out, f'--config.data_dir={test_data / "mnist"}']
+    given = ['deconvnet', '--checkpoint', digits_run[1], '--out', out]
     done = script('visualize.py', *given, '--layer=conv2', '--units=3,5')
     assert done.returncode == 0 and not done.stderr, done.stderr
     text = out.read_text()
-    assert '<title>conv2: the 9 strongest' in text and '10,000 images of mnist/test' in text
+    assert '<title>conv2: the 9 strongest' in text and '360 images of digits/test' in text
     done = script('visualize.py', *given, '--layer=conv9')
     assert done.returncode == 2 and "no layer 'conv9'" in done.stderr
