@@ -14,7 +14,7 @@ import architectures
 from architectures.layers import Network
 from configs import lenet_caffe
 from input_pipeline import loader
-from input_pipeline.colour import scale_range
+from input_pipeline.pixels import scale_range
 from runtime import mesh
 from runtime.errors import UserError
 from training import losses, metrics, optimizers, schedules, sdlm, step

@@ -14,7 +14,7 @@ import architectures
 from architectures import layers
 from configs import base
 from input_pipeline import classes, colour, datasets, fingerprint, loader, statistics
-from input_pipeline.pixels import Pixels
+from input_pipeline.pixels import PADDING_MODES, Pixels
 from runtime import mesh
 from runtime.errors import UserError, first_line
 from training import (
@@ -41,7 +41,7 @@ _NAMED = {  # keys whose values are names defined in input_pipeline
     'std': colour.STDS,
     'colour.jitter': colour.JITTERS,
     'colour.lighting': ('none', 'measured', *colour.LIGHTING),
-    'colour.padding_mode': colour.PADDING_MODES,
+    'colour.padding_mode': PADDING_MODES,
 }
 
 
