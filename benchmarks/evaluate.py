@@ -148,7 +148,7 @@ def _loop(member, paths):
     def score(path, scale, box, mirror):
         with Image.open(path) as file:
             image = np.asarray(file.convert('RGB'))
-        image = geometry.resize_short_side(image, scale.short_side)
+        image = geometry.resize(image, *geometry.short_side_size(*image.shape[:2], scale.short_side))
         if scale.square:
             ((top, left, side),) = views.center(*image.shape[:2], scale.short_side)
             image = image[top : top + side, left : left + side]

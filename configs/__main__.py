@@ -2,7 +2,7 @@
 
 python -m configs                                # list all, with their variants
 python -m configs NAME[:VARIANT]                 # print one, resolved, one key per line
-python -m configs --write tests/golden/configs   # write the tests' golden files: the base, and differences from it
+python -m configs --write tests/golden/configs   # write the tests' golden files: the base, and differences
 """
 
 from runtime import interrupts  # first, so that Ctrl-C is handled from here on

@@ -177,6 +177,16 @@ CHOICES = {
 }
 
 
+def flat(config):
+    """Return {'group.key': value} of a config, or of a dict with its values; an empty group is the value {}."""
+    keys = {}
+    for key, value in config.items():
+        is_group = isinstance(value, (ConfigDict, dict))
+        inner = {f'{key}.{name}': below for name, below in flat(value).items()} if is_group else {}
+        keys |= inner or {key: {} if is_group else value}
+    return keys
+
+
 def locked(config):
     """Lock the keys and types of a config, except for the options of networks; return it."""
     config.lock()

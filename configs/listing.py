@@ -1,11 +1,10 @@
 """The list of recipes, and resolved configs as text."""
 
 import difflib
+import functools
 import importlib
-import re
+import operator
 from pathlib import Path
-
-from ml_collections import ConfigDict
 
 from configs import base, variants
 
@@ -70,24 +69,42 @@ def golden():
 
 def text(config):
     """Format a resolved config with one sorted line per key: `crop.kind: 'random'`."""
-    return ''.join(f'{key}: {value!r}\n' for key, value in sorted(_flat(config, '')))
-
-
-def differences(config):
-    """Return the lines of `text` that differ from the base; in a series, lines begin with `members.NAME.`."""
-    defaults = set(text(base.get_config()).splitlines(keepends=True))
-    lines = text(config).splitlines(keepends=True)
-    return ''.join(line for line in lines if re.sub(r'^members\.\w+\.', '', line) not in defaults)
+    return _lines({key: repr(value) for key, value in base.flat(config).items()})
 
 
 def golden_texts():
-    """Return {golden file: text}: the base, and the differences of each of `golden` from it."""
-    return {'base.txt': text(base.get_config())} | {file: differences(load(name)) for file, name in golden().items()}
+    """Return {golden file: text}; each text has the differences to another, so that a fact is in one place.
+
+    The base has all its keys, a recipe those that differ from the base, and a variant those that differ from its
+    recipe. `unset` is an option that only the other config has. A series has its members' differences from the base, a
+    variant of it those from the recipe's members of the same name; `members.*` is what they have in common.
+    """
+    texts = {'base.txt': text(base.get_config())}
+    for file, name in golden().items():
+        recipe, _, variant = name.partition(':')
+        texts[file] = _lines(_differences(load(name), load(recipe) if variant else None))
+    return texts
 
 
-def _flat(config, prefix):
-    for key, value in config.items():
-        if isinstance(value, ConfigDict) and len(value):
-            yield from _flat(value, f'{prefix}{key}.')
-        else:
-            yield prefix + key, dict(value) if isinstance(value, ConfigDict) else value
+def _differences(config, recipe):
+    """Return {key: text} of the differences of a config from its recipe, or from the base if that is None."""
+    if 'members' not in config:
+        return _changes(config, recipe or base.get_config())
+    others = recipe.members if recipe else {}
+    members = {name: _changes(member, others.get(name, base.get_config())) for name, member in config.members.items()}
+    common = functools.reduce(operator.and_, (member.items() for member in members.values()))
+    keys = {f'members.*.{key}': value for key, value in common}
+    for name, member in members.items():
+        keys |= {f'members.{name}.{key}': value for key, value in member.items() - common}
+    config, recipe = ({key: each[key] for key in each if key != 'members'} for each in (config, recipe or {}))
+    return keys | _changes(config, recipe)
+
+
+def _changes(config, other):
+    config, other = ({key: repr(value) for key, value in base.flat(each).items()} for each in (config, other))
+    unset = {key: 'unset' for key in other.keys() - config.keys() if other[key] != '{}'}
+    return dict(config.items() - other.items()) | unset
+
+
+def _lines(keys):
+    return ''.join(f'{key}: {value}\n' for key, value in sorted(keys.items()))

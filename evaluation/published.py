@@ -18,8 +18,8 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 import papers
+from configs import base, listing
 from configs import checkpoint as checkpoint_config
-from configs import listing
 from evaluation import protocols
 from input_pipeline import classes, datasets
 from input_pipeline.sources import HELD_OUT
@@ -154,7 +154,7 @@ def differences(origin, network):
 
 def _pixels(tested, config):
     """Return how the pixels of a test differ from those of a config, apart from the protocol."""
-    tested, config = (_flat({'test_crop': each.test_crop}) for each in (tested, config))
+    tested, config = (base.flat({'test_crop': each.test_crop}) for each in (tested, config))
     keys = [key for key in config if key not in protocols.DECIDES and config[key] != tested.get(key)]
     return [_differs(key, config[key], tested.get(key)) for key in keys]
 
@@ -175,7 +175,7 @@ def _keys(theirs, here):
     """Yield the keys that affect learning in which two configs differ."""
     if theirs.accumulate != here.accumulate and normalized_together(theirs) != normalized_together(here):
         yield _differs('accumulate', theirs.accumulate, here.accumulate)
-    theirs, here = _flat(theirs), _flat(here)
+    theirs, here = base.flat(theirs), base.flat(here)
     for key in sorted(theirs.keys() | here.keys()):
         is_free = key.split('.')[0] in _FREE or key in protocols.DECIDES
         if not is_free and theirs.get(key) != here.get(key):
@@ -199,14 +199,6 @@ def _start(origin, config):
 
 def _differs(key, there, here):
     return f'{key} is {there!r} there and {here!r} here'
-
-
-def _flat(config, prefix=''):
-    flat = {}
-    for key, value in config.items():
-        is_nested = isinstance(value, ConfigDict) and len(value)
-        flat |= _flat(value, f'{prefix}{key}.') if is_nested else {prefix + key: value}
-    return flat
 
 
 class Fit(NamedTuple):

@@ -20,7 +20,7 @@ from input_pipeline.progress import bar
 from runtime import mesh
 from runtime.errors import UserError
 from runtime.files import write_atomically
-from training import losses, metrics
+from training import losses, step
 from weights import passport
 
 _LOWEST, _HIGHEST = 1e-4, 1e4  # range of the drawn cross-entropy, in nats
@@ -151,7 +151,7 @@ def losses_of(member, first, second, data, devices):
         moved = jax.tree.map(lambda w, a, b: w + place[0] * a + place[1] * b, variables['params'], first, second)
 
         def of_batch(batch):
-            return metrics.count_errors(
+            return step.count_errors(
                 {**variables, 'params': moved}, batch,
                 model=member.model, loss=losses.cross_entropy, preprocess=member.pixels.test,
             )  # fmt: skip

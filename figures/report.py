@@ -91,8 +91,8 @@ def passport(card):
 
 def _config(config):
     """Return the keys of a config that differ from `configs/base.py`."""
-    defaults = _flat(base.get_config())
-    pairs = [(key, _value(value)) for key, value in _flat(config).items() if value != defaults.get(key)]
+    defaults = base.flat(base.get_config())
+    pairs = [(key, _value(value)) for key, value in base.flat(config).items() if value != defaults.get(key)]
     all_keys = json.dumps(json.loads(config.to_json_best_effort()), indent=2, sort_keys=True)
     return (
         f'{markup.facts(pairs, "Differences from configs/base.py")}\n'
@@ -117,15 +117,6 @@ def _network(member):
         ('classes', config.num_classes),
     ]
     return markup.facts(pairs, 'The network')
-
-
-def _flat(config):
-    """Return {'key.inner': value} of a config."""
-    flat = {}
-    for key, value in config.items():
-        inner = _flat(value) if hasattr(value, 'items') else None
-        flat |= {key: value} if inner is None else {f'{key}.{name}': below for name, below in inner.items()}
-    return flat
 
 
 def _value(value):

@@ -1,7 +1,8 @@
-"""The random planar affine distortions of LeNet-5's second experiment, on the device, inside the jitted step.
+"""Random distortions of the plane, on the device, inside the jitted step: LeNet-5's affine ones, and rotations.
 
-LeCun et al. 1998, section III.C: combinations of horizontal and vertical translation, scaling, squeezing (compression
-along one axis with elongation along the other) and horizontal shear. The paper gives no magnitudes; the config does.
+The affine ones are those of LeNet-5's second experiment (LeCun et al. 1998, section III.C): combinations of horizontal
+and vertical translation, scaling, squeezing (compression along one axis with elongation along the other) and horizontal
+shear. The paper gives no magnitudes; the config does.
 """
 
 import jax
@@ -55,3 +56,22 @@ def distort(images, indices, key, num_examples, **ranges):
         return jnp.where(index < num_examples, image, warp(image, matrix))
 
     return jax.vmap(one)(images, indices)
+
+
+def rotate(images, keys, degrees):
+    """Rotate each image about its center by U(-degrees, degrees): bilinear, black outside.
+
+    The README of the SENet release mentions a rotation of U(-10, 10) degrees; filter and fill are our choice.
+
+    Args:
+      images: [B, H, W, C].
+      keys: [B].
+      degrees: the largest angle.
+    """
+
+    def one(image, angle):
+        cosine, sine = jnp.cos(angle), jnp.sin(angle)
+        return warp(image, jnp.array([[cosine, -sine, 0], [sine, cosine, 0]]))
+
+    draws = jax.vmap(lambda key: jax.random.uniform(key, (1,), jnp.float32))(keys)
+    return jax.vmap(one)(images, jnp.deg2rad(degrees) * (2 * draws[:, 0] - 1))

@@ -195,11 +195,6 @@ def short_side_size(height, width, short_side, truncate=False):
     return (short_side, scaled) if height <= width else (scaled, short_side)
 
 
-def resize_short_side(image, short_side, filter='bilinear', truncate=False):
-    """Resize uint8 [H, W, C] so that its short side is `short_side`; an image of that size is returned unchanged."""
-    return resize(image, *short_side_size(*image.shape[:2], short_side, truncate), filter)
-
-
 def pad(image, height, width):
     """Pad uint8 [..., H, W, C] with zeros to [..., height, width, C], with the image in the middle.
 

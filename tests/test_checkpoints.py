@@ -12,8 +12,7 @@ from runtime.errors import UserError
 from training import log
 from training.checkpoints import Checkpoints, Damaged, locate
 from training.clock import Clock
-from training.metrics import zero_totals
-from training.step import TrainState
+from training.step import TrainState, zero_totals
 
 INFO = {'architecture': 'lenet5', 'clock': {}}
 

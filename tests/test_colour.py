@@ -10,8 +10,8 @@ import pytest
 from PIL import Image, ImageEnhance
 from scipy import ndimage
 
-from input_pipeline import colour
-from input_pipeline.colour import augment
+from input_pipeline import colour, distortion, pixels
+from input_pipeline.pixels import augment
 from runtime.errors import UserError
 
 RANDOM = np.random.default_rng(0)
@@ -21,19 +21,19 @@ LUMA = np.array([0.299, 0.587, 0.114])
 
 
 def keys_for(count, seed=0):
-    return colour.example_keys(seed, 0, jnp.arange(count))
+    return pixels.example_keys(seed, 0, jnp.arange(count))
 
 
 KEYS, OTHER_KEYS = keys_for(6), keys_for(6, seed=1)
 MANY = 8192  # draws, where a distribution is tested
 TRANSFORMS = {
-    'flip': colour.flip,
+    'flip': pixels.random_flip,
     'jitter_fb': colour.jitter_fb,
     'jitter_inception': colour.jitter_inception,
     'lighting': functools.partial(colour.lighting, reading='cc2'),
-    'rotate': functools.partial(colour.rotate, degrees=10.0),
+    'rotate': functools.partial(distortion.rotate, degrees=10.0),
     'shift_values': functools.partial(colour.shift_values, amount=20.0),
-    'pad_and_crop': functools.partial(colour.pad_and_crop, padding=4),
+    'pad_and_crop': functools.partial(pixels.pad_and_crop, padding=4),
 }
 ALONE = {name: jax.jit(transform) for name, transform in TRANSFORMS.items()}
 EVERYTHING = {
@@ -65,7 +65,7 @@ def assert_uniform(values, low, high):
 
 def test_a_key_is_a_function_of_seed_epoch_and_example():
     def numbers(*arguments):
-        return jax.random.key_data(colour.example_keys(*arguments))
+        return jax.random.key_data(pixels.example_keys(*arguments))
 
     indices = jnp.array([5, 7, 1_281_166])
     keys = numbers(3, 2, indices)
@@ -113,7 +113,7 @@ def test_there_is_nothing_but_float32():
 
 def test_a_flip_is_left_to_right_for_half_of_the_images():
     images = jnp.broadcast_to(IMAGES[:1, :2], (MANY, 2, 10, 3))
-    out = np.asarray(jax.jit(colour.flip)(images, keys_for(MANY)))
+    out = np.asarray(jax.jit(pixels.random_flip)(images, keys_for(MANY)))
     flipped = (out == BYTES[0, :2, ::-1]).all(axis=(1, 2, 3))
     kept = (out == BYTES[0, :2]).all(axis=(1, 2, 3))
     assert (flipped ^ kept).all()
@@ -341,7 +341,7 @@ def test_lighting_before_or_after_the_mean():
         return colour.lighting(images, KEYS, 'cc2')
 
     mean = RANDOM.random((12, 10, 3)) * 255
-    close(colour.normalize(lit(IMAGES), mean, 1.0), lit(colour.normalize(IMAGES, mean, 1.0)))
+    close(pixels.normalize(lit(IMAGES), mean, 1.0), lit(pixels.normalize(IMAGES, mean, 1.0)))
 
 
 # Normalisation
@@ -362,7 +362,7 @@ def test_constants():
 
 def test_normalize_broadcasts():
     for mean, std in ((5.0, 2.0), ((1.0, 2, 3), (4.0, 5, 6)), (BYTES[1], 7.0), (np.float64(3), np.ones(3))):
-        out = colour.normalize(BYTES, mean, std)
+        out = pixels.normalize(BYTES, mean, std)
         chex.assert_type(out, jnp.float32)
         close(out, (BYTES - np.asarray(mean, np.float64)) / np.asarray(std))
 
@@ -378,8 +378,8 @@ def test_the_mean_image_under_the_crop():
 
     crops = np.stack([crop(frame, *offset) for frame, offset in zip(frames, offsets, strict=True)])
     expected = [crop(frame - mean, *offset) for frame, offset in zip(frames, offsets, strict=True)]
-    close(colour.subtract_mean_image(crops, mean, offsets), np.stack(expected))
-    close(colour.subtract_mean_image(crops, mean), crops - crop(mean, 2, 2))
+    close(pixels.subtract_mean_image(crops, mean, offsets), np.stack(expected))
+    close(pixels.subtract_mean_image(crops, mean), crops - crop(mean, 2, 2))
     close(augment(crops, offsets=offsets, mean_image=mean), np.stack(expected))
     close(augment(crops, offsets=offsets, mean_image=mean, mean_under_crop=False), crops - crop(mean, 2, 2))
 
@@ -389,12 +389,12 @@ def test_beyond_the_mean_image_its_channel_means_count():
     around = np.broadcast_to(mean.mean(axis=(0, 1)), (12, 10, 3)).copy()
     larger_in_height = around.copy()
     larger_in_height[2:10] = mean[:, 2:12]
-    close(colour.subtract_mean_image(IMAGES, mean), BYTES - larger_in_height)
+    close(pixels.subtract_mean_image(IMAGES, mean), BYTES - larger_in_height)
     partly, outside = around.copy(), around
     partly[:5, :9] = mean[3:, 5:]
     offsets = jnp.array([[3, 5], [-40, 0], [0, 400], [3, 5], [-12, 0], [8, 0]])
     expected = np.stack([partly, outside, outside, partly, outside, outside])
-    close(colour.subtract_mean_image(IMAGES, mean, offsets), BYTES - expected)
+    close(pixels.subtract_mean_image(IMAGES, mean, offsets), BYTES - expected)
 
 
 # Places
@@ -403,7 +403,7 @@ def test_beyond_the_mean_image_its_channel_means_count():
 def test_rotation_agrees_with_scipy():
     y, x = np.mgrid[:21, :21]
     image = (128 + 60 * np.sin(x / 3) + 50 * np.cos(y / 4))[..., None].astype(np.float32)
-    out = np.asarray(colour.rotate(np.tile(image, (6, 1, 1, 1)), KEYS, 10.0))
+    out = np.asarray(distortion.rotate(np.tile(image, (6, 1, 1, 1)), KEYS, 10.0))
     angles = [10 * (2 * float(jax.random.uniform(key, (1,))[0]) - 1) for key in KEYS]
     assert min(angles) < -1 < 1 < max(angles)
     inside = (slice(5, -5), slice(5, -5))
@@ -415,17 +415,17 @@ def test_rotation_agrees_with_scipy():
 def test_rotation_keeps_the_centre_and_fills_with_black():
     images = np.full((6, 21, 21, 1), 100, np.float32)
     images[:, 10, 10] = 200
-    out = np.asarray(colour.rotate(images, KEYS, 45.0))
+    out = np.asarray(distortion.rotate(images, KEYS, 45.0))
     close(out[:, 10, 10], 200, atol=0.1)
     assert (out[:, [0, 0, -1, -1], [0, -1, 0, -1]] == 0).any()
-    close(colour.rotate(images, KEYS, 0.0), images)
+    close(distortion.rotate(images, KEYS, 0.0), images)
 
 
 @pytest.mark.parametrize('mode', ['zero', 'reflect'])
 def test_crops_of_the_padded_image_at_offsets_0_to_8(mode):
     image = RANDOM.permutation(8 * 6).reshape(8, 6, 1).astype(np.float32) + 1
     padded = np.pad(image, ((4, 4), (4, 4), (0, 0)), mode='constant' if mode == 'zero' else 'reflect')
-    crop = jax.jit(functools.partial(colour.pad_and_crop, padding=4, mode=mode))
+    crop = jax.jit(functools.partial(pixels.pad_and_crop, padding=4, mode=mode))
     out = np.asarray(crop(np.tile(image, (2048, 1, 1, 1)), keys_for(2048)))
     counts = {
         (top, left): (out == padded[top : top + 8, left : left + 6]).all(axis=(1, 2, 3)).sum()
@@ -458,18 +458,18 @@ def test_the_order_of_the_stages(mean):
     # The numbers of the stages make their keys: another number would change every published run.
     offsets = jnp.array([[0, 0], [4, 5], [2, 1], [3, 4], [0, 5], [4, 0]])
     mean_image = RANDOM.random((16, 15, 3)) * 255
-    images = colour.rotate(IMAGES, stage_keys(0), 10.0)
+    images = distortion.rotate(IMAGES, stage_keys(0), 10.0)
     images = colour.jitter_fb(images, stage_keys(1), 0.3)
     images = colour.shift_values(images, stage_keys(2), 20.0)
     images = colour.lighting(images, stage_keys(3), 'cc2', 0.2)
     if mean == 'channels':
         options = {'mean': colour.MEANS['fb']}
-        images = colour.normalize(images, colour.MEANS['fb'], colour.STDS['fb'])
+        images = pixels.normalize(images, colour.MEANS['fb'], colour.STDS['fb'])
     else:
         options = {'mean_image': mean_image}
-        images = colour.normalize(colour.subtract_mean_image(images, mean_image, offsets), 0.0, colour.STDS['fb'])
-    images = colour.flip(images / 1.1, stage_keys(4))
-    images = colour.pad_and_crop(images, stage_keys(5), 3, 'reflect')
+        images = pixels.normalize(pixels.subtract_mean_image(images, mean_image, offsets), 0.0, colour.STDS['fb'])
+    images = pixels.random_flip(images / 1.1, stage_keys(4))
+    images = pixels.pad_and_crop(images, stage_keys(5), 3, 'reflect')
     options |= {'rotation': 10.0, 'jitter': 'fb', 'jitter_strength': 0.3, 'value_shift': 20.0, 'lighting': 'cc2'}
     options |= {'lighting_deviation': 0.2, 'std': colour.STDS['fb'], 'scale': 1 / 1.1, 'flip': True}
     options |= {'padding': 3, 'padding_mode': 'reflect'}

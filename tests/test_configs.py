@@ -51,9 +51,37 @@ def test_no_golden_text_is_left_over():
     assert {path.name for path in GOLDEN.iterdir()} == {'base.txt', *listing.golden()}
 
 
+def member_files(file):
+    """Yield (config, files that it is in, prefixes of its lines) of the config of a golden file, or of its members."""
+    recipe, _, variant = listing.golden()[file].partition(':')
+    config, files = load(listing.golden()[file]), [f'{recipe}.txt', *[file] * bool(variant)]
+    if 'members' not in config:
+        yield config, files, ('',)
+        return
+    for name, member in config.members.items():
+        is_new = name not in load(recipe).members
+        yield member, files[is_new:], ('members.*.', f'members.{name}.')
+
+
+@pytest.mark.parametrize('file', listing.golden())
+def test_the_golden_texts_contain_every_value(file):
+    """The base, with the changes of the recipe and of the variant, is the resolved config."""
+    for config, files, prefixes in member_files(file):
+        keys = {}
+        for each in ['base.txt', *files]:
+            for line in (GOLDEN / each).read_text().splitlines():
+                key, value = line.split(': ', 1)
+                for prefix in prefixes if each != 'base.txt' else ('',):
+                    if key.startswith(prefix):
+                        keys[key.removeprefix(prefix)] = value
+        keys = {key: value for key, value in keys.items() if value != 'unset'}
+        if any(key.startswith('architecture_options.') for key in keys):
+            del keys['architecture_options']
+        assert listing.text(config) == ''.join(f'{key}: {value}\n' for key, value in sorted(keys.items()))
+
+
 @pytest.mark.parametrize('name', NAMES)
 def test_a_recipe_and_each_member_of_a_series_have_every_key_of_the_base(name):
-    """So the base and the differences from it are the whole recipe."""
     config = load(name)
     for member in config.members.values() if 'members' in config else [config]:
         assert set(base.get_config()) == set(member)

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
 
-from input_pipeline.colour import scale_range
 from input_pipeline.distortion import affine_matrix, distort, warp
+from input_pipeline.pixels import scale_range
 
 RANGES = {'translation': 2.0, 'scaling': 0.15, 'squeezing': 0.15, 'shear': 0.3}
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1), np.uint8)

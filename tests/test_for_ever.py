@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from input_pipeline import colour, loader
+from input_pipeline import loader, pixels
 from input_pipeline.crops import Draws
 
 
@@ -21,5 +21,5 @@ def test_the_draws_of_any_seed_epoch_and_example_stay_as_they_are():
 
 
 def test_the_keys_of_any_seed_epoch_and_example_stay_as_they_are():
-    keys = colour.example_keys(3, 2, np.array([41], np.int32))
+    keys = pixels.example_keys(3, 2, np.array([41], np.int32))
     assert jax.random.key_data(keys).tolist() == [[3527274476, 486558100]]

@@ -17,7 +17,7 @@ from PIL import Image
 
 from configs import imagenet, listing
 from input_pipeline import colour, loader, statistics
-from input_pipeline.pixels import Pixels
+from input_pipeline.pixels import Pixels, example_keys
 from training.run import check
 from weights import releases
 
@@ -435,7 +435,7 @@ def test_a_recipes_training_pixels(name):
     batch = {'image': np.stack(pixels), 'offset': np.array(offsets, np.int32), 'index': index, 'epoch': epoch}
     preprocess = Pixels(config, measured, 1000).train
     found = np.asarray(preprocess(batch))
-    keys = colour.example_keys(Pixels(config).seed, epoch, index)
+    keys = example_keys(Pixels(config).seed, epoch, index)
     for row, key in enumerate(keys):
         expected = trained_on(words, pixels[row], places[row], key)
         np.testing.assert_allclose(found[row], expected, atol=2e-3 * max(1, np.abs(expected).max() / 100), rtol=0)

@@ -13,7 +13,7 @@ from conftest import digits, evaluate_folder
 import architectures
 from configs import base, lenet5_digits
 from input_pipeline import loader
-from input_pipeline.colour import scale_range
+from input_pipeline.pixels import scale_range
 from runtime import mesh
 from runtime.errors import UserError
 from training import checkpoints, loop, losses, optimizers, step

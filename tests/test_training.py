@@ -14,10 +14,10 @@ import architectures
 from architectures.layers import Network
 from configs import lenet_caffe
 from input_pipeline import loader
-from input_pipeline.colour import scale_range
+from input_pipeline.pixels import scale_range
 from runtime import mesh
 from runtime.errors import UserError
-from training import losses, metrics, optimizers, schedules, sdlm, step
+from training import losses, optimizers, schedules, sdlm, step
 
 
 def test_a_step_schedule_drops_at_the_epochs_of_the_table():
@@ -298,9 +298,9 @@ def test_order_digest_does_not_depend_on_the_batch_size():
 def test_the_first_step_that_is_not_finite_is_reported(initial):
     broken = initial.replace(step=jnp.int32(7), params=jax.tree.map(lambda x: x * jnp.nan, initial.params))
     after = jax.jit(STEP)(initial, batch_of(np.arange(8)))
-    assert metrics.nonfinite_step(after.window) is None
+    assert step.nonfinite_step(after.window) is None
     one = jax.jit(STEP)
-    assert metrics.nonfinite_step(one(one(broken, batch_of(np.arange(8))), batch_of(np.arange(8))).window) == 7
+    assert step.nonfinite_step(one(one(broken, batch_of(np.arange(8))), batch_of(np.arange(8))).window) == 7
 
 
 def test_errors_are_counted_against_ties_and_nans():
@@ -317,7 +317,7 @@ def test_errors_are_counted_against_ties_and_nans():
 
     mask = np.arange(5) < 4
     batch = {'image': 0, 'index': 0, 'label': np.full(5, 3, np.int32), 'mask': mask, 'bad': ~mask}
-    counts = metrics.count_errors({}, batch, model=Fixed(), loss=losses.cross_entropy, preprocess=lambda _: None)
+    counts = step.count_errors({}, batch, model=Fixed(), loss=losses.cross_entropy, preprocess=lambda _: None)
     assert {k: int(v) for k, v in counts.items() if k != 'loss'} == {
         'count': 4, 'wrong_top1': 3, 'wrong_top5': 2, 'bad': 1,
     }  # fmt: skip

@@ -21,9 +21,8 @@ from runtime.interrupts import Caught, Interrupted
 from training import checkpoints, console, profile, schedules, stall
 from training.clock import Clock
 from training.log import RunLog
-from training.metrics import count_split, means, nonfinite_step, zero_totals
 from training.run import Programs, Run, check
-from training.step import TrainState, all_finite, close_window
+from training.step import TrainState, all_finite, close_window, count_split, means, nonfinite_step, zero_totals
 from training.workdir import claimed, copy_to_bucket, is_finished, open_place, restore, resume_point, write_config
 
 
@@ -63,7 +62,7 @@ def train(config, workdir, started=None):
         manager = stack.enter_context(checkpoints.Checkpoints(place / checkpoints.FOLDER, after_save=copy))
         state, log = restore(run, workdir, manager, clock)
         stack.callback(log.close)
-        signals = stack.enter_context(Caught())
+        signals = stack.enter_context(Caught(distributed.largest))
         display = stack.enter_context(console.Display(run.total_steps, quiet=not distributed.is_first()))
         trace = stack.enter_context(profile.Trace(config.profile_steps, workdir, display.say))
         loop = Loop(run, workdir, state, manager, log, display, clock, signals, trace)

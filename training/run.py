@@ -14,14 +14,13 @@ import architectures
 from architectures import layers
 from configs import base
 from input_pipeline import classes, colour, datasets, fingerprint, loader, statistics
-from input_pipeline.pixels import Pixels
+from input_pipeline.pixels import PADDING_MODES, Pixels
 from runtime import mesh
 from runtime.errors import UserError, first_line
 from training import (
     checkpoints,
     init_from,
     losses,
-    metrics,
     optimizers,
     profile,
     schedules,
@@ -41,7 +40,7 @@ _NAMED = {  # keys whose values are names defined in input_pipeline
     'std': colour.STDS,
     'colour.jitter': colour.JITTERS,
     'colour.lighting': ('none', 'measured', *colour.LIGHTING),
-    'colour.padding_mode': colour.PADDING_MODES,
+    'colour.padding_mode': PADDING_MODES,
 }
 
 
@@ -102,7 +101,7 @@ class Programs(NamedTuple):
       advance: (state, *batch) -> state; for data on the device, batch is (images, labels, order, steps), see
         `step.resident_steps`.
       refresh_curvature: (state, images, labels, indices) -> state, for the optimizer sdlm.
-      count: (variables, test batch) -> sums of `metrics.count_errors`.
+      count: (variables, test batch) -> sums of `step.count_errors`.
       dead_layers: variables -> the names of the layers whose activations on a test batch are all 0.
       batch_stats: variables -> batch norm's statistics, recomputed, see `Run.programs`.
     """
@@ -263,7 +262,7 @@ class Run:
         refresh_curvature = functools.partial(
             sdlm.refresh_curvature, model=model, loss=self.loss, preprocess=pixels.train, memory=config.sdlm_memory
         )
-        count = functools.partial(metrics.count_errors, model=model, loss=test_loss(config), preprocess=pixels.test)
+        count = functools.partial(step.count_errors, model=model, loss=test_loss(config), preprocess=pixels.test)
         measure = functools.partial(step.measure_batch_stats, model=model, preprocess=pixels.test, seed=config.seed)
 
         def active(variables, batch):

@@ -316,8 +316,6 @@ def _read(path):
         raise UserError(f'{path} is not JSON; restore it, or pass another --workdir') from None
 
 
-def _flat(tree, prefix=''):
-    flat = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f'{prefix}{key}.') if isinstance(value, dict) else {prefix + key: value}
-    return flat
+def _flat(values):
+    """Return {'group.key': value} of a config's values, without empty groups."""
+    return {key: value for key, value in base.flat(values).items() if value != {}}

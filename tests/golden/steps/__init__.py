@@ -18,7 +18,7 @@ import numpy as np
 import architectures
 import golden
 from architectures import layers
-from training import losses, metrics, optimizers, schedules, step
+from training import losses, optimizers, schedules, step
 
 FOLDER = Path(__file__).parent
 IMAGE_SHAPE = (224, 224, 3)
@@ -175,13 +175,13 @@ def train(setting, initial):
         batch_stats=initial.get('batch_stats', {}),
         opt_state=optimizer.init(initial['params']),
         order_digest=jnp.zeros((), jnp.uint32),
-        window=metrics.zero_totals(),
-        epoch=metrics.zero_totals(),
+        window=step.zero_totals(),
+        epoch=step.zero_totals(),
         controller={},
         average={},
     )
     values = []
     for number in range(STEPS):
-        now = advance(now.replace(window=metrics.zero_totals()), batch(number))
+        now = advance(now.replace(window=step.zero_totals()), batch(number))
         values.append(now.window['loss'] / now.window['count'])
     return np.array(values), jax.tree.map(np.asarray, {kind: now.variables[kind] for kind in initial})
