@@ -2,8 +2,8 @@
 
 import ast
 import contextlib
-import functools
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,9 +76,11 @@ def test_a_script_listens_before_it_imports_anything_else(file):
     assert ast.unparse(second).startswith("if __name__ == '__main__':\n    interrupts.listen(")
 
 
-def interrupted(env, workdir, seconds):
-    command = [sys.executable, '-W', 'error', '-W', 'ignore::DeprecationWarning', 'train.py']
-    command += ['--config', 'configs/lenet5_digits.py', '--workdir', str(workdir)]
+TRAIN = ('train.py', '--config', 'configs/lenet5_digits.py', '--workdir')
+
+
+def interrupted(env, arguments, seconds):
+    command = [sys.executable, '-W', 'error', '-W', 'ignore::DeprecationWarning', *map(str, arguments)]
     process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
@@ -87,18 +89,32 @@ def interrupted(env, workdir, seconds):
 
 
 def check(returned, out, errors):
-    assert returned == 130 and 'Traceback' not in out + errors
-    assert errors == 'train.py: interrupted\n' or 'The same command resumes' in out
+    assert 'Traceback' not in out + errors and 'Error' not in out + errors
+    if returned:  # it had not ended before
+        assert returned == 130
+        assert errors.endswith('.py: interrupted\n') or 'The same command resumes' in out
 
 
 def test_ctrl_c_among_the_imports(script, tmp_path):
-    check(*interrupted(script.env, tmp_path / 'run', 0.4))
+    check(*interrupted(script.env, (*TRAIN, tmp_path / 'run'), 0.4))
 
 
 @pytest.mark.slow
-def test_ctrl_c_at_any_moment_of_the_first_seconds(script, tmp_path):
-    moments = [0.1 + 5.9 * (number + random.random()) / 12 for number in range(12)]  # one in each twelfth
-    workdirs = [tmp_path / str(number) for number in range(12)]
+def test_ctrl_c_at_any_moment_of_the_first_seconds(script, digits_run, tmp_path):
+    commands = (
+        lambda place: (*TRAIN, place / 'run'),
+        lambda place: ('evaluate.py', '--checkpoint', place),
+        lambda place: ('predict.py', '--checkpoint', place, ROOT / 'docs/gallery', '--grid', place / 'grid.png'),
+        lambda place: ('convert.py', '--to', 'stablehlo', '--checkpoint', place, '--out', place / 'out'),
+    )
+    moments = [0.2 + 4.8 * (number + random.random()) / 16 for number in range(16)]  # one in each sixteenth
+    places = [tmp_path / str(number) for number in range(16)]
+
+    def one(number):
+        shutil.copytree(digits_run[1], places[number])
+        return interrupted(script.env, commands[number % 4](places[number]), moments[number])
+
     with futures.ThreadPoolExecutor(3) as threads:  # most of it is waiting
-        for ended in threads.map(functools.partial(interrupted, script.env), workdirs, moments):
+        for ended in threads.map(one, range(16)):
             check(*ended)
+    assert not list(tmp_path.glob('*/.out.*'))  # of an export that was not complete
