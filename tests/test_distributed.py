@@ -246,6 +246,7 @@ def test_what_names_the_processes(monkeypatch):
     for given, says in (
         (('host:1', 2, None), 'must be set together'),
         (('host', 2, 0), 'must be HOST:PORT of process 0'),
+        (('host:99999', 2, 0), 'must be HOST:PORT of process 0'),
         (('host:1', 2, 2), '--process_id must be 0 to 1 with .*, not 2'),
     ):
         with pytest.raises(UserError, match=says):
@@ -342,8 +343,6 @@ def test_a_taken_port_is_refused_before_jax_tries_it():
         with pytest.raises(UserError, match=f'port {port} of --coordinator=here:{port} cannot be used here: address'):
             distributed._try_port(f'here:{port}')
     distributed._try_port(f'here:{free_port()}')
-    with pytest.raises(UserError, match='port 99999 of'):
-        distributed._try_port('here:99999')
 
 
 @pytest.mark.slow
@@ -363,7 +362,7 @@ def test_processes_that_differ_end_with_a_line(script, tmp_path, photographs, wh
     own = [[f'--config.data_dir={folders[n]}', f'--config.seed={seeds[n]}'] for n in range(2)]
     with Processes(script, 2, 1, *arguments, own=own) as processes:
         codes, outputs = processes.wait()
-    name = 'of the training data, the digest of .*images' if what == 'data' else '--config.seed is 1 there, and 0 in'
+    name = 'of the training data, the digest of sizes is' if what == 'data' else '--config.seed is 1 there, and 0 in'
     for output in outputs:
         (line,) = output.splitlines()
         assert re.search(f'error: process 1 differs from process 0: {name}.*need the same command, code and data', line)
