@@ -13,7 +13,7 @@ import sys
 from benchmarks import architectures, evaluate, input, lenet5, peers, timing, train
 from configs import listing
 from runtime import paths, system
-from runtime.errors import Parser, UserError
+from runtime.errors import Parser, UserError, one_line
 from runtime.files import append, write_atomically
 
 
@@ -145,5 +145,5 @@ if __name__ == '__main__':
     try:
         sys.exit(main() or (2 if interrupts.output_failed() else 0))
     except (UserError, OSError) as error:
-        print(f'benchmark.py: error: {error}', file=sys.stderr)
+        print(f'benchmark.py: error: {one_line(error)}', file=sys.stderr)
         sys.exit(2)

@@ -11,9 +11,12 @@ if __name__ == '__main__':
 
 from runtime import command_line  # noqa: I001  (second: it starts the clock)
 
+import shlex
+
 from absl import flags
 
 from runtime.errors import UserError
+from runtime.text import printable
 
 ARCH = flags.DEFINE_string('arch', None, 'Our name of the network (`python -m architectures`).')
 SOURCE = flags.DEFINE_string(
@@ -50,7 +53,7 @@ def main():
         with interrupts.Raised():  # an incomplete folder is removed
             notes = weights.export(config, CHECKPOINT.value, STEP.value, TO.value, OUT.value, RELEASE.value)
         for note in notes:
-            print(note)
+            print(printable(note))
         return 0
     for flag, value in (('arch', ARCH.value), ('source', SOURCE.value)):
         if not value:
@@ -62,11 +65,11 @@ def main():
             SOURCE.value, ARCH.value, OUT.value, RELEASE.value, KEEP_BGR.value, MEAN.value, LICENCE.value
         )
     source = card['source']
-    print(f'{source["file"]}: {source["name"]} ({source["release"]}), {card["num_classes"]} classes')
+    print(f'{printable(source["file"])}: {source["name"]} ({source["release"]}), {card["num_classes"]} classes')
     for note in card['notes']:
-        print(f'note: {note}')
-    print(f'passport: {OUT.value}/passport.json')
-    print(f'evaluate: python evaluate.py --checkpoint {OUT.value} --config.data_dir=DIR')
+        print(f'note: {printable(note)}')
+    print(f'passport: {printable(OUT.value)}/passport.json')
+    print(f'evaluate: python evaluate.py --checkpoint {printable(shlex.quote(OUT.value))} --config.data_dir=DIR')
     return 0
 
 

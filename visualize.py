@@ -18,6 +18,7 @@ import sys
 from absl import flags
 
 from runtime.errors import UserError, nearest
+from runtime.text import printable
 
 FIGURES = {  # name: what it shows
     'errors': 'test images that a network gets wrong (LeCun et al. 1998, figure 8)',
@@ -86,7 +87,7 @@ def main(names):
 
         unread.refuse(arguments['config'], *command_line.set_keys())
     for path in make(**arguments) or [OUT.value]:
-        print(path)
+        print(printable(path))
     return 0
 
 

@@ -1,5 +1,10 @@
 """Every network of the decade, by name: `create('resnet50', num_classes=10)`, `names()`, `activations(...)`, ..."""
 
+from runtime import interrupts  # first, so that Ctrl-C is handled from here on
+
+if interrupts.runs_as_module(__name__):
+    interrupts.listen('list')
+
 import dataclasses
 import functools
 

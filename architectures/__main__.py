@@ -13,7 +13,7 @@ import sys
 import jax
 
 from architectures import describe
-from runtime.errors import Parser, UserError
+from runtime.errors import Parser, UserError, one_line
 
 
 def _option(text):
@@ -50,7 +50,7 @@ def main():
         for line in lines:
             print(line, flush=True)
     except UserError as error:
-        print(f'architectures: error: {" ".join(str(error).split())}', file=sys.stderr)
+        print(f'architectures: error: {one_line(error)}', file=sys.stderr)
         return 2
     return 2 if interrupts.output_failed() else 0
 

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from configs import listing
+from runtime.errors import one_line
 from runtime.files import write_atomically
 
 
@@ -52,5 +53,5 @@ if __name__ == '__main__':
         main()
         sys.exit(2 if interrupts.output_failed() else 0)
     except (ValueError, OSError) as error:
-        print(f'python -m configs: error: {error}', file=sys.stderr)
+        print(f'python -m configs: error: {one_line(error)}', file=sys.stderr)
         sys.exit(2)

@@ -1,5 +1,10 @@
 """From parameters to the paper's number: `open_checkpoint`, then `evaluate`."""
 
+from runtime import interrupts  # first, so that Ctrl-C is handled from here on
+
+if interrupts.runs_as_module(__name__):
+    interrupts.listen('list')
+
 from evaluation.checkpoint import open_checkpoint, open_members, with_protocol
 from evaluation.evaluator import evaluate
 

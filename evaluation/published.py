@@ -271,4 +271,4 @@ def _list():
 
 
 if __name__ == '__main__':
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]) or (2 if interrupts.output_failed() else 0))

@@ -305,6 +305,7 @@ def _filter(crop, image, grid):
 
 def _item(pixels, boxes, places, share=None):
     """Return the `Item` of views given as [V][F] tuples of (top, left)."""
+    pixels = np.ascontiguousarray(pixels)  # a copy of a part: the photograph is not kept
     return Item(pixels, np.array(boxes, np.int32), np.array(places, np.int32), share)
 
 

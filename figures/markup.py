@@ -9,6 +9,7 @@ from PIL import Image
 
 from figures import style
 from runtime.errors import UserError
+from runtime.text import printable_lines
 
 # The browser refuses to load anything from outside the page.
 POLICY = (
@@ -25,7 +26,7 @@ def check(path, figure):
 
 def text(value):
     """Return a value as escaped HTML text."""
-    return html.escape(str(value))
+    return html.escape(printable_lines(value))
 
 
 def json_text(value):

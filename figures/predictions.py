@@ -12,6 +12,7 @@ from figures.pictures import short
 from input_pipeline import geometry, loader
 from input_pipeline.progress import bar
 from runtime.errors import UserError
+from runtime.text import printable
 
 _LONGEST = 28  # letters of a name
 _LARGEST = 640  # pixels of a photograph's long side; a page shows it at about 300
@@ -88,7 +89,8 @@ def pages(path, count, columns=4):
     if number <= 1:
         return [path]
     paths = [path.with_stem(f'{path.stem}-{page:0{len(str(number))}}') for page in range(1, number + 1)]
-    print(f'note: {count:,} photographs fill {number:,} pages, {paths[0]} to {paths[-1].name}', file=sys.stderr)
+    names = printable(f'{paths[0]} to {paths[-1].name}')
+    print(f'note: {count:,} photographs fill {number:,} pages, {names}', file=sys.stderr)
     return paths
 
 

@@ -6,16 +6,19 @@ The same figure gives the same bytes: files contain no dates, versions or random
 import base64
 import html
 import io
+import re
+import sys
 from pathlib import Path
 
 import matplotlib
+from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from runtime import files
 from runtime.errors import UserError
-from runtime.text import printable
+from runtime.text import escaped, printable_lines
 
 SUFFIXES = ('.png', '.svg', '.html')
 
@@ -25,6 +28,8 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
 )  # fmt: skip
 CYCLE = (BLUE, ORANGE, GREEN, RED, SKY, PURPLE, BLACK, YELLOW)
 SURFACE = 'viridis'  # for a quantity over a plane: perceptually uniform, also in grayscale
+_POWER = re.compile(r'\$\\mathdefault\{(\\times|[-\N{MINUS SIGN}\d.^{}])*\}\$')  # a tick label of a logarithmic axis
+_noted = set()  # characters that a note has said the font lacks
 
 _LOOK = {
     'font.family': 'DejaVu Sans',  # included in Matplotlib, so that every machine draws the same
@@ -89,11 +94,26 @@ def svg(fig, dpi=150):
 
 
 def _make_plain(fig):
-    """Draw all text of a figure as it is: a $ in the name of a class or a file does not begin a formula."""
+    """Draw all text of a figure as it is: a $ in the name of a class or a file does not begin a formula.
+
+    A character that the font lacks is drawn as its code, with a note on standard error.
+    """
+    lacking = set()
     for text in fig.findobj(Text):
         shown = text.get_text()
-        if shown and '\\mathdefault' not in shown:  # as Matplotlib itself writes powers of ten
-            text.set(text='\n'.join(map(printable, shown.split('\n'))), parse_math=False)
+        if not shown or _POWER.fullmatch(shown):
+            continue
+        shown = printable_lines(shown)
+        if not shown.isascii():
+            font = font_manager.get_font(font_manager.findfont(text.get_fontproperties()))
+            missing = {letter for letter in shown if not letter.isascii() and not font.get_char_index(ord(letter))}
+            shown = ''.join(escaped(letter) if letter in missing else letter for letter in shown)
+            lacking |= missing
+        text.set(text=shown, parse_math=False)
+    if new := sorted(lacking - _noted):
+        _noted.update(new)
+        some = ', '.join(map(escaped, new[:3])) + (f' and {len(new) - 3:,} more' if len(new) > 3 else '')
+        print(f'note: the font of figures lacks some characters, drawn as their codes: {some}', file=sys.stderr)
 
 
 def page(title, body, head=''):
@@ -106,7 +126,7 @@ def page(title, body, head=''):
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<title>{html.escape(title)}</title>\n{head}</head>\n<body>\n{body}\n</body>\n</html>\n'
+        f'<title>{html.escape(printable_lines(title))}</title>\n{head}</head>\n<body>\n{body}\n</body>\n</html>\n'
     )
 
 

@@ -1,7 +1,9 @@
 """Host side, uint8: decode, resize, pad. Pure functions on [H, W, C] arrays."""
 
+import contextlib
 import io
 import re
+import threading
 import warnings
 
 import numpy as np
@@ -19,12 +21,35 @@ warnings.filterwarnings('ignore', module=r'PIL\.')
 # limit, a quarter of a gigabyte of pixels; no photograph of ImageNet comes close.
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS
 
+_LARGE = 16_000_000  # pixels; of larger images, one is in memory at a time
+_large_image = threading.Lock()
+_thread = threading.local()  # `holds`: whether the thread has that lock; None outside of `one_large_image`
+_BLOCK = 1 << 20  # values that are converted at a time
+
 FILTERS = {
     'nearest': Image.Resampling.NEAREST,
     'box': Image.Resampling.BOX,  # OpenCV's AREA
     'bilinear': Image.Resampling.BILINEAR,
     'bicubic': Image.Resampling.BICUBIC,
 }
+
+
+@contextlib.contextmanager
+def one_large_image():
+    """A context manager, and decorator, for decoding and shrinking an image: in threads, large images take turns."""
+    _thread.holds = False
+    try:
+        yield
+    finally:
+        if _thread.holds:
+            _large_image.release()
+        _thread.holds = None
+
+
+def _wait_if_large(pixels):
+    if pixels > _LARGE and getattr(_thread, 'holds', None) is False:
+        _large_image.acquire()
+        _thread.holds = True
 
 
 def decode(encoded, channels=3):
@@ -43,15 +68,18 @@ def decode(encoded, channels=3):
         try:
             height, width, color_space, _ = simplejpeg.decode_jpeg_header(encoded)
             if height * width <= MAX_PIXELS and color_space not in ('CMYK', 'YCCK'):
+                _wait_if_large(height * width)
                 image = simplejpeg.decode_jpeg(encoded)
                 if channels == 3:
                     return image
+                del image
         except ValueError as error:
             problem = str(error)
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             if image.height * image.width > MAX_PIXELS:
                 raise ValueError(f'{image.height} x {image.width} pixels exceed the limit of {MAX_PIXELS:,}')
+            _wait_if_large(image.height * image.width)
             array = to_array(image, channels)
             if _has_other_size(problem, len(encoded)):
                 raise ValueError(f'its header declares another size than its pixels have ({problem})')
@@ -107,7 +135,10 @@ def _eight_bits(image):
         )
     if 'transparency' in image.info:  # one value that stands for transparent, instead of an alpha channel
         values = np.where(values == image.info['transparency'], most, values)
-    gray = np.rint(values * (255 / most)).astype(np.uint8)
+    gray = np.empty(values.shape, np.uint8)
+    rows = max(1, _BLOCK // max(1, values.shape[1]))
+    for top in range(0, len(values), rows):
+        gray[top : top + rows] = np.rint(values[top : top + rows] * (255 / most))
     return 255 - gray if white_is_zero else gray
 
 
@@ -215,5 +246,8 @@ def match_channels(image, channels):
         return image
     if channels == 3:
         return np.repeat(image, 3, axis=-1)
-    luma = image[..., :3].astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
-    return ((luma + 0x8000) >> 16).astype(np.uint8)[..., None]
+    colors, weights = image[..., :3].reshape(-1, 3), np.array([19595, 38470, 7471], np.uint32)
+    gray = np.empty(len(colors), np.uint8)
+    for first in range(0, len(colors), _BLOCK):
+        gray[first : first + _BLOCK] = (colors[first : first + _BLOCK].astype(np.uint32) @ weights + 0x8000) >> 16
+    return gray.reshape(*image.shape[:-1], 1)

@@ -176,6 +176,7 @@ class _Load(NamedTuple):
             self._fill(batch, row, int(numbers[row]), int(epochs[row]))
         return batch
 
+    @geometry.one_large_image()
     def _fill(self, batch, row, number, epoch):
         """Fill a row with an example or its replacement, or mask the row."""
         for candidate in range(number, number + _MAX_REPLACED):
@@ -370,6 +371,7 @@ class _Mapped(NamedTuple):
     def __call__(self, chunk):
         return [self.example(int(number)) for number in self.numbers[_CHUNK * int(chunk) : _CHUNK * (int(chunk) + 1)]]
 
+    @geometry.one_large_image()
     def example(self, number):
         result = {'index': number, 'label': -1, 'name': str(number), 'value': None}
         try:

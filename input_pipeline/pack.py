@@ -37,6 +37,7 @@ SHARD_RECORDS = 10_000
 SHARD_BYTES = 10**9
 
 
+@geometry.one_large_image()
 def prepare_record(source, index, short_side, kind, channels):
     """Return the bytes of the store's record for example `index` of a source.
 

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from input_pipeline import loader, statistics
 from input_pipeline.pixels import Pixels
 from runtime.errors import moved
+from runtime.text import printable
 
 _MARGIN, _CAPTION, _COLUMNS = 4, 16, 8  # pixels, pixels, images
 
@@ -46,6 +47,7 @@ def grid(images, captions):
     sheet = Image.new('RGB', (columns * cell + _MARGIN, rows * (height + _CAPTION + _MARGIN) + _MARGIN), 'white')
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
     for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        caption = printable(caption).encode('latin-1', 'backslashreplace').decode('latin-1')  # what the font has
         left = _MARGIN + number % columns * cell
         top = _MARGIN + number // columns * (height + _CAPTION + _MARGIN)
         sheet.paste(Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image), (left, top))

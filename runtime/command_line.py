@@ -23,8 +23,7 @@ from ml_collections import ConfigDict, config_flags  # noqa: E402
 
 from configs import base, listing, variants  # noqa: E402
 from runtime import distributed, interrupts, paths, system  # noqa: E402
-from runtime.errors import UserError, first_line, nearest  # noqa: E402
-from runtime.text import printable  # noqa: E402
+from runtime.errors import UserError, first_line, nearest, one_line  # noqa: E402
 
 CONFIG = config_flags.DEFINE_config_file(
     'config', lock_config=True, help_string='The experiment, a file in configs/; --config.KEY=VALUE overrides a key.'
@@ -334,7 +333,7 @@ def run(main, positional=False):
     except (UserError, OSError) as error:
         if isinstance(error, OSError) and error.errno is None:
             raise
-        print(f'{script}: error: {_one_line(error)}', file=sys.stderr, flush=True)
+        print(f'{script}: error: {one_line(error)}', file=sys.stderr, flush=True)
         _end(2)
     except KeyboardInterrupt as interrupt:
         print(f'{script}: interrupted', file=sys.stderr, flush=True)
@@ -388,7 +387,7 @@ def _leave(script, error):
         print(f'{script}: error: {distributed.LOST} ({first_line(error)})', file=sys.stderr, flush=True)
         os._exit(distributed.LOST_CODE)
     if isinstance(error, (UserError, OSError)):
-        print(f'{script}: error: {_one_line(error)}', file=sys.stderr, flush=True)
+        print(f'{script}: error: {one_line(error)}', file=sys.stderr, flush=True)
         os._exit(2)
     traceback.print_exc()
     os._exit(1)
@@ -398,10 +397,3 @@ def _chain(error):
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _one_line(error):
-    if isinstance(error, UserError):
-        return printable(' '.join(str(error).split()))
-    where = f' ({error.filename})' if error.filename else ''
-    return printable(f'{error.strerror or first_line(error)}{where}')

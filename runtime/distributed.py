@@ -64,7 +64,7 @@ def is_one_of_several(coordinator, num_processes, process_id):
     if not coordinator or num_processes is None or process_id is None:
         raise UserError('--coordinator=HOST:PORT, --num_processes and --process_id must be set together')
     host, _, port = coordinator.rpartition(':')
-    if not host or not port.isdigit():
+    if not host or not port.isdigit() or not 0 < int(port) < 2**16:
         raise UserError(f'--coordinator must be HOST:PORT of process 0, not {coordinator!r}')
     if not 0 <= process_id < num_processes:
         raise UserError(
@@ -107,13 +107,12 @@ def _try_port(coordinator):
     try:
         family = socket.AF_INET6 if dual else socket.AF_INET
         socket.create_server(('', port), family=family, dualstack_ipv6=dual).close()
-    except (OSError, OverflowError) as error:
-        if getattr(error, 'errno', None) in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):  # no IPv6: JAX knows what to do
+    except OSError as error:
+        if error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):  # no IPv6: JAX knows what to do
             return
-        reason = os.strerror(error.errno) if getattr(error, 'errno', None) else first_line(error)
+        reason = os.strerror(error.errno).lower()
         raise UserError(
-            f'port {port} of --coordinator={coordinator} cannot be used here: {reason.lower()}; pass another port '
-            'to all processes'
+            f'port {port} of --coordinator={coordinator} cannot be used here: {reason}; pass another to all processes'
         ) from None
 
 
@@ -254,7 +253,7 @@ def _difference(entries):
     for number, entry in enumerate(entries):
         if entry['problem']:
             return f'process {number} of this run could not start: {entry["problem"]}'
-        first = first or entry['facts']
+        first = entry['facts'] if first is None else first
         names = [name for name in first | entry['facts'] if first.get(name) != entry['facts'].get(name)]
         if names:
             here, there = (facts.get(names[0], 'missing') for facts in (first, entry['facts']))

@@ -5,6 +5,10 @@ import difflib
 import shlex
 import sys
 
+from runtime.text import cut, printable
+
+_LONGEST_WORD, _LONGEST_LINE = 500, 2000  # characters of a message
+
 
 class UserError(Exception):
     """An error that the user can fix; the message, one line, says what is wrong and what to do.
@@ -29,8 +33,19 @@ def nearest(name, names):
 
 def first_line(error):
     """Return the first line of an exception's message, to quote it in another message."""
-    lines = str(error).strip().splitlines()
+    is_tuple = type(error).__str__ is BaseException.__str__ and len(error.args) > 1  # its text would be one of Python's
+    lines = str(error.args[0] if is_tuple else error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
+
+
+def one_line(error):
+    """Return the message of an error that ends a script: one printable line, in which a very long name is cut."""
+    text = str(error)
+    if isinstance(error, OSError):
+        where = f' ({error.filename})' if error.filename else ''
+        text = f'{error.strerror or first_line(error)}{where}'
+    words = printable(' '.join(text.split())).split(' ')
+    return cut(' '.join(cut(word, _LONGEST_WORD) for word in words), _LONGEST_LINE)
 
 
 def moved(command):

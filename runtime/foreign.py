@@ -38,7 +38,7 @@ def parsing(path, kind, advice=''):
     except Exception as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise
-        reason = first_line(error)
+        reason = f'{first_line(error)} is missing' if isinstance(error, KeyError) else first_line(error)
         if isinstance(error, MemoryError):
             reason = 'it declares more data than fits in memory'
         elif isinstance(error, RecursionError):

@@ -19,6 +19,11 @@ import time
 _SAME_SIGNAL_SECONDS = 2  # `timeout` signals a process and its group, a launcher also a parent, which forwards it
 
 
+def runs_as_module(package):
+    """Return whether this is the import of a package of which `python -m` runs a module, before that module."""
+    return sys.argv[:1] == ['-m'] and sys.orig_argv[-len(sys.argv)].partition('.')[0] == package
+
+
 def numbers():
     """Return the signals that end a process: Ctrl-C, SIGTERM, and a closed terminal unless `nohup` ignores that."""
     hang_up = getattr(signal, 'SIGHUP', None)  # Windows has none
@@ -76,6 +81,8 @@ class _Output(io.FileIO):
 
 
 def _stream(old, number, purpose):
+    if isinstance(getattr(getattr(old, 'buffer', None), 'raw', None), _Output):
+        return old
     raw = _Output(number, purpose)
     encoding = old.encoding if old else 'utf-8'
     is_line_buffered = number == 2 or bool(old and old.line_buffering)

@@ -30,7 +30,7 @@ if __name__ == '__main__':
     interrupts.listen('list')
 
 from architectures import describe
-from runtime.errors import Parser, UserError, nearest
+from runtime.errors import Parser, UserError, nearest, one_line
 
 # One network per family; for ResNets the cheap one and the deep one.
 FLAGSHIPS = (
@@ -331,10 +331,10 @@ def main(argv=None):
             flags.chips = flags.chips or CHIPS
             _show_scaling(flags)
     except UserError as error:
-        print(f'step_time.py: error: {" ".join(str(error).split())}', file=sys.stderr)
+        print(f'step_time.py: error: {one_line(error)}', file=sys.stderr)
         return 2
     return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main() or (2 if interrupts.output_failed() else 0))

@@ -405,7 +405,7 @@ def test_names_are_printed_without_control_characters():
     assert classes.readable(('n01440764', 'a\x1b[0m')) == (classes.NAMES[0], r'a\x1b[0m')
 
 
-def test_names_in_a_figure_are_not_formulas(tmp_path):
+def test_names_in_a_figure_are_not_formulas_and_a_missing_glyph_is_its_code(tmp_path, capsys):
     from figures import style
 
     with style.look():
@@ -415,10 +415,15 @@ def test_names_in_a_figure_are_not_formulas(tmp_path):
         axes.plot([1, 1000], [1, 2], label='$\\frac{$')
         axes.set(xscale='log')
         axes.set_yticks([1, 2], ['$a_', '^$'])
+        axes.set(xlabel='Löwe 獅', ylabel='獅子 \N{LION FACE}')
         axes.legend()
         style.save(figure, tmp_path / 'figure.svg')
         assert 'x1b' in axes.get_title() and not axes.title.get_parse_math()
         assert all('mathdefault' in label.get_text() and label.get_parse_math() for label in axes.get_xticklabels())
+        assert axes.get_xlabel() == r'Löwe \u7345' and axes.get_ylabel() == r'\u7345\u5b50 \U0001f981'
+        style.save(figure, tmp_path / 'again.png')
+    note = 'note: the font of figures lacks some characters, drawn as their codes: '
+    assert capsys.readouterr().err == note + r'\u5b50, \u7345, \U0001f981' + '\n'  # once
 
 
 # Sizes

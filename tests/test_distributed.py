@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -43,13 +44,19 @@ def free_port():
 
 
 class Processes:
-    """`train.py` as so many processes; `wait` gives their exit codes and outputs. In a `with` none is left over."""
+    """`train.py` as so many processes; `wait` gives their exit codes and outputs. In a `with` none is left over.
 
-    def __init__(self, script, count, devices, *arguments, name='train.py'):
+    `own` are arguments of each of two.
+    """
+
+    def __init__(self, script, count, devices, *arguments, name='train.py', own=((), ())):
         several = [f'--coordinator=127.0.0.1:{free_port()}', f'--num_processes={count}'] if count > 1 else []
         self.each = [
             subprocess.Popen(
-                [sys.executable, name, *map(str, arguments), *several, *[f'--process_id={number}'][: len(several)]],
+                [
+                    sys.executable, name, *map(str, arguments), *several, *[f'--process_id={number}'][: len(several)],
+                    *own[number],
+                ],
                 cwd=ROOT, env=environment(script, devices), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             )
             for number in range(count)
@@ -239,6 +246,7 @@ def test_what_names_the_processes(monkeypatch):
     for given, says in (
         (('host:1', 2, None), 'must be set together'),
         (('host', 2, 0), 'must be HOST:PORT of process 0'),
+        (('host:99999', 2, 0), 'must be HOST:PORT of process 0'),
         (('host:1', 2, 2), '--process_id must be 0 to 1 with .*, not 2'),
     ):
         with pytest.raises(UserError, match=says):
@@ -299,3 +307,63 @@ def test_several_processes_fall_back_to_the_same_checkpoint(script, tmp_path):
     assert 'damaged' not in outputs[1]
     run(script, 1, 1, *RUN, '--workdir', tmp_path / 'whole')
     assert_same_run(tmp_path / 'run', tmp_path / 'whole', 1e-3)
+
+
+# What differs, and what is lost
+
+
+def entry(problem='', **facts):
+    return {'problem': problem, 'facts': facts}
+
+
+@pytest.mark.parametrize(
+    'entries, says',
+    [
+        ([entry(seed='1')] * 3, None),
+        ([entry(seed='1'), entry(seed='1'), entry(seed='2')], 'process 2 differs from process 0: seed is 2 there, and'),
+        ([entry(seed='1', a='1'), entry(seed='2')], r'seed is 2 there, and 1 in process 0 \(and 1 more\)'),
+        ([entry(), entry(jax='0.9')], 'jax is 0.9 there, and missing in process 0'),
+        ([entry(seed='1'), entry('no such folder')], 'process 1 of this run could not start: no such folder'),
+        ([entry('a full disk'), entry(seed='2')], 'process 0 of this run could not start: a full disk'),
+    ],
+)
+def test_the_first_process_that_differs_is_named(entries, says):
+    difference = distributed._difference(entries)
+    assert difference is None if says is None else re.search(says, difference)
+
+
+def test_long_values_differ_by_their_digests():
+    one, other = distributed._short('x' * 1000), distributed._short('x' * 999 + 'y')
+    assert one != other and len(one) < 100 and distributed._short('short') == 'short'
+
+
+def test_a_taken_port_is_refused_before_jax_tries_it():
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(UserError, match=f'port {port} of --coordinator=here:{port} cannot be used here: address'):
+            distributed._try_port(f'here:{port}')
+    distributed._try_port(f'here:{free_port()}')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('what', ['data', 'key'])
+def test_processes_that_differ_end_with_a_line(script, tmp_path, photographs, what):
+    other = shutil.copytree(photographs, tmp_path / 'other')
+    one, two = other / 'train/class0/0.png', other / 'train/class0/1.png'  # of one class
+    one.rename(other / 'aside')
+    two.rename(one)
+    (other / 'aside').rename(two)
+    arguments = (
+        *STREAMED, '--config.dataset=folder', '--config.num_classes=3', '--config.on_bad_image=skip',
+        '--config.crop.kind=random', '--config.crop.short_side=(36,36)', '--config.test_crop.kind=center',
+        '--config.test_crop.short_side=(36,36)', '--config.normalize=range', '--workdir', tmp_path / 'run',
+    )  # fmt: skip
+    folders, seeds = ((photographs, other), (0, 0)) if what == 'data' else ((photographs, photographs), (0, 1))
+    own = [[f'--config.data_dir={folders[n]}', f'--config.seed={seeds[n]}'] for n in range(2)]
+    with Processes(script, 2, 1, *arguments, own=own) as processes:
+        codes, outputs = processes.wait()
+    name = 'of the training data, the digest of sizes is' if what == 'data' else '--config.seed is 1 there, and 0 in'
+    for output in outputs:
+        (line,) = output.splitlines()
+        assert re.search(f'error: process 1 differs from process 0: {name}.*need the same command, code and data', line)
+    assert codes == [2, 2] and not (tmp_path / 'run').exists()

@@ -1,11 +1,12 @@
 """How `command_line.run` ends a script: the codes that other programs see."""
 
 import errno
+import tokenize
 
 import pytest
 
 from runtime import command_line
-from runtime.errors import UserError
+from runtime.errors import UserError, first_line, one_line
 
 
 @pytest.mark.parametrize(
@@ -36,3 +37,28 @@ def test_a_fault_of_ours_keeps_its_traceback(monkeypatch, error):
     monkeypatch.setattr(command_line.app, 'run', fail)
     with pytest.raises(type(error), match=str(error)):
         command_line.run(lambda: 0)
+
+
+@pytest.mark.parametrize(
+    'error, says',
+    [
+        (tokenize.TokenError('EOF in multi-line statement', (2, 0)), 'EOF in multi-line statement'),
+        (ValueError('first\nsecond'), 'first'),
+        (ValueError('x' * 1000), 'x' * 200),
+        (ValueError(), 'ValueError'),
+        (OSError(errno.ENOENT, 'No such file or directory', 'x'), "[Errno 2] No such file or directory: 'x'"),
+    ],
+)
+def test_a_library_is_quoted_by_its_first_line(error, says):
+    assert first_line(error) == says
+
+
+def test_a_message_is_one_printable_line_of_bounded_length():
+    path = '/folder' * 60
+    assert one_line(UserError(f'{path} is\n  wrong')) == f'{path} is wrong'
+    name = 'layer' * 1000
+    line = one_line(UserError(f'{path}: {name}\x1b[31m\udcff is missing; convert it again'))
+    assert line.startswith(f'{path}: layer') and line.endswith(r'\x1b[31m\udcff is missing; convert it again')
+    assert len(line) < len(path) + 600
+    line = one_line(UserError(f'{path}: it lacks {"a, " * 9999}; convert it again'))
+    assert len(line) < 2100 and line.startswith(f'{path}: it lacks a, ') and line.endswith('; convert it again')

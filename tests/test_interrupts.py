@@ -2,8 +2,8 @@
 
 import ast
 import contextlib
-import functools
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,9 +76,18 @@ def test_a_script_listens_before_it_imports_anything_else(file):
     assert ast.unparse(second).startswith("if __name__ == '__main__':\n    interrupts.listen(")
 
 
-def interrupted(env, workdir, seconds):
-    command = [sys.executable, '-W', 'error', '-W', 'ignore::DeprecationWarning', 'train.py']
-    command += ['--config', 'configs/lenet5_digits.py', '--workdir', str(workdir)]
+@pytest.mark.parametrize('file', ['architectures/__init__.py', 'evaluation/__init__.py'])
+def test_a_package_with_commands_listens_before_it_imports_anything_else(file):
+    _, first, second, *_ = ast.parse((ROOT / file).read_text()).body
+    assert ast.unparse(first) == 'from runtime import interrupts'
+    assert ast.unparse(second) == "if interrupts.runs_as_module(__name__):\n    interrupts.listen('list')"
+
+
+TRAIN = ('train.py', '--config', 'configs/lenet5_digits.py', '--workdir')
+
+
+def interrupted(env, arguments, seconds):
+    command = [sys.executable, '-W', 'error', '-W', 'ignore::DeprecationWarning', *map(str, arguments)]
     process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
@@ -87,18 +96,34 @@ def interrupted(env, workdir, seconds):
 
 
 def check(returned, out, errors):
-    assert returned == 130 and 'Traceback' not in out + errors
-    assert errors == 'train.py: interrupted\n' or 'The same command resumes' in out
+    assert 'Traceback' not in out + errors and 'Error' not in out + errors
+    if returned == -signal.SIGINT:  # when the interpreter had not begun, or had ended the program
+        assert not errors
+    elif returned:
+        assert returned == 130
+        assert errors.endswith('.py: interrupted\n') or 'The same command resumes' in out
 
 
 def test_ctrl_c_among_the_imports(script, tmp_path):
-    check(*interrupted(script.env, tmp_path / 'run', 0.4))
+    check(*interrupted(script.env, (*TRAIN, tmp_path / 'run'), 0.4))
 
 
 @pytest.mark.slow
-def test_ctrl_c_at_any_moment_of_the_first_seconds(script, tmp_path):
-    moments = [0.1 + 5.9 * (number + random.random()) / 12 for number in range(12)]  # one in each twelfth
-    workdirs = [tmp_path / str(number) for number in range(12)]
+def test_ctrl_c_at_any_moment_of_the_first_seconds(script, digits_run, tmp_path):
+    commands = (
+        lambda place: (*TRAIN, place / 'run'),
+        lambda place: ('evaluate.py', '--checkpoint', place),
+        lambda place: ('predict.py', '--checkpoint', place, ROOT / 'docs/gallery', '--grid', place / 'grid.png'),
+        lambda place: ('convert.py', '--to', 'stablehlo', '--checkpoint', place, '--out', place / 'out'),
+    )
+    moments = [0.4 + 4.6 * (number + random.random()) / 16 for number in range(16)]  # one in each sixteenth
+    places = [tmp_path / str(number) for number in range(16)]
+
+    def one(number):
+        shutil.copytree(digits_run[1], places[number])
+        return interrupted(script.env, commands[number % 4](places[number]), moments[number])
+
     with futures.ThreadPoolExecutor(3) as threads:  # most of it is waiting
-        for ended in threads.map(functools.partial(interrupted, script.env), workdirs, moments):
+        for ended in threads.map(one, range(16)):
             check(*ended)
+    assert not list(tmp_path.glob('*/.out.*'))  # of an export that was not complete

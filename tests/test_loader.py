@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from multiprocessing import synchronize
 from pathlib import Path
@@ -16,7 +17,7 @@ from conftest import ROOT
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from PIL import Image
 
-from input_pipeline import crops, datasets, example, loader, pack, packed, sources
+from input_pipeline import crops, datasets, example, geometry, loader, pack, packed, sources
 from runtime.errors import UserError
 
 KEYS = ('image', 'label', 'index', 'epoch', 'offset', 'mask', 'bad')
@@ -272,6 +273,23 @@ def test_test_batches_hold_every_example_once(tmp_path, batch_size):
             batch = joined(batches)
             assert batch['index'][batch['mask']].tolist() == list(range(10)) and not batch['bad'].any()
             assert batch['label'][batch['mask']].tolist() == [0] * 5 + [1] * 5 and not batch['epoch'].any()
+
+
+def test_of_large_images_one_is_in_memory_at_a_time(tmp_path, monkeypatch):
+    source, lock, held, most = folder_source(tmp_path, 24), threading.Lock(), [], []
+
+    def shrink(image):
+        with lock:
+            held.append(image)
+            most.append(len(held))
+        time.sleep(0.001)
+        with lock:
+            held.pop()
+
+    monkeypatch.setattr(geometry, '_LARGE', 35)  # pixels
+    assert len(list(loader.map_images(source, shrink, threads=8))) == 24 and max(most) == 1
+    encoded = source[0].image
+    assert geometry.decode(encoded).shape == geometry.decode(encoded).shape == (6, 6, 3)  # outside, without a turn
 
 
 def test_test_batches_are_the_same_each_time():

@@ -6,6 +6,7 @@ import jax
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from runtime.text import printable
 from training import memory
 
 _COLUMNS = (
@@ -24,7 +25,7 @@ class Display:
     """The progress of a run of `total_steps`, a context manager. Of several processes, all but one are `quiet`."""
 
     def __init__(self, total_steps, quiet=False):
-        self.console = Console(highlight=False, soft_wrap=True, quiet=quiet)
+        self.console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True, quiet=quiet)
         self._live = self.console.is_terminal
         self._progress = Progress(
             TextColumn('step {task.completed:,.0f}/{task.total:,.0f}'),
@@ -47,7 +48,7 @@ class Display:
 
     def say(self, text):
         """Print a line above the live one."""
-        self.console.print(text, markup=False)
+        self.console.print(printable(text))
 
     def advance(self, step, images_per_second, loss):
         """Show the progress."""

@@ -14,6 +14,7 @@ import numpy as np
 from input_pipeline import loader, statistics
 from runtime import mesh
 from runtime.errors import UserError
+from runtime.text import printable
 from training import memory, series
 from training import workdir as folders
 from training.console import duration
@@ -108,7 +109,7 @@ def _read_samples(run, say):
         bad = f', {examples["bad"].sum()} of them broken' if examples['bad'].any() else ''
         say(f'data: {config.dataset}, {split}: {_count(len(source), "image")}, {len(numbers)} read{bad}')
     for note in dict.fromkeys((*run.source.notes, *run.test_source.notes)):
-        say(f'note: {note}')
+        say(f'note: {printable(note)}')
     return examples
 
 

@@ -113,7 +113,8 @@ def convert(tensors, arch, by='', keep_bgr=False):
             )
     notes = []
     for norm, bias in best.folded.items():
-        flat['batch_stats', *norm, 'mean'] = flat['batch_stats', *norm, 'mean'] - tensors[bias]
+        with np.errstate(over='ignore'):  # the passport refuses a network with infinite activations
+            flat['batch_stats', *norm, 'mean'] = flat['batch_stats', *norm, 'mean'] - tensors[bias]
         notes.append(f'{bias} is folded into the mean of the batch norm after it')
     swapped = release.reads_bgr and not keep_bgr
     if swapped:
