@@ -137,8 +137,7 @@ class Loop:
         if nonfinite_step(sums) is not None:
             raise stall.diverged(self.run, nonfinite_step(sums), before, self.checkpoints)
         if schedules.warmup_is_over(before) != schedules.warmup_is_over(self.controller):
-            threshold = self.run.config.warmup.until_error
-            self._log_decision(f'the warm-up is over: the training error is below {threshold:g}%')
+            self._log_decision(f'the warm-up is over: training error below {self.run.config.warmup.until_error:g}%')
         return sums, before
 
     def report(self, sums, before):
