@@ -108,7 +108,8 @@ def to_array(image, channels):
         image = Image.fromarray(_eight_bits(image))
     elif image.has_transparency_data:
         image = _over_white(image)
-    array = np.asarray(image.convert('L' if channels == 1 else 'RGB'))
+    mode = 'L' if channels == 1 else 'RGB'
+    array = np.asarray(image if image.mode == mode else image.convert(mode))
     return array[..., None] if channels == 1 else array
 
 

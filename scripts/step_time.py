@@ -29,6 +29,8 @@ from runtime import interrupts  # before the slow imports
 if __name__ == '__main__':
     interrupts.listen('list')
 
+import jax
+
 from architectures import describe
 from runtime.errors import Parser, UserError, nearest, one_line
 
@@ -325,6 +327,7 @@ def main(argv=None):
     """Print the requested table; return 0, or 2 after a user error."""
     try:
         flags = _parse(argv)
+        jax.config.update('jax_platforms', 'cpu')  # networks are only traced: leave the accelerator to others
         if flags.costs:
             _show_costs(flags)
         else:
