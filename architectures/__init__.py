@@ -7,10 +7,13 @@ if interrupts.runs_as_module(__name__):
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Annotated
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import msgspec
 
 from architectures import layers
 from architectures.catalogue import NETWORKS
@@ -34,12 +37,13 @@ def create(name, **options):
       A `flax.linen.Module`; see `layers.Network`.
 
     Raises:
-      UserError: the name or an option is unknown.
+      UserError: the name or an option is unknown, or an option has a value of another type.
     """
     if name not in NETWORKS:
         raise UserError(f'no architecture {name!r}{nearest(name, names())} `python -m architectures` lists them.')
     entry = NETWORKS[name]
-    known = [field.name for field in dataclasses.fields(entry.module) if field.name not in ('parent', 'name')]
+    known = {field.name: field.type for field in dataclasses.fields(entry.module)}
+    known = {option: kind for option, kind in known.items() if option not in ('parent', 'name')}
     for option, value in options.items():
         if option not in known:
             raise UserError(f'{name} has no option {option!r}{nearest(option, known)} Its options: {", ".join(known)}.')
@@ -48,9 +52,21 @@ def create(name, **options):
                 options[option] = jnp.dtype(value)
             except TypeError:
                 raise UserError(f'{option} must be float32 or bfloat16, not {value!r}') from None
-        elif isinstance(value, list):
-            options[option] = tuple(value)
+            continue
+        if isinstance(value, list):
+            options[option] = value = tuple(value)
+        try:
+            if known[option] is not Callable:
+                msgspec.convert(value, _RANGES.get(known[option], known[option]))
+            elif not callable(value):
+                raise msgspec.ValidationError('Expected a function')
+        except msgspec.ValidationError as error:
+            raise UserError(f'{name}: the option {option} cannot be {value!r} ({error})') from None
     return entry.module(**(entry.options | options))
+
+
+_Size = Annotated[int, msgspec.Meta(ge=0, le=2**16)]
+_RANGES = {int: _Size, tuple: tuple[_Size, ...]}  # of options
 
 
 def activations(model, variables, images, **options):

@@ -1,5 +1,8 @@
 """All config keys with their defaults; a recipe sets what its paper specifies."""
 
+import functools
+import math
+
 from ml_collections import ConfigDict
 
 
@@ -150,11 +153,11 @@ def get_config():
     return locked(config)
 
 
-# The allowed values, enforced by `training.run.check`. Names of functions are checked where they are looked up.
+# The allowed values, enforced by `problem`. Names of functions are checked where they are looked up.
 RANGES = {
     'above 0': (
-        'batch_size', 'reference_batch_size', 'test_batch_size', 'image_size', 'num_epochs', 'log_every_steps',
-        'accumulate', 'adagrad.epsilon', 'rmsprop.epsilon', 'adam.epsilon',
+        'batch_size', 'reference_batch_size', 'test_batch_size', 'num_epochs', 'log_every_steps', 'accumulate',
+        'adagrad.epsilon', 'rmsprop.epsilon', 'adam.epsilon', 'mesh.model',
     ),
     'at least 0': (
         'seed', 'checkpoint_every_steps', 'steps', 'stop_at_step', 'workers', 'weight_decay', 'momentum', 'bias_rate',
@@ -165,7 +168,18 @@ RANGES = {
         'sdlm_memory', 'label_smoothing', 'average_decay', 'average_start', 'distortion.scaling',
         'distortion.squeezing', 'rmsprop.decay', 'rmsprop.momentum', 'adam.beta1', 'adam.beta2',
     ),
+    'from 1 to 4,096': ('image_size',),
+    'from 1 to 1,000,000': ('num_classes',),
+    'from 0 to 4,096': ('colour.padding',),
 }  # fmt: skip
+_IN_RANGE = {
+    'above 0': lambda value: value > 0,
+    'at least 0': lambda value: value >= 0,
+    'at least 0 and below 1': lambda value: 0 <= value < 1,
+    'from 1 to 4,096': lambda value: 1 <= value <= 4096,
+    'from 1 to 1,000,000': lambda value: 1 <= value <= 10**6,
+    'from 0 to 4,096': lambda value: 0 <= value <= 4096,
+}
 CHOICES = {
     'dtype': ('float32', 'bfloat16'),
     'average': ('none', 'ema', 'uniform'),
@@ -195,3 +209,30 @@ def locked(config):
     for member in config.get('members', {}).values():
         member.architecture_options.unlock()
     return config
+
+
+def problem(config):
+    """Return what is wrong with the first value of a config that is not allowed, or ''."""
+
+    def value(key):
+        return functools.reduce(lambda part, name: part[name], key.split('.'), config)
+
+    for limits, keys in RANGES.items():
+        for key in keys:
+            if not _IN_RANGE[limits](value(key)):
+                return f'{key} must be {limits}, not {value(key)}'
+    for key, allowed in CHOICES.items():
+        if value(key) not in allowed:
+            return f'{key} must be one of {", ".join(map(str, allowed))}, not {value(key)!r}'
+    for key in config:
+        if not _is_finite(value(key)):
+            return f'{key} must be finite, not {value(key)}'
+    return ''
+
+
+def _is_finite(value):
+    if isinstance(value, ConfigDict):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, tuple):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)

@@ -3,7 +3,6 @@
 Deeper plain networks learn worse, deeper residual ones better.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -75,18 +74,18 @@ def curves_of(workdir):
     Raises:
       UserError: if the folder has no log with a finished epoch; the message names the command of such a run.
     """
-    config_file = Path(workdir) / 'config.json'
+    config_file = Path(workdir) / checkpoint_config.NAME
     rows = log.read(workdir)
     epochs = [row for row in rows if row['kind'] == 'epoch']
-    if not epochs or not config_file.is_file():
-        network = json.loads(config_file.read_text())['architecture'] if config_file.is_file() else ''
+    config = checkpoint_config.get_config(workdir) if config_file.exists() else None
+    if not epochs or config is None:
+        network = config.architecture if config else ''
         converted = (Path(workdir) / passport.NAME).is_file()  # do not train into its folder
         command = checkpoint_config.training_hint(f'runs/{network}' if converted else workdir, network)
         raise UserError(f'{workdir} holds no metrics of a finished epoch ({log.NAME}): {command}')
-    config = json.loads(config_file.read_text())
     return Curves(
-        config['architecture'],
-        config['dataset'],
+        config.architecture,
+        config.dataset,
         [(row['step'], row['train_error']) for row in epochs],
         [(row['step'], row['test_top1_error']) for row in epochs],
         epochs[-1]['epoch'],

@@ -4,9 +4,11 @@ import hashlib
 import io
 import json
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 from jax import lax
 from jax.sharding import PartitionSpec
@@ -17,7 +19,7 @@ from figures import style
 from figures.inputs import open_several
 from input_pipeline import classes, datasets, loader
 from input_pipeline.progress import bar
-from runtime import mesh
+from runtime import foreign, mesh
 from runtime.errors import UserError
 from runtime.files import write_atomically
 from training import losses, step
@@ -200,6 +202,13 @@ def _fill(surface, network, data, span, seed, devices, save):
 # The file of losses
 
 
+class _Identity(msgspec.Struct):
+    points: Annotated[int, msgspec.Meta(ge=3, le=10_000)]
+    span: float
+    seed: int
+    networks: list[dict[str, str]]
+
+
 def read(path):
     """Return the losses of a landscape from its file.
 
@@ -213,12 +222,15 @@ def read(path):
     Raises:
       UserError: if it is not such a file.
     """
-    try:
-        with np.load(path) as file:
-            identity = json.loads(str(file['what']))
-            return identity, [file[f'losses{index}'] for index in range(len(identity['networks']))]
-    except (ValueError, KeyError, OSError) as error:
-        raise UserError(f'{path} is not the file of a landscape ({type(error).__name__}): remove it') from None
+    kind, advice = 'the file of a landscape', 'remove it to start over'
+    arrays = foreign.read_npz(path, kind, advice=advice)
+    with foreign.parsing(path, kind, advice):
+        identity = foreign.parse_json(str(arrays.pop('what')), dict, path, kind, advice)
+        checked = msgspec.convert(identity, _Identity)
+        surfaces = [arrays.pop(f'losses{index}') for index in range(len(checked.networks))]
+        if arrays or any((x.shape, x.dtype) != ((checked.points,) * 2, np.float32) for x in surfaces):
+            raise ValueError(f'it does not hold {checked.points} x {checked.points} losses of each network')
+    return identity, surfaces
 
 
 class _Saved:

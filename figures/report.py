@@ -196,7 +196,7 @@ def _missing(config, checkpoint, command):
     except UserError as error:
         try:
             saved = checkpoint_config.get_config(checkpoint).data_dir
-        except ValueError:  # no config is stored there: the command line names one
+        except (UserError, ValueError):  # no valid config is stored there: the command line names one
             saved = ''
         if config.data_dir not in ('', saved):
             raise

@@ -7,7 +7,6 @@ else its center. A run measures its own if its config needs them and does not na
 """
 
 import functools
-import os
 from pathlib import Path
 
 import numpy as np
@@ -98,18 +97,10 @@ def load(path):
       UserError: the file is missing or invalid.
     """
     try:
-        with (
-            foreign.parsing(path, 'a statistics file'),
-            foreign.open_regular(path, _MAX_BYTES) as file,
-            np.load(file, allow_pickle=False) as arrays,
-        ):
-            members = arrays.zip.infolist()
-            if sum(member.file_size for member in members) > foreign.most_unpacked(os.fstat(file.fileno()).st_size):
-                raise ValueError('it unpacks to more than statistics have')
-            statistics = foreign.unique((member.filename.removesuffix('.npy'), member) for member in members)
-            statistics = {key: arrays[key] for key in statistics if key in KEYS}
+        statistics = foreign.read_npz(path, 'a statistics file', _MAX_BYTES, names=KEYS)
+        with foreign.parsing(path, 'a statistics file'):
             _check(statistics)
-            return statistics
+        return statistics
     except FileNotFoundError:
         raise UserError(
             f'no statistics in {path}: make them with python data.py statistics --config ... --out {path}'

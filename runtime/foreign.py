@@ -90,7 +90,7 @@ def read_regular(path, at_most=None):
         return file.read()
 
 
-def read_json(path, schema, kind, at_most=JSON_LIMIT):
+def read_json(path, schema, kind, at_most=JSON_LIMIT, advice=''):
     """Read a JSON file and check its structure.
 
     Args:
@@ -98,6 +98,7 @@ def read_json(path, schema, kind, at_most=JSON_LIMIT):
       schema: a type that `msgspec.convert` takes: a `msgspec.Struct`, `dict[str, int]`, an annotated range, ...
       kind: what it should be, with its article: 'a passport'.
       at_most: its largest size in bytes.
+      advice: what to do, for the end of the message.
 
     Returns:
       An instance of `schema`.
@@ -106,15 +107,35 @@ def read_json(path, schema, kind, at_most=JSON_LIMIT):
       UserError: not a regular file, too large, not JSON, or of another structure; the message says where.
       OSError: it cannot be opened.
     """
-    return parse_json(read_regular(path, at_most), schema, path, kind)
+    return parse_json(read_regular(path, at_most), schema, path, kind, advice)
 
 
-def parse_json(data, schema, path, kind):
+def parse_json(data, schema, path, kind, advice=''):
     """Return JSON bytes as an instance of `schema`; see `read_json`."""
     import msgspec
 
-    with parsing(path, kind):
+    with parsing(path, kind, advice):
         return msgspec.convert(json.loads(data, object_pairs_hook=unique), schema)
+
+
+def read_npz(path, kind, at_most=None, advice='', names=None):
+    """Return {name: array} of a NumPy archive; at most `most_unpacked` of its size is read.
+
+    Args:
+      path, kind, at_most, advice: see `read_json`.
+      names: the arrays to read; None for all.
+
+    Raises:
+      UserError, OSError: see `read_json`.
+    """
+    import numpy as np
+
+    with parsing(path, kind, advice), open_regular(path, at_most) as file, np.load(file, allow_pickle=False) as arrays:
+        members = arrays.zip.infolist()
+        if sum(member.file_size for member in members) > most_unpacked(os.fstat(file.fileno()).st_size):
+            raise ValueError('it unpacks to more than such a file holds')
+        found = unique((member.filename.removesuffix('.npy'), member) for member in members)
+        return {name: arrays[name] for name in found if names is None or name in names}
 
 
 def unique(pairs):

@@ -108,6 +108,12 @@ def digits(**changes):
     return config
 
 
+def epoch_row(epoch, train_error, test_error):
+    """The values of an epoch's row in a log."""
+    errors = {'train_error': train_error, 'test_top1_error': test_error, 'test_top5_error': test_error / 2}
+    return {'epoch': epoch, 'learning_rate': 0.1, 'train_loss': 2.0, 'test_loss': 2.5, **errors}
+
+
 def evaluate_folder(config, folder, which='best', protocol='single'):
     """The result of `evaluation.evaluate` of a folder's checkpoint on the config's test split."""
     return evaluation.evaluate(config, evaluation.open_checkpoint(config, folder, which, protocol))[0]

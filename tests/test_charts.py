@@ -6,7 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from conftest import digits
+from conftest import digits, epoch_row
 from jax.sharding import AxisType, Mesh
 from matplotlib.text import Text
 
@@ -42,10 +42,10 @@ def write_run(folder, network, test_errors, finished=True):
     (folder / 'config.json').write_text(json.dumps({'architecture': network, 'dataset': 'cifar10'}))
     lines = log.RunLog(folder)
     for epoch, error in enumerate(test_errors, 1):
-        lines.write('train', 10 * epoch, {}, error=error + 1.0)
-        lines.write('epoch', 10 * epoch, {}, epoch=epoch, test_top1_error=error, train_error=error + 1.5)
+        lines.write('train', 10 * epoch, {'total': 1.0}, error=error + 1.0)
+        lines.write('epoch', 10 * epoch, {'total': 1.0}, **epoch_row(epoch, error + 1.5, error))
     if finished:
-        lines.write('finished', 10 * len(test_errors), {})
+        lines.write('finished', 10 * len(test_errors), {'total': 1.0})
     lines.close()
     return str(folder)
 

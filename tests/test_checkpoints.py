@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import epoch_row
 from jax.sharding import NamedSharding, PartitionSpec
 
 from runtime.errors import UserError
@@ -14,7 +15,7 @@ from training.checkpoints import Checkpoints, Damaged, locate
 from training.clock import Clock
 from training.step import TrainState, zero_totals
 
-INFO = {'architecture': 'lenet5', 'clock': {}}
+INFO = {'architecture': 'lenet5', 'architecture_options': {}, 'num_classes': 10, 'clock': {}}
 
 
 def state_at(step, width=3):
@@ -112,8 +113,8 @@ def test_the_log_forgets_what_was_lost(tmp_path):
     path = tmp_path / log.NAME
     path.write_text(path.read_text() + '{"kind": "train", "st')  # killed while it wrote
     second = log.RunLog(tmp_path, log.read(tmp_path), resume_step=20, time={'total': 5.0})
-    second.write('epoch', 30, {'total': 6.0}, test_top1_error=3.0)
-    second.write('epoch', 40, {'total': 7.0}, test_top1_error=3.0)
+    second.write('epoch', 30, {'total': 6.0}, **epoch_row(3, 5.0, 3.0))
+    second.write('epoch', 40, {'total': 7.0}, **epoch_row(4, 5.0, 3.0))
     second.close()
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(row['kind'], row['step']) for row in rows] == [

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from conftest import epoch_row
 
 from figures import compare, degradation, depth, occlusion, style
 from training import log
@@ -38,7 +39,7 @@ def test_dashed_is_training_and_bold_is_test(saved, tmp_path):
     (tmp_path / 'config.json').write_text(json.dumps({'architecture': 'plain20', 'dataset': 'cifar10'}))
     lines = log.RunLog(tmp_path)
     for epoch, (train, test) in enumerate([(50.0, 60.0), (20.0, 40.0)], 1):
-        lines.write('epoch', 100 * epoch, {}, epoch=epoch, test_top1_error=test, train_error=train)
+        lines.write('epoch', 100 * epoch, {'total': 1.0}, **epoch_row(epoch, train, test))
     lines.close()
     degradation.make('unwritten.png', [str(tmp_path)])
     (panel,) = saved[0].axes

@@ -33,7 +33,7 @@ def variables_of(name, seed, **options):
 
 
 def saved(folder, name, seed, **options):
-    info = {'architecture': name, 'architecture_options': {}, 'examples_seen': 0}
+    info = {'architecture': name, 'architecture_options': {}, 'num_classes': 10, 'examples_seen': 0}
     with checkpoints.Checkpoints(folder / checkpoints.FOLDER) as kept:
         kept.save(variables_of(name, seed, **options), info)
     return folder

@@ -21,7 +21,7 @@ def begun(tmp_path, config, finished=False):
     workdir.mkdir()
     write_config(workdir, config)
     if finished:
-        (workdir / 'metrics.jsonl').write_text(json.dumps({'kind': 'finished', 'step': 9}) + '\n')
+        (workdir / 'metrics.jsonl').write_text(json.dumps({'kind': 'finished', 'step': 9, 'time': {'total': 1}}) + '\n')
     return workdir
 
 
@@ -84,7 +84,7 @@ def test_what_is_still_to_come_may_change_until_the_end(tmp_path):
         'num_epochs': (30.0, 40.0),
         'learning_rates': ([[20, 0.02], [7, 0.004], [3, 0.0008]], [[40, 0.1]]),
     }
-    (workdir / 'metrics.jsonl').write_text(json.dumps({'kind': 'finished', 'step': 9}) + '\n')
+    (workdir / 'metrics.jsonl').write_text(json.dumps({'kind': 'finished', 'step': 9, 'time': {'total': 1}}) + '\n')
     with pytest.raises(OtherRun, match='contains a finished run: num_epochs is 30.0 there and 40.0 here; pass another'):
         changes(workdir, here)
 

@@ -333,7 +333,7 @@ def checkpoint(folder, recipe, protocol, finished=True, step=10, chosen='best', 
     workdir = folder / f'run{len(list(folder.iterdir()))}'
     (workdir / 'checkpoints' / str(step)).mkdir(parents=True)
     (workdir / 'config.json').write_text(network.config.to_json_best_effort())
-    log = [{'kind': 'epoch', 'step': 10}, *[{'kind': 'finished', 'step': 10}] * finished]
+    log = [{'kind': kind, 'step': 10, 'time': {'total': 1}} for kind in ['train', *['finished'] * finished]]
     (workdir / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in log))
     protocol = protocols.create(protocol)
     member = SimpleNamespace(config=network.config, protocol=protocol, weight=1.0, class_names=None)

@@ -401,7 +401,7 @@ def test_a_workdir_is_for_one_process_and_one_config(tmp_path):
     with pytest.raises(UserError, match=r'distortion.shear is 0.2 there and 0.5 here'):
         claim(workdir, config)
     (workdir / 'config.json').write_text('{')
-    with pytest.raises(UserError, match='is not JSON'):
+    with pytest.raises(UserError, match='config.json is not the config of one network .*; restore it'):
         claim(workdir, config)
 
 

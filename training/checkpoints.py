@@ -16,7 +16,7 @@ import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import msgspec
@@ -26,6 +26,7 @@ from etils import epath
 
 from runtime import distributed, foreign, mesh, system
 from runtime.errors import UserError, first_line
+from training.clock import Clock
 
 FOLDER = 'checkpoints'
 # The config keys that change the values of the network's input.
@@ -66,6 +67,28 @@ class _DigestFile(msgspec.Struct):
 
     values: int | None
     arrays: dict[str, dict[str, _Digest]]
+
+
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
+_Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
+_Seconds = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class _Info(msgspec.Struct):
+    """What an item `info` contains; converted weights and older versions do not have the fields with a default."""
+
+    architecture: str
+    architecture_options: dict[str, object]
+    num_classes: Annotated[int, msgspec.Meta(ge=1)]
+    input: dict[Literal[*INPUT], object] = {}
+    class_names: list[str | None] = []
+    digests: _Count = 0
+    examples_seen: _Count = 0
+    average_start: _Count | None = None
+    training_images: _Count = 0
+    data: dict[str, dict[str, object]] = {}
+    clock: dict[Literal[*Clock.PURPOSES], _Seconds] = {}
+    epoch_is_closed: bool = True
 
 
 class _DigestHandler(ocp.AsyncCheckpointHandler):
@@ -132,8 +155,8 @@ class _Manager(ocp.CheckpointManager):
     def _get_metrics(self, step):
         try:
             metrics = super()._get_metrics(step)
-            return metrics if isinstance(metrics, dict) and isinstance(metrics[_METRIC], float) else None
-        except (OSError, ValueError, KeyError, RecursionError):
+            return msgspec.convert(metrics, dict[str, _Percent])  # NaN is none, either
+        except (OSError, ValueError, RecursionError):
             return None
 
 
@@ -343,14 +366,14 @@ class Checkpoints:
     def info(self, step):
         """Return the JSON that was saved with the state."""
         info = self._info(step)
-        if not isinstance(info, dict) or 'architecture' not in info:
-            raise Damaged(f'{self.folder / str(step)} is not a checkpoint of this project', self._advice(step))
         self._digests(step)
         return {key: value for key, value in info.items() if key != _DIGESTS}
 
     def _info(self, step):
         with self._read_errors(step):
-            return self._manager.restore(step, args=ocp.args.Composite(info=ocp.args.JsonRestore()))['info']
+            info = self._manager.restore(step, args=ocp.args.Composite(info=ocp.args.JsonRestore()))['info']
+            msgspec.convert(info, _Info)
+            return info
 
     def _restore(self, item, target, step):
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
@@ -394,7 +417,7 @@ class Checkpoints:
         if digests is None:
             return tree
         arrays = {_name(path): leaf for path, leaf in _leaves(tree)}
-        with ThreadPoolExecutor(system.cores()) as pool:
+        with self._read_errors(step), ThreadPoolExecutor(system.cores()) as pool:
             is_same = pool.map(lambda name: saved[name].fits(arrays[name]), arrays)
             wrong = [name for name, same in zip(arrays, is_same, strict=True) if not same]
         if wrong:
@@ -620,10 +643,14 @@ def read_deployed(model, image_shape, checkpoint, which='best', check=lambda whe
       UserError: no such checkpoint, or its weights do not fit the network.
     """
     folder, named_step = locate(checkpoint)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *image_shape), 'float32'))
     with Checkpoints(folder, read_only=True) as manager:
         step = manager.choose(which) if named_step is None else named_step
         info, where = manager.info(step), Path(folder) / str(step)
         check(where, info)
+        try:
+            shapes = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *image_shape), 'float32'))
+        except (TypeError, ValueError, ZeroDivisionError) as error:  # raised by a network for a wrong shape
+            size = image_shape[0]
+            raise UserError(f'{where} cannot process images of {size}x{size} ({first_line(error)})') from None
         wanted = {'params': shapes['params'], 'batch_stats': shapes.get('batch_stats', {})}
         return Deployed(manager.deployed_model(wanted, step), where, step, which if named_step is None else '', info)

@@ -15,15 +15,19 @@ import platform
 import sys
 import time as clock
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar
 
+from runtime import foreign
 from runtime.errors import UserError
 from runtime.files import write_atomically
 
 NAME = 'metrics.jsonl'
+_ADVICE = 'remove the line'
 _FLUSH_SECONDS = 5
 
 
@@ -158,12 +162,45 @@ class Events:
 
 
 def read(workdir):
-    """Return the rows of a run's metrics.jsonl, without a line that a kill truncated."""
+    """Return the rows of a run's metrics.jsonl, without a last line that a kill truncated.
+
+    Raises:
+      UserError: a line is not a row; the message has its number.
+    """
     path = Path(workdir) / NAME
-    rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
+    lines = foreign.read_regular(path).split(b'\n') if path.exists() else [b'']
+    rows = [_row(line, f'line {number} of {path}') for number, line in enumerate(lines[:-1], start=1)]
+    with contextlib.suppress(UserError):  # the last line has no end
+        rows.append(_row(lines[-1], path))
     return rows
+
+
+_Seconds = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class _Time(msgspec.Struct):
+    total: _Seconds
+
+
+class _Row(msgspec.Struct):
+    kind: str
+    step: Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
+    time: _Time
+
+
+class _EpochRow(_Row):
+    epoch: Annotated[float, msgspec.Meta(ge=0)]
+    learning_rate: float
+    train_error: float
+    train_loss: float
+    test_top1_error: float
+    test_top5_error: float
+    test_loss: float
+
+
+def _row(line, where):
+    kind = 'a row of a log'
+    row = foreign.parse_json(line, dict, where, kind, _ADVICE)
+    with foreign.parsing(where, kind, _ADVICE):
+        msgspec.convert(row, _EpochRow if row.get('kind') == 'epoch' else _Row)
+    return row

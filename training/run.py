@@ -29,11 +29,6 @@ from training import (
     step,
 )  # fmt: skip
 
-_IN_RANGE = {
-    'above 0': lambda value: value > 0,
-    'at least 0': lambda value: value >= 0,
-    'at least 0 and below 1': lambda value: 0 <= value < 1,
-}
 _NAMED = {  # keys whose values are names defined in input_pipeline
     'normalize': ('range', 'constant', *statistics.MEASURED),
     'mean': colour.MEANS,
@@ -50,10 +45,8 @@ def check(config):
     def value(key):
         return functools.reduce(lambda part, name: part[name], key.split('.'), config)
 
-    for limits, keys in base.RANGES.items():
-        for key in keys:
-            if not _IN_RANGE[limits](value(key)):
-                raise UserError(f'{key} must be {limits}, not {value(key)}')
+    if problem := base.problem(config):
+        raise UserError(problem)
     profile.steps(config.profile_steps)
     if config.distortion.versions < 1:
         raise UserError(f'distortion.versions must be at least 1 (no distortions), not {config.distortion.versions}')
@@ -61,7 +54,7 @@ def check(config):
         raise UserError(f'pixel_range must be two numbers, the values for 0 and 255, not {config.pixel_range!r}')
     if config.batch_size % config.accumulate:
         raise UserError(f'accumulate={config.accumulate} does not divide batch_size={config.batch_size}')
-    for key, allowed in (base.CHOICES | _NAMED).items():
+    for key, allowed in _NAMED.items():
         if value(key) not in allowed:
             raise UserError(f'{key} must be one of {", ".join(map(str, allowed))}, not {value(key)!r}')
     if config.colour.jitter == 'inception' and config.colour.jitter_strength:

@@ -11,6 +11,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from configs import base
+from configs import checkpoint as checkpoint_config
 from input_pipeline import classes, fingerprint
 from input_pipeline.statistics import NAME as STATISTICS  # may exist before the run
 from runtime import distributed, system
@@ -20,7 +21,7 @@ from runtime.text import printable
 from training import checkpoints, log, unread
 from training.run import normalized_together
 
-_MIRRORED = ('config.json', log.NAME, STATISTICS)
+_MIRRORED = (checkpoint_config.NAME, log.NAME, STATISTICS)
 
 # Keys that may change at any time: the location of the data, how often a run logs and saves, the batch size (a resumed
 # run continues at the next example), and settings without influence on the result.
@@ -143,7 +144,7 @@ def claimed(workdir, config, has_checkpoint=True):
             raise UserError(
                 f'another process is training in {workdir}; wait for it, or pass another --workdir'
             ) from None
-        path = workdir / 'config.json'
+        path = workdir / checkpoint_config.NAME
         if not path.exists() and any(entry.name not in (STATISTICS, system.LOCK) for entry in workdir.iterdir()):
             raise UserError(f'{workdir} is not empty and contains no run; pass another --workdir')
         changed = changes(workdir, config, has_checkpoint)
@@ -156,7 +157,7 @@ def claimed(workdir, config, has_checkpoint=True):
 
 def write_config(workdir, config):
     """Write a run's config.json atomically."""
-    write_atomically(workdir / 'config.json', _text(config))
+    write_atomically(workdir / checkpoint_config.NAME, _text(config))
 
 
 def is_finished(workdir):
@@ -167,7 +168,7 @@ def is_finished(workdir):
 def contains_run_of(workdir, config):
     """Return whether a workdir contains the run of this config, without changes."""
     try:
-        return (workdir / 'config.json').exists() and not changes(workdir, config)
+        return (workdir / checkpoint_config.NAME).exists() and not changes(workdir, config)
     except OtherRun:
         return False
 
@@ -180,7 +181,7 @@ def changes(workdir, config, has_checkpoint=True):
     Raises:
       OtherRun: it changes other keys, too.
     """
-    path = workdir / 'config.json'
+    path = workdir / checkpoint_config.NAME
     if not path.exists() or not has_checkpoint:
         return {}
     saved, current = _flat(_with_defaults(path)), _flat(json.loads(_text(config)))
@@ -189,9 +190,10 @@ def changes(workdir, config, has_checkpoint=True):
         for key in sorted(saved.keys() | current.keys())
         if key not in _FREE and saved.get(key) != current.get(key) and not _is_unread(key, path, config)
     }
-    groups = normalized_together(ConfigDict(_with_defaults(path))), normalized_together(config)
-    if saved['accumulate'] != current['accumulate'] and groups[0] != groups[1]:
-        different['accumulate'] = saved['accumulate'], current['accumulate']
+    if saved['accumulate'] != current['accumulate'] and different.keys() <= set(_LATER):
+        groups = normalized_together(ConfigDict(_with_defaults(path))), normalized_together(config)
+        if groups[0] != groups[1]:
+            different['accumulate'] = saved['accumulate'], current['accumulate']
     finished = is_finished(workdir)
     if different and (finished or any(key not in _LATER for key in different) or _state_differs(saved, current)):
         raise OtherRun(workdir, different, finished)
@@ -217,6 +219,11 @@ def resume_point(place, source, test_source=None, on_bad_image='stop'):
         if latest is None:
             return {}
         info, images = manager.info(latest), len(source)
+        if 'examples_seen' not in info:
+            raise UserError(
+                f'{place} contains weights without the state of a run; pass another --workdir, with '
+                f'--config.init_from={place} to start from them'
+            )
         if info.get('training_images', images) != images:
             raise UserError(
                 f'{place} contains a run with {info["training_images"]:,} training images, and here are {images:,}; '
@@ -263,14 +270,14 @@ def restore(run, workdir, manager, clock):
     distributed.largest(0)  # wait until all processes have read the log
     if latest is None:
         with clock.time('compile'):
-            state, info = run.first_state(), {'clock': {}, 'epoch_is_closed': False}
+            state, info = run.first_state(), {}
     else:
         with clock.time('checkpoint'):
             state, info = manager.restore(run.abstract_state(), latest), manager.info(latest)
     if rows:
-        clock.resume(info['clock'], max(row['time']['total'] for row in rows))
+        clock.resume(info.get('clock', {}), max(row['time']['total'] for row in rows))
     resume_step, times = (latest or 0) if rows else None, {'total': clock.total()}
-    run_log = log.RunLog(workdir, rows, resume_step, times, info['epoch_is_closed'], distributed.is_first())
+    run_log = log.RunLog(workdir, rows, resume_step, times, info.get('epoch_is_closed', False), distributed.is_first())
     if latest is None and run.initial_weights:
         notes = {'from': run.config.init_from, 'copied': run.initial_weights.copied, 'left': run.initial_weights.left}
         run_log.write('init_from', 0, {'total': clock.total()}, **notes)
@@ -312,10 +319,7 @@ def _text(config):
 
 
 def _read(path):
-    try:
-        return json.loads(path.read_text())
-    except ValueError:
-        raise UserError(f'{path} is not JSON; restore it, or pass another --workdir') from None
+    return checkpoint_config.read(path, 'restore it, or pass another --workdir')
 
 
 def _flat(values):
