@@ -302,10 +302,9 @@ def _make_config():
 
 def _make_checkpoint():
     import jax.numpy as jnp
-    from training.metrics import zero_totals
 
     from training.checkpoints import Checkpoints
-    from training.step import TrainState
+    from training.step import TrainState, zero_totals
 
     state = TrainState(
         step=jnp.int32(7),
@@ -401,8 +400,9 @@ def _tar_read_by_tarfile(data):
 
 
 def _members(archive):
-    """Return [(name, contents)]; what has none, such as a device, is left out, with a note to the user."""
-    files = [(member.name, archive.extractfile(member)) for member in archive if not member.isdir()]
+    """Return [(name, contents)] without symbolic links and devices, which are left out with a note to the user."""
+    members = [member for member in archive if not member.isdir() and not member.issym()]
+    files = [(member.name, archive.extractfile(member)) for member in members]
     return [(name, file.read()) for name, file in files if file]
 
 
