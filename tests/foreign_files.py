@@ -259,12 +259,20 @@ TAR = tar_of({'n0.tar': INNER, 'n1.tar': INNER})
 THREE = ArraySource(noise(3, 8, 8, 1), [0, 1, 2], 'abc', 'three')
 STATISTICS = statistics.of_mean_image(noise(4, 4, 3).astype(np.float32))
 ROWS = [results.Row(k, f'{k}.jpg', k, k % 2, 0.25 * k, (k, 1, 0), (0.5, 0.25, 0.125)) for k in range(4)]
+_EPOCH = {
+    **{'learning_rate': 0.02, 'train_error': 3.0, 'train_loss': 0.5},
+    **{'test_top1_error': 12.5, 'test_top5_error': 1.5, 'test_loss': 2.0},
+}
 LOG = [
     {'kind': 'train', 'step': 10, 'loss': 2.5, 'time': {'total': 1.0}},
-    {'kind': 'epoch', 'step': 20, 'test_top1_error': 12.5, 'loss': 2.0, 'time': {'total': 2.0}},
+    {'kind': 'epoch', 'step': 20, 'epoch': 1.0, **_EPOCH, 'time': {'total': 2.0}},
     {'kind': 'decision', 'step': 20, 'by_hand': 'learning_rate', 'time': {'total': 2.0}},
-    {'kind': 'epoch', 'step': 40, 'test_top1_error': 10.0, 'loss': 1.0, 'time': {'total': 4.0}},
+    {'kind': 'epoch', 'step': 40, 'epoch': 2.0, **_EPOCH, 'test_top1_error': 10.0, 'time': {'total': 4.0}},
 ]
+INFO = {
+    **{'architecture': 'lenet5', 'architecture_options': {}, 'num_classes': 2, 'class_names': ['a', 'b']},
+    'clock': {'step': 1.5},
+}
 
 
 def _one(path, content):
@@ -320,7 +328,7 @@ def _make_checkpoint():
 
     def write(folder):
         with Checkpoints(folder / 'checkpoints') as manager:
-            manager.save(state, {'architecture': 'lenet5', 'clock': {'step': 1.5}, 'class_names': ['a', 'b']}, 4.0)
+            manager.save(state, INFO, 4.0)
 
     return _in_folder(write)
 
