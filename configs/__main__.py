@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 from configs import listing
+from runtime.files import write_atomically
 
 
 def _list():
@@ -41,7 +42,7 @@ def main():
     flags = parser.parse_args()
     if flags.write:
         for file, text in listing.golden_texts().items():
-            (flags.write / file).write_text(text)
+            write_atomically(flags.write / file, text)
     elif flags.recipe:
         print(end=listing.text(listing.load(flags.recipe)))
     else:

@@ -154,7 +154,10 @@ def complete_split(folder, manifest, split):
     Raises:
       UserError: the split is missing or not finished, or a shard is missing or has the wrong size.
     """
-    entry = manifest['splits'][check_split(split, tuple(manifest['splits']))]
+    try:
+        entry = manifest['splits'][check_split(split, tuple(manifest['splits']))]
+    except UserError as error:
+        raise UserError(f'{Path(folder) / MANIFEST}: {error}') from None
     command = _command(folder, entry)
     if len(entry['shards']) < entry['num_shards']:
         raise UserError(

@@ -307,7 +307,7 @@ def _place(member, members, start, size, tar_name):
         if member.linkname not in members:
             raise UserError(f'{tar_name} has a hard link {member.name} to {member.linkname}, which is not before it')
         return members[member.linkname]
-    if not member.isfile():
+    if not member.isfile() and member.type in tarfile.SUPPORTED_TYPES:  # of another type it is a file, says POSIX
         return 0, None
     if member.size < 0:
         raise UserError(f'{tar_name} declares a negative size of {member.name}; fetch it again')

@@ -4,12 +4,15 @@ Writes are atomic: a reader, or a process restarted after a kill, finds either t
 """
 
 import contextlib
+import glob
 import os
 import platform
+import shutil
 import stat
 import sys
 from pathlib import Path
 
+from runtime import system
 from runtime.errors import UserError
 
 STDOUT = '-'
@@ -21,7 +24,8 @@ def atomic_file(path, mode='w'):
     """Open a file for writing that replaces `path` when the `with` block ends without an error.
 
     Until then it is a temporary file next to `path`, named after this process and host. It is removed after an error,
-    so a full disk does not destroy the old file. The data is flushed to disk before the file is renamed.
+    so a full disk does not destroy the old file, and by the next write if the process is killed. The data is flushed to
+    disk before the file is renamed.
 
     Only a regular file is replaced: of a symbolic link it is the target. A device or a FIFO is written to, and so is
     standard output, whose name is `-`, /dev/stdout, or that of the file it is redirected to.
@@ -45,9 +49,7 @@ def atomic_file(path, mode='w'):
             yield file
         return
     path = os.path.realpath(path)
-    suffix = f'.{platform.node()}-{os.getpid()}.partial'
-    folder, name = os.path.split(path)
-    partial = Path(folder, os.fsdecode(os.fsencode(name)[: _NAME_LIMIT - len(suffix)]) + suffix)
+    partial = _partial(path)
     try:
         with open(partial, mode, **options) as file:
             yield file
@@ -60,6 +62,40 @@ def atomic_file(path, mode='w'):
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path):
+    """Yield a new folder that becomes `path`, missing or empty, when the `with` block ends without an error.
+
+    Until then it has a temporary name next to `path`, as in `atomic_file`.
+    """
+    path = Path(path).absolute()
+    partial = _partial(path)
+    partial.mkdir()
+    try:
+        yield partial
+        if path.is_dir():
+            path.rmdir()
+        os.replace(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _partial(path):
+    """Return the temporary name of a file or folder; remove what processes that were killed have left of it here."""
+    host = f'.{platform.node()}-'
+    suffix = f'{host}{os.getpid()}.partial'
+    folder, name = os.path.split(path)
+    stem = os.fsdecode(os.fsencode(name)[: _NAME_LIMIT - len(suffix)])
+    for left in Path(folder).glob(f'{glob.escape(stem + host)}*.partial'):
+        process = left.name.removeprefix(stem + host).removesuffix('.partial')
+        if process.isdecimal() and not system.is_running(int(process)):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+    return Path(folder, stem + suffix)
 
 
 def write_atomically(path, data):

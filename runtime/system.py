@@ -141,6 +141,19 @@ def in_thread(function, *arguments):
     return future
 
 
+def is_running(process):
+    """Return whether a process id of this machine is in use; True where that is unknown."""
+    if not fcntl:  # Windows, where signal 0 ends a process
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 def available_memory():
     """Return the bytes of free memory of the host, or its total memory, or None if both are unknown."""
     path = Path('/proc/meminfo')

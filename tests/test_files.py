@@ -1,6 +1,7 @@
 """Files that are whole at any moment."""
 
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -101,7 +102,6 @@ OTHERS = {  # what is no single file of ours: shards whose writer takes a path, 
     'input_pipeline/prepare.py': 3,
     'training/checkpoints.py': 2,
     'training/workdir.py': 2,
-    'weights/__init__.py': 1,
 }
 
 
@@ -113,3 +113,22 @@ def test_nothing_else_writes_a_file_in_its_place():
             calls = re.findall(r'os\.replace\(|\.rename\(|\.write_text\(|\.write_bytes\(', path.read_text())
             found |= {'/'.join(parts): len(calls)} if calls else {}
     assert found == OTHERS
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_write(tmp_path):
+    ended = subprocess.Popen([sys.executable, '-c', ''])
+    ended.wait()
+    host = platform.node()
+    left = [f'a.{host}-{ended.pid}.partial', f'b.{host}-{ended.pid}.partial']
+    others = [f'a.{host}-{os.getppid()}.partial', f'a.other-{ended.pid}.partial', f'aa.{host}-{ended.pid}.partial']
+    for name in (left[0], *others):
+        (tmp_path / name).touch()
+    (tmp_path / left[1]).mkdir()
+    (tmp_path / left[1] / 'file').touch()
+    write_atomically(tmp_path / 'a', 'text')
+    with files.atomic_folder(tmp_path / 'b') as folder:
+        assert sorted(tmp_path.iterdir()) == sorted([*(tmp_path / name for name in ('a', *others)), folder])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(['a', 'b', *others])
+    with pytest.raises(ZeroDivisionError), files.atomic_folder(tmp_path / 'c'):
+        raise ZeroDivisionError
+    assert not list(tmp_path.glob('c*'))

@@ -15,19 +15,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from golden import FOLDER
-from mutate import damaged, damaged_json, damaged_zip
+from foreign_files import HEADER, TORCH, blob, caffemodel, npz, safetensors_file
 
 from runtime.errors import UserError
-from weights import caffe_file, files, passport, torch_file
+from weights import caffe_file, files, torch_file
 
-FILES = FOLDER / 'files'  # make_files.py wrote them with PyTorch
 FORMS = ('zip', 'legacy')
 
 
 @pytest.mark.parametrize('form', FORMS)
 def test_tensors_of_torch_save(form):
-    found = torch_file.read(FILES / f'tensors_{form}.pth')
+    found = torch_file.read(TORCH / f'tensors_{form}.pth')
     view = np.arange(4, 16, dtype=np.float32).reshape(3, 4)
     np.testing.assert_array_equal(found['plain.weight'], np.arange(6, dtype=np.float32).reshape(2, 3))
     np.testing.assert_array_equal(found['view.weight'], view.T)
@@ -39,7 +37,7 @@ def test_tensors_of_torch_save(form):
 
 @pytest.mark.parametrize('form', FORMS)
 def test_narrow_tensors_become_float32_and_counters_are_left_out(form):
-    found = files.read(FILES / f'tensors_{form}.pth')
+    found = files.read(TORCH / f'tensors_{form}.pth')
     assert {value.dtype for value in found.tensors.values()} == {np.dtype('float32')}
     assert 'norm.num_batches_tracked' not in found.tensors
     assert found.notes == ('tensors of bfloat16, float16, float64 are converted to float32',)
@@ -47,7 +45,7 @@ def test_narrow_tensors_become_float32_and_counters_are_left_out(form):
 
 @pytest.mark.parametrize('form', FORMS)
 def test_a_checkpoint_around_the_state_dict_is_unwrapped(form):
-    found = files.read(FILES / f'checkpoint_{form}.pth')
+    found = files.read(TORCH / f'checkpoint_{form}.pth')
     assert list(found.tensors) == ['0.weight', '0.bias', '1.weight', '1.bias', '1.running_mean', '1.running_var']
     np.testing.assert_array_equal(found.tensors['1.running_var'], np.full(3, 5, np.float32))
     assert found.notes == ("the state dict is 'state_dict' of the checkpoint",)
@@ -106,11 +104,11 @@ def test_a_program_in_a_pickle_is_refused_by_name_and_not_run(tmp_path, protocol
 
 def test_a_whole_module_is_refused_by_name():
     with pytest.raises(UserError, match=r'holds torch\.nn\.modules\.container\.Sequential, not a state dict'):
-        files.read(FILES / 'module.pth')
+        files.read(TORCH / 'module.pth')
 
 
 def test_arguments_beside_the_weights_are_skipped_by_name():
-    found = files.read(FILES / 'namespace.pth')
+    found = files.read(TORCH / 'namespace.pth')
     assert len(found.tensors) == 6 and found.tensors['1.running_var'].tolist() == [5, 5, 5]
     assert found.notes[1] == 'skipped without executing it: args (argparse.Namespace)'
 
@@ -134,7 +132,7 @@ class Settings(dict):
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else '',
 )
 def test_any_object_beside_the_weights_is_skipped_by_name(tmp_path, protocol, value, name):
-    with zipfile.ZipFile(FILES / 'checkpoint_zip.pth') as old, zipfile.ZipFile(tmp_path / 'x.ckpt', 'w') as new:
+    with zipfile.ZipFile(TORCH / 'checkpoint_zip.pth') as old, zipfile.ZipFile(tmp_path / 'x.ckpt', 'w') as new:
         for info in old.infolist():
             data = old.read(info)
             if info.filename.endswith('/data.pkl'):  # {'args': value, **checkpoint}, as one program
@@ -203,7 +201,7 @@ def test_a_header_that_claims_more_than_there_is(tmp_path):
 @pytest.mark.parametrize('name', [f'{kind}_{form}.pth' for kind in ('tensors', 'checkpoint') for form in FORMS])
 @pytest.mark.parametrize('part', [0.02, 0.3, 0.6, 0.95])
 def test_truncated_files_of_torch(tmp_path, name, part):
-    whole = (FILES / name).read_bytes()
+    whole = (TORCH / name).read_bytes()
     (tmp_path / name).write_bytes(whole[: int(part * len(whole))])
     with pytest.raises(UserError, match='not a torch.save file'):
         files.read(tmp_path / name)
@@ -234,14 +232,6 @@ def test_other_errors(tmp_path):
 
 
 # Caffe
-
-
-def blob(message, values, shape, old=False):
-    message.data.append(np.asarray(values, '<f4').tobytes())
-    if old:
-        message.num, message.channels, message.height, message.width = shape
-    else:
-        message.shape.dim.extend(shape)
 
 
 def test_the_three_forms_of_caffemodel(tmp_path):
@@ -294,63 +284,6 @@ def test_truncated_caffemodel(tmp_path):
 # Damage
 
 
-def caffemodel():
-    net = caffe_file.messages()['NetParameter']()
-    layer = net.layer.add(name='bn', type='BatchNorm')
-    for values in ([2.0, 4.0], [6.0, 8.0], [4.0]):
-        blob(layer.blobs.add(), values, (len(values),))
-    blob(net.layer.add(name='ip', type='InnerProduct').blobs.add(), np.arange(6), (2, 3))
-    return net.SerializeToString()
-
-
-def safetensors(header, data):
-    header = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return struct.pack('<Q', len(header)) + header + data
-
-
-HEADER = {
-    '__metadata__': {'license': 'CC0'},
-    'a': {'dtype': 'F32', 'shape': [2, 3], 'data_offsets': [0, 24]},
-    'b': {'dtype': 'F16', 'shape': [4], 'data_offsets': [24, 32]},
-}
-
-
-def npz(save=np.savez):
-    packed = io.BytesIO()
-    save(packed, a=np.arange(6.0).reshape(2, 3), b=np.ones(4, np.float32))
-    return packed.getvalue()
-
-
-def damaged_files():
-    """Returns [(suffix, content)] of a whole file and its damaged copies, for each format."""
-    cases = []
-    for suffix, whole in (
-        ('.npz', npz()), ('.npz', npz(np.savez_compressed)), ('.caffemodel', caffemodel()),
-        ('.safetensors', safetensors(HEADER, bytes(32))),
-        *(('.pth', (FILES / f'tensors_{form}.pth').read_bytes()) for form in FORMS),
-    ):  # fmt: skip
-        cases += [(suffix, content) for content in (whole, *damaged(whole, 0, 80))]
-        if whole.startswith(b'PK'):
-            cases += [(suffix, content) for content in damaged_zip(whole, 1, 80)]
-    return cases + [('.safetensors', safetensors(header, bytes(32))) for header in damaged_json(HEADER, 2, 80)]
-
-
-@pytest.mark.filterwarnings('ignore:Duplicate name')
-def test_a_damaged_file_is_read_or_refused_in_a_line(tmp_path):
-    refused = collections.Counter()
-    for number, (suffix, content) in enumerate(damaged_files()):
-        path = tmp_path / f'{number}{suffix}'
-        path.write_bytes(content)
-        try:
-            found = files.read(path)
-            assert all(np.isfinite(value).all() for value in found.tensors.values())
-        except UserError as error:
-            assert path.name in str(error) and '\n' not in str(error)
-            refused[suffix] += 1
-        path.unlink()
-    assert min(refused.values()) > 30 and len(refused) == 4
-
-
 def refuses(path, content, says):
     path.write_bytes(content)
     with pytest.raises(UserError, match=says):
@@ -366,7 +299,9 @@ def test_names_that_occur_twice_are_refused(tmp_path):
     refuses(tmp_path / 'x.npz', packed.getvalue(), "'a' occurs twice")
     refuses(tmp_path / 'x.caffemodel', 2 * caffemodel(), "'bn/mean' occurs twice")
     entry = json.dumps(HEADER['a'])
-    refuses(tmp_path / 'x.safetensors', safetensors(f'{{"a": {entry}, "a": {entry}}}'.encode(), bytes(24)), 'twice')
+    refuses(
+        tmp_path / 'x.safetensors', safetensors_file(f'{{"a": {entry}, "a": {entry}}}'.encode(), bytes(24)), 'twice'
+    )
 
 
 def tensor_program(count=1, shape=(2,), kind='FloatStorage', numbers=100_000):
@@ -434,21 +369,3 @@ def test_only_regular_files_are_read(tmp_path, suffix):
     os.mkfifo(tmp_path / f'x{suffix}')
     with pytest.raises(UserError, match='is a FIFO, not a regular file'):
         files.read(tmp_path / f'x{suffix}')
-
-
-def test_a_damaged_passport_is_read_or_refused_in_a_line(tmp_path):
-    answer = {'shape': [2], 'rms': 1.0, 'values': [0.5, -0.5]}
-    card = {
-        **{'architecture': 'lenet5', 'options': {}, 'num_classes': 2, 'source': {'file': 'x.npz', 'metadata': {}}},
-        **{'licence': None, 'preprocessing': {}, 'classes': '', 'class_names': None, 'notes': []},
-        'probe': {'conv1': answer, 'logits': answer},
-    }
-    path, refused = tmp_path / passport.NAME, 0
-    for text in (json.dumps(card).encode(), *damaged_json(card, 3, 100)):
-        path.write_bytes(text)
-        try:
-            passport.check(passport.read(tmp_path), card['probe'], tmp_path)
-        except UserError as error:
-            assert str(tmp_path) in str(error) and '\n' not in str(error)
-            refused += 1
-    assert 30 < refused < 100

@@ -145,7 +145,8 @@ def claimed(workdir, config, has_checkpoint=True):
                 f'another process is training in {workdir}; wait for it, or pass another --workdir'
             ) from None
         path = workdir / checkpoint_config.NAME
-        if not path.exists() and any(entry.name not in (STATISTICS, system.LOCK) for entry in workdir.iterdir()):
+        others = {entry.name for entry in workdir.iterdir() if entry.suffix != '.partial'}  # left by a kill
+        if not path.exists() and others - {STATISTICS, system.LOCK}:
             raise UserError(f'{workdir} is not empty and contains no run; pass another --workdir')
         changed = changes(workdir, config, has_checkpoint)
         if path.exists() and not has_checkpoint and _statistics_differ(path, config):

@@ -1,9 +1,6 @@
 """Conversion of published weights to our checkpoints, and back: `convert_file` and `export`."""
 
-import contextlib
 import json
-import os
-import tempfile
 from pathlib import Path
 
 import jax
@@ -13,7 +10,7 @@ from configs import base, imagenet
 from input_pipeline import datasets, statistics
 from input_pipeline.pixels import Pixels
 from runtime.errors import UserError, nearest
-from runtime.files import write_atomically
+from runtime.files import atomic_folder, write_atomically
 from training import checkpoints
 from training.run import build_model, check
 from weights import caffe_file, convert, exporting, files, passport
@@ -120,17 +117,14 @@ def export(config, checkpoint, which, to, out, by=''):
         return notes + exporting.write(to, folder, config, model, variables, card, by)
 
 
-@contextlib.contextmanager
 def _folder(out):
-    """Context manager: yield a folder that is moved to `out` when complete; UserError if `out` is not empty."""
+    """Return a context manager that yields a folder, which becomes `out` when complete.
+
+    Raises:
+      UserError: `out` is not empty.
+    """
     out = Path(out)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f'{out} already exists and is not overwritten; pass another --out')
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f'.{out.name}.', dir=out.absolute().parent) as temporary:
-        partial = Path(temporary, out.name)
-        partial.mkdir()
-        yield partial
-        if out.is_dir():
-            out.rmdir()
-        os.replace(partial, out)
+    return atomic_folder(out)
