@@ -32,6 +32,7 @@ from runtime import interrupts, system
 from runtime.errors import UserError
 
 SHARED_MEMORY = '/dev/shm'
+_LOCKS = 256 << 10  # bytes of shared memory for the locks of a worker process, a page each
 _BUS_ERROR = getattr(signal, 'SIGBUS', 0)
 
 # Order
@@ -253,12 +254,15 @@ def stream(
     batches = grain.MapDataset.range(num_batches).map(load)
     batches = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1))
     if workers:
-        check_shared_memory(workers * sum(array.nbytes for array in blank(batch_size // part[1], form).values()))
+        batch = sum(array.nbytes for array in blank(batch_size // part[1], form).values())
+        check_shared_memory(workers * (batch + _LOCKS))
         options = grain.multiprocessing.MultiprocessingOptions(num_workers=workers)
         batches = batches.mp_prefetch(options, _start_worker).map(_copy)
     if put:
         batches = grain.experimental.ThreadPrefetchIterDataset(batches.map(put), prefetch_buffer_size=2)
-    return _iterate(iter(batches), workers)
+    with _shared_memory_errors(workers):
+        iterator = iter(batches)
+    return _iterate(iterator, workers)
 
 
 def check_shared_memory(size):
@@ -272,6 +276,16 @@ def _shared_memory_is_full():
         f'{SHARED_MEMORY}, through which the input worker processes send batches, is too small or full: enlarge it '
         '(docker run --shm-size=8g), or pass --config.workers=0, which uses no worker processes'
     )
+
+
+@contextlib.contextmanager
+def _shared_memory_errors(workers):
+    try:
+        yield
+    except OSError as error:
+        if workers and error.errno == errno.ENOSPC and error.filename is None:  # a lock that the processes share
+            raise _shared_memory_is_full() from None
+        raise
 
 
 def _start_worker(number, workers):

@@ -383,8 +383,8 @@ def _command(script):
 
 def _leave(script, error):
     """End one of several processes immediately; a normal exit would wait for its peers."""
-    if any(map(distributed.is_lost, _chain(error))):
-        print(f'{script}: error: {distributed.LOST} ({first_line(error)})', file=sys.stderr, flush=True)
+    if lost := next(filter(distributed.is_lost, _chain(error)), None):
+        print(f'{script}: error: {distributed.LOST} ({first_line(lost)})', file=sys.stderr, flush=True)
         os._exit(distributed.LOST_CODE)
     if isinstance(error, (UserError, OSError)):
         print(f'{script}: error: {one_line(error)}', file=sys.stderr, flush=True)

@@ -5,6 +5,7 @@ JAX is imported inside the functions, because `initialize` must come before any 
 
 import ctypes
 import errno
+import faulthandler
 import functools
 import glob
 import importlib.metadata
@@ -95,7 +96,8 @@ def initialize(coordinator, num_processes, process_id):
     try:
         system.in_thread(connect).result(CONNECT_SECONDS)
     except TimeoutError:
-        raise Lost(f'not all processes connected through {where} within {CONNECT_SECONDS} seconds') from None
+        each = '; each needs its own --process_id' if coordinator else ''
+        raise Lost(f'not all processes connected through {where} within {CONNECT_SECONDS} seconds{each}') from None
     except (RuntimeError, ValueError) as error:
         raise UserError(f'the other processes cannot be reached ({where}): {first_line(error)}') from None
 
@@ -129,6 +131,7 @@ def fork_worker(script):
     if child == 0:
         if sys.platform == 'linux':
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it ends with its parent
+        faulthandler.disable()  # JAX's runtime says why it aborts; the stacks of all threads would hide that
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches both
     for number in {*interrupts.numbers()} - {signal.SIGINT}:

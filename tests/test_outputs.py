@@ -9,6 +9,7 @@ import sys
 import jax
 import pytest
 from conftest import PYTHON, ROOT, one_device_environment
+from PIL import Image
 
 from input_pipeline import loader
 from runtime import interrupts, system
@@ -205,6 +206,25 @@ def test_shared_memory_without_room_is_named_with_the_key_to_set(monkeypatch):
     ):
         with pytest.raises(UserError, match=r'too small or full.* pass --config.workers=0'):
             next(loader._iterate(Batches(error), 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('size', ['16k', '200k', '600k'])
+def test_a_small_shared_memory_ends_a_run_with_one_line(tmp_path, size):
+    """In a mount namespace with its own /dev/shm: too small for the locks of the workers, or for their batches."""
+    for split in ('train', 'test'):
+        (tmp_path / split / 'a').mkdir(parents=True)
+        for number in range(64):
+            Image.new('L', (28, 28), number).save(tmp_path / split / 'a' / f'{number}.png')
+    mount = f'mount -t tmpfs -o size={size} none {loader.SHARED_MEMORY}'
+    unshare = ['unshare', '--mount', 'sh', '-c', f'{mount} && exec "$@"', 'sh']
+    if sys.platform != 'linux' or subprocess.run([*unshare, 'true'], capture_output=True).returncode:
+        pytest.skip('only root may mount a tmpfs over /dev/shm')
+    data = ('--config.dataset=folder', f'--config.data_dir={tmp_path}', '--config.num_classes=1', '--config.workers=2')
+    command = [*unshare, *PYTHON, 'train.py', *CONFIG, *data, '--workdir', str(tmp_path / 'run')]
+    done = subprocess.run(command, cwd=ROOT, env=one_device_environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert [line.partition(', through')[0] for line in done.stderr.splitlines()] == ['train.py: error: /dev/shm']
 
 
 # Platforms and help
