@@ -1,4 +1,4 @@
-"""Other programs' files, whole and broken."""
+"""Files of other programs, valid and damaged."""
 
 import argparse
 import collections
@@ -104,7 +104,7 @@ def test_a_program_in_a_pickle_is_refused_by_name_and_not_run(tmp_path, protocol
     assert not (tmp_path / 'made').exists()
 
 
-def test_a_whole_module_is_refused_by_name():
+def test_a_pickled_module_is_refused_by_name():
     with pytest.raises(UserError, match=r'holds torch\.nn\.modules\.container\.Sequential, not a state dict'):
         files.read(FILES / 'module.pth')
 
@@ -322,7 +322,7 @@ def npz(save=np.savez):
 
 
 def damaged_files():
-    """Returns [(suffix, content)] of a whole file and its damaged copies, for each format."""
+    """Return [(suffix, content)] of a valid file and its damaged copies, for each format."""
     cases = []
     for suffix, whole in (
         ('.npz', npz()), ('.npz', npz(np.savez_compressed)), ('.caffemodel', caffemodel()),
