@@ -154,7 +154,7 @@ for entry in _FEATURE_MAPS.strip().split('\n\n'):
     names, maps = (part.replace(',', ' ').split() for part in entry.split(':'))
     FEATURE_MAPS.update(dict.fromkeys(names, _sizes(maps)))
 
-# Activations that have a name in the code and none in the paper: ZFNet's pools, before their contrast normalisation.
+# Activations that have a name in the code and none in the paper: ZFNet's pools, before their contrast normalization.
 UNNAMED = {
     'zfnet': {'layer1_pool', 'layer2_pool'},
     'zfnet_wide': {'layer1_pool', 'layer2_pool'},

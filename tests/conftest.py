@@ -1,4 +1,4 @@
-"""The process that runs the tests: eight CPU devices, programs compiled quickly, what is expensive made once."""
+"""The process that runs the tests: eight CPU devices, programs that compile fast, and expensive fixtures built once."""
 
 import os
 import tempfile
@@ -94,7 +94,7 @@ def pytest_runtest_setup(item):
 
 @pytest.fixture(autouse=True)
 def programs_end_with_a_slow_test(request):
-    """Frees what a slow test compiled: Linux gives a process 65,530 memory maps, a deep network takes a thousand."""
+    """Free the programs of a slow test: Linux gives a process 65,530 memory maps, a deep network takes a thousand."""
     yield
     if request.node.get_closest_marker('slow'):
         jax.clear_caches()
@@ -189,7 +189,7 @@ EIGHT = mesh.create, mesh.of_this_process
 
 @pytest.fixture(scope='session', autouse=True)
 def one_device():
-    """Runs and evaluations in this process take one device: what is replicated is computed once, and soon compiled."""
+    """Use one device for the runs and evaluations of this process, which compile faster and replicate nothing."""
 
     def create(batch_size, devices=None, model=1):
         return EIGHT[0](batch_size, jax.devices()[:1] if devices is None else devices, model)
@@ -277,7 +277,7 @@ def converted(tmp_path_factory, test_data):
 
 @pytest.fixture(scope='session')
 def chromium(tmp_path_factory):
-    """A headless Chromium without a network, driven by Selenium; skips the test where there is none."""
+    """A headless Chromium without a network, driven by Selenium; without a Chromium the test is skipped."""
     binary = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
     driver = shutil.which('chromedriver')
     if not binary or not driver:
@@ -300,7 +300,7 @@ def chromium(tmp_path_factory):
 
 
 def page_requests(browser):
-    """The addresses that pages in a Chromium (the fixture) asked for since the last call; what lies in them is none."""
+    """The addresses that pages in a Chromium (the fixture) requested since the last call, without embedded data."""
     entries = [json.loads(entry['message'])['message'] for entry in browser.get_log('performance')]
     asked = [entry['params']['request']['url'] for entry in entries if entry['method'] == 'Network.requestWillBeSent']
     return [address for address in asked if not address.startswith(('data:', 'chrome'))]

@@ -1,4 +1,4 @@
-"""An error's advice works: what a message says is done, to the letter, and the next call gets further."""
+"""The advice in error messages works: after following it literally, the next call gets further."""
 
 import ast
 import re
@@ -79,7 +79,7 @@ def test_a_store_is_continued_without_the_bad_image(tmp_path, monkeypatch):
 
 
 def test_a_run_that_is_shorter_than_its_rates():
-    """Both of what is advised: the variant, with the number that is told, and other rates."""
+    """Both remedies of the message work: the variant, with the number in the message, and other rates."""
 
     def schedule(config, num_examples=1_437):
         epochs = config.steps * config.batch_size / num_examples if config.steps else config.num_epochs
@@ -121,7 +121,7 @@ def test_layers_that_are_named(digits_run, monkeypatch):
 
 
 def strings(file):
-    """The texts of a file, f-strings with X for what is filled in."""
+    """The texts of a file; X stands for the values in f-strings."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.JoinedStr):
             yield ''.join(part.value if isinstance(part, ast.Constant) else 'X' for part in node.values)

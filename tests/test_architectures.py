@@ -56,7 +56,7 @@ class Trace(NamedTuple):
 
 @functools.cache
 def trace(name, image_shape=None, train=False, dense=False, heads=True, scan=False, **options):
-    """One abstract pass, in which parameters are made as they are asked for, as `init` makes them: nothing is computed.
+    """One abstract pass, which makes the parameters in the order in which `init` does and computes nothing.
 
     It is of the plain form: that a scan has the same parameters is tested below.
 
@@ -119,7 +119,7 @@ _NOISE = np.random.default_rng(0).standard_normal(4_194_301, np.float32)  # a pr
 
 
 def filled(name, image_shape=None, train=False, **options):
-    """Variables with nothing special in them: no value is 0 or 1, and kernels keep the size of what they read."""
+    """Variables without special values: none is 0 or 1, and kernels preserve the magnitude of their input."""
     rng = np.random.default_rng(1)
     center = {'scale': 1.0, 'var': 1.0, 'slope': 0.25, 'coefficient': 0.5}
 
@@ -240,7 +240,7 @@ def test_the_training_losses_depend_on_every_parameter_and_on_no_running_statist
     assert traced.unused == {f'batch_stats/{path}' for path in paths(traced.variables.get('batch_stats', {}))}
 
 
-def test_only_their_own_losses_reach_googlenets_heads():
+def test_googlenets_heads_get_gradients_only_from_their_own_losses():
     params = trace('googlenet', train=True).variables['params']
     heads = {f'params/{path}' for path in paths(params) if path.startswith('loss_')}
     assert len(heads) == 2 * 3 * 2  # two heads of three layers with a kernel and a bias
@@ -341,7 +341,7 @@ def test_cifar_resnets_are_6n_plus_2_layers(depth):
 
 
 def assert_every_parameter_learns(name, image_shape, batch, dtype, polish=False, **options):
-    """Gradients are finite and none is all zero, and every running statistic moves."""
+    """All gradients are finite, each has a nonzero entry, and every running statistic moves."""
     model = architectures.create(name, dtype=dtype, **options)
     variables = filled(name, image_shape, train=True, **options)
     step = train_step(model, variables, pixels(batch, *(image_shape or NETWORKS[name].input_shape)), polish=polish)
@@ -354,7 +354,7 @@ def assert_every_parameter_learns(name, image_shape, batch, dtype, polish=False,
     assert before.keys() == after.keys()
     assert not {path for path in before if np.array_equal(before[path], after[path])}
     assert all(leaf.dtype == np.float32 for leaf in (*gradients.values(), *after.values()))
-    # A bias in front of a batch norm is subtracted again with the mean: what is left of its gradient is rounding.
+    # A bias in front of a batch norm is subtracted again with the mean: the rest of its gradient is rounding.
     for path in gradients if dtype == 'float32' else ():  # of bfloat16, rounding is as large as what is summed
         if path.endswith('/bias') and path.replace('/bias', '_bn/bias') in gradients:
             rounding = np.max(np.abs(gradients[path])) / np.max(np.abs(gradients[path.replace('/bias', '_bn/bias')]))
@@ -656,7 +656,7 @@ def test_groups_of_batch_norm_are_batches_of_their_own():
 # Options
 
 
-def test_activations_are_taken_after_the_activation_and_normalisation_and_pools_in_the_papers_order():
+def test_activations_are_taken_after_the_activation_and_normalization_and_pools_in_the_papers_order():
     norm, caffe = (functools.partial(layers.local_response_norm, reading=reading) for reading in ('paper', 'caffe'))
     pool = functools.partial(layers.max_pool, window=3, stride=2)
     ceil = functools.partial(pool, ceil=True)

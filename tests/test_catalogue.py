@@ -26,7 +26,7 @@ COUNTS = ('parameters', 'statistics', 'multiply_adds')
 
 @pytest.fixture
 def command(monkeypatch, capsys):
-    """Runs `python -m architectures` in this process: its exit code, what it printed, and its errors."""
+    """Run `python -m architectures` in this process; return its exit code, its output and its errors."""
 
     def call(*arguments):
         monkeypatch.setattr(sys, 'argv', ['architectures', *arguments])
@@ -53,7 +53,7 @@ def test_the_tables_of_the_families_are_joined():
 
 
 @pytest.mark.parametrize('name', architectures.names())
-def test_an_entry_is_whole(name):
+def test_an_entry_is_complete(name):
     entry = catalogue.NETWORKS[name]
     assert not list(describe.missing(name, {}))
     assert 1998 <= entry.year <= 2017 and entry.paper.short.endswith(str(entry.year))
@@ -138,7 +138,7 @@ def toy(monkeypatch, tmp_path):
     return add
 
 
-def test_a_new_network_is_seen_everywhere(toy, command, capsys):
+def test_a_new_network_appears_everywhere(toy, command, capsys):
     toy(theirs=(Theirs('torchvision', 'toy18'),))
     assert architectures.names()[3] == 'toy' and architectures.create('toy', num_classes=7).num_classes == 7
     _, row, *more = command('to?')[1].splitlines()
@@ -343,7 +343,7 @@ def test_known_receptive_fields(name, options, layer, size, stride):
 
 
 def test_an_activation_sees_its_receptive_field_and_no_more():
-    """Of the 20-layer ResNet of ones, whose activations are 0 where they see nothing of what is not 0."""
+    """With weights of 1, an activation of a 20-layer ResNet is 0 unless it depends on a nonzero pixel."""
     model = architectures.create('resnet20')
     images = jnp.zeros((1, 96, 32, 3))
     with layers.plain_forms():

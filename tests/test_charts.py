@@ -181,7 +181,7 @@ def test_numbers_that_classifiers_keep(trained):
     assert compare.size(trained['random forest'][1])[1] == 8 * counts['random forest']
 
 
-def test_what_is_kept_suffices_to_answer(trained, data):
+def test_the_counted_parameters_suffice_for_the_output(trained, data):
     images = data[1][0]
     linear, (weights, bias) = trained['linear (logistic)']
     np.testing.assert_array_equal(np.argmax(images @ weights.T + bias, 1), linear.predict(images))

@@ -48,7 +48,7 @@ def test_the_latest_two_and_the_best_are_kept(workdir):
         assert kept.info(3) == INFO
 
 
-def test_a_state_comes_back_to_the_bit(workdir):
+def test_a_state_is_restored_bit_for_bit(workdir):
     with Checkpoints(workdir / 'checkpoints', read_only=True) as kept:
         restored = kept.restore(state_at(0), 5)
         chex.assert_trees_all_equal(restored, state_at(5))
@@ -152,7 +152,7 @@ def files(folder):
 
 @pytest.mark.parametrize('seed', range(4))
 def test_a_damaged_checkpoint_is_never_read_as_another_one(tmp_path, seed):
-    """Bits are flipped and files cut, in all its files: what is read is what was saved, or a line names the folder."""
+    """Bits are flipped and files truncated: either what was saved is read, or a one-line error names the folder."""
     rng = np.random.default_rng(seed)
     with Checkpoints(tmp_path / 'c') as kept:
         kept.save(state_at(7, width=3000), INFO, 4.0)
@@ -178,7 +178,7 @@ def test_a_damaged_checkpoint_is_never_read_as_another_one(tmp_path, seed):
 
 def test_a_changed_array_is_named(workdir):
     folder = workdir / 'checkpoints'
-    with Checkpoints(workdir / 'other') as kept:  # whole in itself, but not what the digests are of
+    with Checkpoints(workdir / 'other') as kept:  # a valid checkpoint, but not that of the digests
         kept.save(state_at(5).replace(params={'w': jnp.arange(3.0) + 4}), INFO, 4.0)
     shutil.rmtree(folder / '5/model')
     shutil.copytree(workdir / 'other/5/model', folder / '5/model')

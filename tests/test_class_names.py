@@ -26,7 +26,7 @@ RNG = np.random.default_rng(0)
 
 
 def photographs(folder, names, each=3):
-    """FOLDER/CLASS/IMAGE, grey noise of LeNet-5's size."""
+    """FOLDER/CLASS/IMAGE, gray noise of LeNet-5's size."""
     for name in names:
         (folder / name).mkdir(parents=True)
         for number in range(each):
@@ -44,7 +44,7 @@ def on_folders(root, train, test, each=3, **changes):
 
 
 def network(folder, config, names, seed=0):
-    """A checkpoint with random weights, of classes of these names; None: as older versions wrote it."""
+    """A checkpoint with random weights and classes of these names; None: as written by older versions."""
     variables = architectures.initialize(build_model(config), seed, (32, 32, 1))
     variables = jax.tree.map(lambda x: 1.5 * x, variables)  # else probabilities hardly differ
     with checkpoints.Checkpoints(folder / checkpoints.FOLDER) as kept:
@@ -73,7 +73,7 @@ def wrong(logits, right, k):
 # Lists of names
 
 
-def test_a_class_is_found_by_its_name_wherever_it_stands():
+def test_classes_are_matched_by_name_in_any_order():
     for _ in range(50):
         ours = [f'class {number}' for number in RNG.permutation(30)[: RNG.integers(1, 30)]]
         theirs = list(RNG.permutation(ours)[: RNG.integers(1, len(ours) + 1)]) + ['none'] * int(RNG.integers(2))
@@ -157,7 +157,7 @@ def test_the_advice_for_a_class_without_test_images_works(tmp_path):
     assert np.asarray(batch['label']).tolist() == [0, 0, 0, 2, 2, 2]
 
 
-def test_memory_and_files_are_relabelled_alike():
+def test_memory_and_files_are_relabeled_alike():
     held = example.ArraySource(RNG.integers(0, 256, (6, 4, 4, 1), np.uint8), np.arange(6) % 3, 'xyz', 'held')
     new = classes.relabel(held, (5, 0, 2), 'abcdef', ['a note'])
     assert isinstance(new, example.ArraySource) and new.labels.tolist() == [5, 0, 2] * 2
@@ -370,7 +370,7 @@ def test_a_checkpoint_of_an_older_version_is_tested_as_it_was(tmp_path, capsys):
         evaluation.evaluate(config, entry, labels='subset=all')
 
 
-# What is printed and drawn
+# Names that are printed and drawn
 
 
 def test_a_thousand_own_classes_are_not_called_by_imagenets_names(tmp_path):

@@ -92,7 +92,7 @@ class TransformsTest(chex.TestCase):
                 assert not np.allclose(run(IMAGES, OTHER_KEYS), together)
 
 
-def test_augment_compiled_and_with_other_neighbours():
+def test_augment_compiled_and_with_other_neighbors():
     run = functools.partial(augment, **EVERYTHING)
     together = run(BYTES, KEYS)
     chex.assert_type(together, jnp.float32)
@@ -131,11 +131,11 @@ def test_a_flip_is_left_to_right_for_half_of_the_images():
 def test_the_operations_are_those_of_pillow(operation, enhancer, factor):
     expected = np.stack([np.asarray(enhancer(Image.fromarray(image)).enhance(factor)) for image in BYTES])
     ours = np.clip(np.asarray(colour.enhance(IMAGES, jnp.full(6, operation), jnp.full(6, factor))), 0, 255)
-    # Pillow cuts off the fraction, and its means and greys are whole numbers.
+    # Pillow cuts off the fraction, and its means and grays are whole numbers.
     assert np.abs(np.floor(ours + 1e-3) - expected).max() <= 1
 
 
-def test_each_image_has_its_own_factor():
+def test_each_image_has_a_separate_factor():
     factors = jnp.linspace(0.5, 1.5, 6)
     three = [functools.partial(lambda n, x, a: colour.enhance(x, jnp.full(len(x), n), a), n) for n in range(3)]
     for operation in (*three, colour.contrast_per_channel):
@@ -197,11 +197,11 @@ def test_fb_clips_nothing_and_howard_everything():
     assert out.max() == 255
 
 
-def test_grey_images_are_colour_images_of_three_equal_channels():
-    grey = IMAGES[..., :1]
-    colours = jnp.tile(grey, (1, 1, 1, 3))
+def test_gray_images_are_color_images_of_three_equal_channels():
+    gray = IMAGES[..., :1]
+    colors = jnp.tile(gray, (1, 1, 1, 3))
     for jitter in (colour.jitter_fb, colour.jitter_howard, colour.jitter_inception):
-        close(jnp.tile(jitter(grey, KEYS), (1, 1, 1, 3)), jitter(colours, KEYS))
+        close(jnp.tile(jitter(gray, KEYS), (1, 1, 1, 3)), jitter(colors, KEYS))
 
 
 # HSV
@@ -209,14 +209,14 @@ def test_grey_images_are_colour_images_of_three_equal_channels():
 
 def test_hsv_agrees_with_colorsys():
     corners = np.array(list(itertools.product((0.0, 0.5, 1.0), repeat=3)))
-    colours = np.concatenate([corners, RANDOM.random((300, 3))])
-    expected = np.array([colorsys.rgb_to_hsv(*each) for each in colours])
-    hsv = np.asarray(jax.jit(colour.rgb_to_hsv)(jnp.asarray(colours, jnp.float32)))
+    colors = np.concatenate([corners, RANDOM.random((300, 3))])
+    expected = np.array([colorsys.rgb_to_hsv(*each) for each in colors])
+    hsv = np.asarray(jax.jit(colour.rgb_to_hsv)(jnp.asarray(colors, jnp.float32)))
     around = np.abs(hsv[:, 0] - expected[:, 0])
     assert np.minimum(around, 1 - around).max() < 1e-5
     close(hsv[:, 1:], expected[:, 1:], atol=1e-6)
-    back = np.array([colorsys.hsv_to_rgb(*each) for each in colours])  # any three numbers of 0..1 are a colour
-    close(jax.jit(colour.hsv_to_rgb)(jnp.asarray(colours, jnp.float32)), back, atol=1e-5)
+    back = np.array([colorsys.hsv_to_rgb(*each) for each in colors])  # any three numbers of 0..1 are a colour
+    close(jax.jit(colour.hsv_to_rgb)(jnp.asarray(colors, jnp.float32)), back, atol=1e-5)
 
 
 @jax.jit
@@ -240,8 +240,8 @@ def test_a_third_of_a_turn_permutes_the_channels():
 
 
 def test_no_saturation_leaves_the_value_and_saturation_stops_at_one():
-    grey = colour.adjust_hsv(IMAGES, jnp.zeros(6), jnp.zeros(6))
-    close(grey, np.broadcast_to(BYTES.max(axis=-1, keepdims=True), BYTES.shape))
+    gray = colour.adjust_hsv(IMAGES, jnp.zeros(6), jnp.zeros(6))
+    close(gray, np.broadcast_to(BYTES.max(axis=-1, keepdims=True), BYTES.shape))
     vivid = np.asarray(colour.adjust_hsv(IMAGES, jnp.zeros(6), jnp.full(6, 1e6)))
     coloured = np.ptp(BYTES, axis=-1) > 0
     close(vivid.max(axis=-1), BYTES.max(axis=-1))
@@ -284,7 +284,7 @@ def test_inception_jitter_in_both_orders():
     assert out.max() == 255
 
 
-def test_a_shift_is_one_value_for_a_whole_image():
+def test_a_shift_is_one_value_for_all_pixels_of_an_image():
     shifts = np.asarray(colour.shift_values(jnp.zeros((MANY, 2, 2, 3)), keys_for(MANY), 20.0))
     chex.assert_trees_all_equal(shifts, np.broadcast_to(shifts[:, :1, :1, :1], shifts.shape))
     assert_uniform(shifts[:, 0, 0, 0], -20, 20)
@@ -292,7 +292,7 @@ def test_a_shift_is_one_value_for_a_whole_image():
 
 # Lighting
 
-NOISE = {'fb': (3.17, 3.22, 3.25), 'cc2': (7.40, 7.20, 7.70), 'sqrt': (7.23, 7.05, 7.39)}  # grey levels, R, G, B
+NOISE = {'fb': (3.17, 3.22, 3.25), 'cc2': (7.40, 7.20, 7.70), 'sqrt': (7.23, 7.05, 7.39)}  # gray levels, R, G, B
 
 
 def covariance(reading):
@@ -307,7 +307,7 @@ def test_lighting_is_of_the_size_that_its_constants_say(reading):
     expected = covariance(reading)
     np.testing.assert_allclose(np.sqrt(np.diag(expected)), NOISE[reading], atol=0.006)
     noise = np.asarray(colour.lighting(jnp.zeros((MANY, 1, 2, 3)), keys_for(MANY), reading))
-    chex.assert_trees_all_equal(noise[:, :, 0], noise[:, :, 1])  # one colour for a whole image
+    chex.assert_trees_all_equal(noise[:, :, 0], noise[:, :, 1])  # one color for all pixels of an image
     noise = noise[:, 0, 0]
     assert np.abs(noise.mean(axis=0)).max() < 0.4
     np.testing.assert_allclose(noise.std(axis=0), NOISE[reading], rtol=0.04)
@@ -344,7 +344,7 @@ def test_lighting_before_or_after_the_mean():
     close(pixels.normalize(lit(IMAGES), mean, 1.0), lit(pixels.normalize(IMAGES, mean, 1.0)))
 
 
-# Normalisation
+# Normalization
 
 
 def test_constants():
@@ -368,7 +368,7 @@ def test_normalize_broadcasts():
 
 
 def test_the_mean_image_under_the_crop():
-    # Caffe: cropping after the subtraction. cuda-convnet2: the mean's centre, wherever the crop lay.
+    # Caffe: cropping after the subtraction. cuda-convnet2: the mean's center, wherever the crop lay.
     frames = RANDOM.integers(0, 256, (4, 17, 15, 3)).astype(np.float32)
     mean = RANDOM.random((17, 15, 3)) * 255
     offsets = np.array([[0, 0], [4, 5], [5, 1], [3, 4]], np.int32)
@@ -412,7 +412,7 @@ def test_rotation_agrees_with_scipy():
         close(turned[..., 0][inside], expected[inside], atol=0.05)
 
 
-def test_rotation_keeps_the_centre_and_fills_with_black():
+def test_rotation_keeps_the_center_and_fills_with_black():
     images = np.full((6, 21, 21, 1), 100, np.float32)
     images[:, 10, 10] = 200
     out = np.asarray(distortion.rotate(images, KEYS, 45.0))
@@ -439,7 +439,7 @@ def test_crops_of_the_padded_image_at_offsets_0_to_8(mode):
 # The composition
 
 
-def test_with_everything_off_it_is_the_normalisation():
+def test_with_everything_off_it_is_the_normalization():
     out = augment(BYTES)
     chex.assert_type(out, jnp.float32)
     chex.assert_trees_all_equal(np.asarray(out), BYTES.astype(np.float32))
@@ -487,7 +487,7 @@ def test_the_mean_is_subtracted_before_the_flip():
     assert kept[1:].any()
 
 
-def test_the_border_of_a_zero_padding_has_the_mean_colour():
+def test_the_border_of_a_zero_padding_has_the_mean_color():
     mean, std = colour.MEANS['cifar10'], colour.STDS['cifar10']
     out = np.asarray(augment(np.full_like(BYTES, 255), KEYS, mean=mean, std=std, padding=4))
     values = np.unique(out.reshape(-1, 3), axis=0)
@@ -514,7 +514,7 @@ def test_the_stages_are_independent():
 
 
 def test_strengths():
-    greys = np.full((MANY, 1, 1, 1), 100, np.uint8)  # on one grey pixel only brightness does anything
+    grays = np.full((MANY, 1, 1, 1), 100, np.uint8)  # on one gray pixel only brightness does anything
     keys = keys_for(MANY)
     for jitter, strength, low, high in (
         ('fb', None, 60, 140),
@@ -523,7 +523,7 @@ def test_strengths():
         ('howard', 0.25, 75, 125),
         ('inception', None, 68, 132),
     ):
-        assert_uniform(augment(greys, keys, jitter=jitter, jitter_strength=strength), low, high)
+        assert_uniform(augment(grays, keys, jitter=jitter, jitter_strength=strength), low, high)
 
 
 # What commutes
@@ -535,7 +535,7 @@ def test_a_flip_commutes_with_all_that_changes_colors(jitter):
     close(run(BYTES[:, :, ::-1]), run(BYTES)[:, :, ::-1])
 
 
-def test_channel_normalisation_commutes_with_a_crop_and_a_mean_image_does_not():
+def test_channel_normalization_commutes_with_a_crop_and_a_mean_image_does_not():
     part = (slice(None), slice(3, 9), slice(1, 7))
     channels = functools.partial(augment, mean=colour.MEANS['vgg'])
     chex.assert_trees_all_equal(np.asarray(channels(BYTES[part])), np.asarray(channels(BYTES))[part])
@@ -561,7 +561,7 @@ def test_mistakes_that_a_user_can_fix(options, message):
         augment(BYTES, KEYS, **options)
 
 
-def test_lighting_of_grey_images_is_refused_and_measured_components_are_not():
+def test_lighting_of_gray_images_is_refused_and_measured_components_are_not():
     with pytest.raises(UserError, match='3 channels but the images have 1'):
         augment(BYTES[..., :1], KEYS, lighting='fb')
     chex.assert_shape(augment(BYTES[..., :1], KEYS, lighting=([[1.0]], [70.0])), (6, 12, 10, 1))

@@ -37,7 +37,7 @@ def pixels(*shape):
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
-def test_alexnet_subtracts_the_centre_of_the_mean_and_its_authors_code_divides_by_1_1_in_training():
+def test_alexnet_subtracts_the_center_of_the_mean_and_its_authors_code_divides_by_1_1_in_training():
     measured = {'mean_image': pixels(256, 256, 3).astype(np.float32)}
     images, offset = pixels(2, 227, 227, 3), (7, 21)
     center = measured['mean_image'][None, 14 : 14 + 227, 14 : 14 + 227]  # cuda-convnet2
@@ -57,13 +57,13 @@ def test_alexnet_has_lighting_and_flips_in_training_alone():
     tested = Pixels(config, measured).test(batch_of(images))
     np.testing.assert_array_equal(tested, images)
     trained = np.asarray(Pixels(config, measured, 10).train(batch_of(images)))
-    flipped = np.ptp(trained - images, axis=(1, 2)).max(-1) > 1  # otherwise one colour is added to the whole image
+    flipped = np.ptp(trained - images, axis=(1, 2)).max(-1) > 1  # otherwise one color is added to all pixels
     assert 16 < flipped.sum() < 48
-    colours = (trained - images)[~flipped]
+    colors = (trained - images)[~flipped]
     unflipped_again = (trained[flipped] - images[flipped, :, ::-1])[:, 0, 0]
-    noise = np.concatenate([colours[:, 0, 0], unflipped_again]).std(0)
-    np.testing.assert_allclose(np.ptp(colours, axis=(1, 2)), 0, atol=1e-3)
-    assert noise.min() > 5 and noise.max() < 10  # about 7.4 grey levels
+    noise = np.concatenate([colors[:, 0, 0], unflipped_again]).std(0)
+    np.testing.assert_allclose(np.ptp(colors, axis=(1, 2)), 0, atol=1e-3)
+    assert noise.min() > 5 and noise.max() < 10  # about 7.4 gray levels
 
 
 def test_what_is_measured_for_each_network():
@@ -76,7 +76,7 @@ def test_what_is_measured_for_each_network():
     assert statistics.view(config_of('lenet5')) == (32, None)
 
 
-def test_statistics_are_measured_once_and_kept_with_the_run(tmp_path):
+def test_statistics_are_measured_once_and_stored_with_the_run(tmp_path):
     source = example.ArraySource(pixels(6, 40, 60, 3), np.arange(6) % 2, 'ab', 'six')
     small = {'image_size': 24, 'crop__short_side': (32, 32), 'test_crop__short_side': (32, 32)}
     config = config_of('alexnet', **small)
@@ -97,7 +97,7 @@ def test_measured_lighting_takes_the_principal_components_of_the_data_set():
     assert np.all(noise[:, 1:] == 0) and 6 < noise[:, 0].std() < 14  # 0.1 times 100
 
 
-def test_vgg_and_googlenet_subtract_a_colour():
+def test_vgg_and_googlenet_subtract_a_color():
     images = pixels(2, 224, 224, 3)
     for name, mean in (('vgg_d', (123.68, 116.779, 103.939)), ('googlenet', (123, 117, 104))):
         tested = Pixels(config_of(name)).test(batch_of(images))
@@ -137,7 +137,7 @@ def test_test_views_are_those_of_pillow_to_the_bit():
         assert offsets == [(0, 0), (0, 32), (32, 0), (32, 32), (16, 16)]
 
 
-def test_test_views_of_a_broken_image_stop_or_come_empty():
+def test_test_views_of_a_broken_image_stop_or_are_empty():
     source = [sources.Example(b'no image', 1, 'broken.jpg'), sources.Example(pixels(256, 256, 3), 0, 'whole')]
     rule = functools.partial(crops.five_crops, size=224)
     cut = functools.partial(cut_by, rule)
@@ -173,6 +173,6 @@ def test_a_wrong_crop_names_its_key(changes, says):
         ({'mean': 'vggg'}, 'mean must be one of none'),
     ],
 )
-def test_wrong_colours_are_reported_before_anything_is_built(changes, says):
+def test_wrong_colors_are_reported_before_anything_is_built(changes, says):
     with pytest.raises(UserError, match=says):
         config_of('vgg_d', **changes)

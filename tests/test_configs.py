@@ -1,4 +1,4 @@
-"""The recipes: to the value what the papers print, and what a variant makes of them."""
+"""The recipes: the values that the papers print, and the changes of the variants."""
 
 import functools
 import re
@@ -97,7 +97,7 @@ def test_every_network_has_a_recipe_of_its_name():
 
 
 @pytest.mark.parametrize('name', RECIPES)
-def test_a_recipe_is_one_that_can_be_run(name):
+def test_a_recipe_can_be_run(name):
     for variant in ('', ':epochs=2') + (':cifar10',) * (name in SMALL):
         config = load(name + variant)
         assert config.reference_batch_size == config.batch_size
@@ -271,7 +271,7 @@ def test_bn_inception_takes_6_million_steps_from_30_times_the_rate_and_6_times_a
         (('senet154',), 2048, 'momentum', 0.9, True, 'weights', 1e-4, 32),
     ],
 )
-def test_optimisers_are_the_papers(names, batch, optimizer, momentum, inside, decayed, decay, group):
+def test_optimizers_are_the_papers(names, batch, optimizer, momentum, inside, decayed, decay, group):
     for name in names:
         config = load(name)
         assert (config.batch_size, config.optimizer, config.momentum) == (batch, optimizer, momentum)
@@ -426,7 +426,7 @@ def test_a_folder(tmp_path):
         assert (config.train_split, config.test_split, config.channels) == ('train', 'test', 3)
         assert (config.image_size, config.num_epochs) == (size, 2)
         assert config.fit == ('resize' if size == 32 else 'pad')
-    assert listing.load(f'lenet5:folder={tmp_path}').optimizer == 'sgd'  # SDLM samples what lies in memory
+    assert listing.load(f'lenet5:folder={tmp_path}').optimizer == 'sgd'  # SDLM samples from memory
     decade = listing.load(f'decade:folder={tmp_path}')
     assert {decade.members[name].data_dir for name in decade.order} == {str(tmp_path)}
 

@@ -81,7 +81,7 @@ def test_uniform_draws_fill_their_range():
     assert Draws(0, 0, 0).uniform(7.0, 7.0) == 7
 
 
-def test_neighbouring_visits_are_independent():
+def test_neighboring_visits_are_independent():
     values = np.array([[draws.uniform(), draws.uniform()] for draws in visits(4000)])
     for a, b in ((values[:-1, 0], values[1:, 0]), (values[:, 0], values[:, 1]), (values[:-1, 1], values[1:, 0])):
         assert stats.pearsonr(a, b).pvalue > EVEN
@@ -129,7 +129,7 @@ RULES = {
 
 
 @pytest.mark.parametrize('rule', RULES)
-def test_views_lie_within_the_image(rule):
+def test_views_are_within_the_image(rule):
     rng = np.random.default_rng(0)
     for draws in visits(400):
         height, width = rng.integers(1, 600, 2).tolist() if draws.uniform() < 0.8 else rng.integers(1, 9, 2).tolist()
@@ -168,7 +168,7 @@ def test_views_are_a_function_of_the_draws(rule):
     ((256, 301), (256, 301), 0, 22),
     ((100, 100), (256, 256), 0, 0),
 ])  # fmt: skip
-def test_the_square_is_the_centre_of_short_side_256(size, grid, top, left):
+def test_the_square_is_the_center_of_short_side_256(size, grid, top, left):
     assert crops.crop_grid(*size, 256, square=True) == (grid, (top, left, 256, 256))
     assert crops.crop_grid(*size, 256) == (grid, (0, 0, *grid))
     rows, columns = size[0] / grid[0], size[1] / grid[1]
@@ -263,7 +263,7 @@ def test_a_view_is_the_resized_photograph_sliced(size, filter):
     assert np.array_equal(crops.extract(image, view), whole[top : top + 32, left : left + 32])  # to the bit
 
 
-def test_at_its_own_size_a_photograph_is_sliced():
+def test_a_photograph_of_the_right_size_is_only_sliced():
     image = frame(64, 100)
     for square in (False, True):
         for draws in visits(20):
@@ -297,7 +297,7 @@ FORMS = ('fb', 'torchvision', 'inception')
 
 
 def boxes(count, height=LARGE, width=LARGE, **options):
-    """(areas as a part of the whole, width/height, the views) of so many area crops."""
+    """(fractions of the photograph's area, width/height, views) of `count` area crops."""
     views = [crops.area_crop(height, width, draws, 224, **options) for draws in visits(count)]
     tall, wide = np.array([view.box[2:] for view in views]).T
     return tall * wide / (height * width), wide / tall, views
@@ -333,7 +333,7 @@ def test_shapes_are_of_the_forms_distribution(form):
 
 
 @pytest.mark.parametrize('form', FORMS)
-def test_large_areas_are_kept_as_often_as_their_shapes_fit(form):
+def test_large_areas_are_accepted_as_often_as_their_shapes_fit(form):
     low = 0.1 if form == 'inception' else 0.08
     areas, _, _ = boxes(4000, form=form, area=(low, 1.0))
     grid = np.linspace(low, 1, 2001)
@@ -370,7 +370,7 @@ def test_inceptions_boxes_are_at_least_a_tenth():
 
 
 def test_what_fb_falls_back_to():
-    """Ten tries of at least 8% cannot fit: the short side to 224, the centre crop."""
+    """Ten tries of at least 8% cannot fit: the short side to 224, the center crop."""
     for size in ((10, 20_000), (20_000, 10)):
         for draws in visits(20):
             view = crops.area_crop(*size, draws, 224)
@@ -383,7 +383,7 @@ def test_what_fb_falls_back_to():
 
 
 def test_what_torchvision_falls_back_to():
-    """The largest centred box of a shape in range."""
+    """The largest centered box of a shape in range."""
     for draws in visits(20):
         options = {'size': 224, 'form': 'torchvision', 'filter': 'bilinear'}
         view = crops.area_crop(10, 20_000, draws, **options)
@@ -457,7 +457,7 @@ def test_extreme_images_pass_every_rule_within_bounded_memory():
     assert float(done.stdout) < 200  # MB
 
 
-# What a config says
+# The crops of a config
 
 
 def values(**changes):
@@ -510,7 +510,7 @@ def test_a_config_becomes_the_rule_that_it_says():
         ),
     ):
         assert crops.rule(224, **values(**changes))(300, 400, Draws(0, 0, 5)) == expected
-    # What a kind has no use for may be anything.
+    # Keys that a kind of crop does not read may have any value.
     assert crops.rule(224, **values(kind='area', short_side=(1, 2)))(300, 400, draws).size == 224
     assert crops.rule(224, **values(area=(0.0, 0.0), form='none'))(300, 400, draws).size == 224
     assert crops.rule(256, **values())(256, 256, draws).offset == (0, 0)  # the crop may be all of it

@@ -92,7 +92,7 @@ def test_a_jpeg_whose_header_declares_another_size_is_refused(height, width):
     assert geometry.decode(whole[:marker] + b'padding' + whole[marker:]).shape == (96, 128, 3)  # as some cameras add
 
 
-def test_an_image_that_is_no_regular_file_is_a_bad_image(tmp_path):
+def test_an_image_that_is_not_a_regular_file_is_a_bad_image(tmp_path):
     (tmp_path / 'a').mkdir()
     os.mkfifo(tmp_path / 'a' / '1.jpg')
     (tmp_path / 'a' / '2.jpg').symlink_to('/dev/zero')

@@ -29,7 +29,7 @@ def kinds(nodes, elements):
 
 
 def layers_in(nodes, elements):
-    """(kind, side of the kernel, channels) of what is no norm or activation."""
+    """(kind, side of the kernel, channels) of all nodes but norms and activations."""
     small = (*dataflow.NORMS, *dataflow.ACTIVATIONS)
     chosen = [nodes[index] for index in elements if nodes[index].kind not in small]
     return [(node.kind, node.kernel and node.kernel[0], node.shape[2]) for node in chosen]
@@ -89,7 +89,7 @@ def test_lenet5_is_the_chain_of_figure_2():
     assert nodes[2].kind == 'scaled tanh' and len(nodes) == 14  # a squash behind each of the six
 
 
-def test_alexnet_normalises_before_it_pools_and_its_towers_are_groups():
+def test_alexnet_normalizes_before_it_pools_and_its_towers_are_groups():
     nodes = graph_of('alexnet').nodes
     order = [node.kind for node in nodes[1:9]]
     assert order == ['convolution', 'ReLU', 'LRN', 'max pool'] * 2
@@ -237,7 +237,7 @@ def test_blocks_are_those_that_the_network_repeats():
     assert graph_of('alexnet').blocks == []
 
 
-def test_what_is_no_layer_is_an_error():
+def test_an_unknown_layer_is_an_error():
     class Odd(layers.Network):
         @layers.nn.compact
         def __call__(self, images, train=False, dense=False):

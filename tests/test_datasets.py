@@ -1,4 +1,4 @@
-"""Each data set in the byte format it is released in: its labels, its classes, and files that are not whole."""
+"""Each data set in the byte format it is released in: its labels, its classes, and truncated files."""
 
 import gzip
 import pickle
@@ -36,7 +36,7 @@ def test_every_data_set_is_documented_and_has_what_asks_for_it():
 
 
 def test_a_new_data_set_is_one_entry(monkeypatch):
-    """What is asked of a data set by its name is asked of the table."""
+    """All code reads the properties of a data set from the table."""
     images, labels = noise(6, 8, 8, 1), np.arange(6) % 2
     entry = datasets.DataSet(
         'toys', read=lambda request: (images, labels), class_names=('ball', 'block'), view='mnist_single'
@@ -136,7 +136,7 @@ def test_cifar10_for_python(tmp_path):
 
 
 class Program:
-    """What a pickle that runs something asks for."""
+    """The state of a pickle that would run something."""
 
     def __init__(self, path):
         self.path = path
@@ -241,7 +241,7 @@ def element(kind, data):
 
 
 def matrix(shape=(32, 32, 3, 1), numbers=bytes(3072), flags=9, name=b'X', kind=2):
-    """A matrix element, of uint8 where not told."""
+    """A matrix element, uint8 by default."""
     head = element(6, struct.pack('<II', flags, 0)) + element(5, struct.pack(f'<{len(shape)}i', *shape))
     return element(14, head + element(1, name) + element(kind, numbers))
 
@@ -324,7 +324,7 @@ def test_a_broken_idx_file(tmp_path, data):
 
 def test_a_broken_compressed_idx_file(tmp_path):
     data = gzip.compress(IDX)
-    bomb = gzip.compress(idx(noise(3, 28, 28), 2**20) + bytes(2**20))  # says more than a file of its size can hold
+    bomb = gzip.compress(idx(noise(3, 28, 28), 2**20) + bytes(2**20))  # more than its file can hold
     for broken in (data[:20] + b'x' * 50 + data[70:], data[:-9], data[:5], bomb):
         (tmp_path / 't10k-images-idx3-ubyte.gz').write_bytes(broken)
         with pytest.raises(UserError, match='t10k-images-idx3-ubyte.gz is not a complete IDX file'):

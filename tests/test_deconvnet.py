@@ -1,4 +1,4 @@
-"""The projections of figures/deconvnet.py against loops that are written here, and what is found to be projected."""
+"""The projections of figures/deconvnet.py against plain loops, and the choice of the units to project."""
 
 import functools
 
@@ -47,7 +47,7 @@ class Pool(layers.Network):
 
 
 class Small(layers.Network):
-    """What AlexNet has: stride, padding, groups, response normalisation, overlapping pools."""
+    """What AlexNet has: stride, padding, groups, response normalization, overlapping pools."""
 
     lrn: str = 'paper'
 
@@ -144,7 +144,7 @@ def test_unpooling_goes_to_the_first_of_the_largest():
 
 @pytest.mark.parametrize('activation', ['relu', 'tanh'])
 def test_it_is_the_deconvnet_of_the_paper(activation):
-    """Unpool, rectify, filter; response normalisation is passed; what can be negative is not rectified."""
+    """Unpool, rectify, filter; response normalization is passed; what can be negative is not rectified."""
     model = Small(activation=activation)
     variables = random_variables(model, (23, 23, 3))
     images = numbers(4, 23, 23, 3)
@@ -153,14 +153,14 @@ def test_it_is_the_deconvnet_of_the_paper(activation):
     _, projected = project(model, variables, images, 'pool2', places)
     rectify = (lambda signal: signal) if activation == 'tanh' else (lambda signal: np.maximum(signal, 0))
     kernels = [variables['params'][name]['kernel'] for name in ('conv1', 'conv2')]
-    normalise = jax.jit(layers.local_response_norm)
-    normalised = {name: np.asarray(normalise(found[name])) for name in ('conv1', 'conv2')}
+    normalize = jax.jit(layers.local_response_norm)
+    normalized = {name: np.asarray(normalize(found[name])) for name in ('conv1', 'conv2')}
     negative = 0
     for image, place in enumerate(places):
         signal = one_cell(found['pool2'][image], place)
-        signal = rectify(naive_unpool(signal, normalised['conv2'][image]))
+        signal = rectify(naive_unpool(signal, normalized['conv2'][image]))
         signal = naive_transpose(signal, kernels[1], 1, 1, 2, (6, 6, 6))
-        signal = naive_unpool(signal, normalised['conv1'][image])
+        signal = naive_unpool(signal, normalized['conv1'][image])
         negative += (signal < 0).sum()
         signal = naive_transpose(rectify(signal), kernels[0], 2, 1, 1, (23, 23, 3))
         np.testing.assert_allclose(projected[image], signal, atol=1e-5)
@@ -302,7 +302,7 @@ def test_the_same_inputs_give_the_same_file(member, tmp_path):
         assert files[0].read_bytes() == files[1].read_bytes()
 
 
-# To what it applies
+# The networks that it supports
 
 
 APPLIES = (

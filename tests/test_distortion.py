@@ -19,7 +19,7 @@ def test_background_and_ink():
     chex.assert_trees_all_close(values, jnp.array([-0.1, 1.175]), rtol=1e-6)
 
 
-def test_warp_by_the_identity_and_by_whole_pixels():
+def test_warp_by_the_identity_and_by_integer_shifts():
     identity = jnp.array([[1.0, 0, 0], [0, 1, 0]])
     chex.assert_trees_all_equal(np.asarray(warp(IMAGES[0], identity)), IMAGES[0])
     moved = np.asarray(warp(IMAGES[0], identity.at[:, 2].set(jnp.array([3.0, -2.0]))))  # right 3, up 2
@@ -33,15 +33,15 @@ def test_warp_agrees_with_scipy():
     image = IMAGES[1].astype(np.float32)
     # SciPy takes the inverse map, in rows and columns, about the corner.
     inverse = np.linalg.inv(matrix[:, :2])[::-1, ::-1]
-    centre = np.array([15.5, 15.5])
-    offset = centre - inverse @ (centre + matrix[::-1, 2])
+    center = np.array([15.5, 15.5])
+    offset = center - inverse @ (center + matrix[::-1, 2])
     expected = ndimage.affine_transform(image[..., 0], inverse, offset, order=1, mode='constant', prefilter=False)
     ours = np.asarray(warp(image, jnp.asarray(matrix, jnp.float32)))[..., 0]
     inside = (slice(4, -4), slice(4, -4))  # SciPy and JAX differ in how they treat the half pixel beyond the edge
     np.testing.assert_allclose(ours[inside], expected[inside], atol=0.05)
 
 
-def test_the_ranges_are_kept():
+def test_the_ranges_are_respected():
     matrices = jax.vmap(lambda key: affine_matrix(key, **RANGES))(jax.random.split(jax.random.key(0), 500))
     chex.assert_shape(matrices, (500, 2, 3))
     s_q, s_over_q, k = matrices[:, 0, 0], matrices[:, 1, 1], matrices[:, 0, 1]

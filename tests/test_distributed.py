@@ -44,9 +44,9 @@ def free_port():
 
 
 class Processes:
-    """`train.py` as so many processes; `wait` gives their exit codes and outputs. In a `with` none is left over.
+    """`train.py` as so many processes; `wait` returns their exit codes and outputs. A `with` block ends them.
 
-    `own` are arguments of each of two.
+    `own` are further arguments of each of two processes.
     """
 
     def __init__(self, script, count, devices, *arguments, name='train.py', own=((), ())):
@@ -267,8 +267,8 @@ def test_large_parameters_are_sharded_over_the_model_axis(eight_devices):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_parameters_cut_over_devices_train_as_whole_ones(script, tmp_path):
-    """AlexNet's fully connected layers, 1 x 4 devices whole against 2 x 2 cut; so do two processes of 2 x 1."""
+def test_sharded_parameters_train_like_replicated_ones(script, tmp_path):
+    """AlexNet's fully connected layers, replicated on 1 x 4 devices, sharded on 2 x 2, or on two processes."""
     arguments = (
         '--config', 'configs/alexnet.py:cifar10,option.dropout=0.0,epochs=1', '--config.dataset=synthetic',
         '--config.batch_size=8', '--config.stop_at_step=4', '--config.log_every_steps=1', '--config.normalize=range',

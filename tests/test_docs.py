@@ -18,7 +18,7 @@ from configs import base, listing
 PAGES = sorted([*ROOT.glob('*.md'), *(ROOT / 'docs').rglob('*.md'), *(ROOT / 'results').glob('*.md')])
 RECIPES = sorted((ROOT / 'configs').glob('*.py'))  # their docstrings tell commands, too
 OURS = {path.parent.name for path in ROOT.glob('*/__init__.py')}  # packages
-# A word that stands for the reader's own: DIR, NAME.py, $network, ...; README.md is none.
+# A placeholder: DIR, NAME.py, $network, ..., but not README.md.
 PLACEHOLDER = re.compile(r'^\.\.\.$|\$\w+|\b[A-Z][A-Z0-9_]*\b(?!\.md)')
 
 
@@ -70,7 +70,7 @@ def flags(file):
 
 
 def source(script):
-    """The file of a script, 'train.py', or of a module, 'input_pipeline.show'; None where there is none."""
+    """The file of a script, 'train.py', or of a module, 'input_pipeline.show', or None."""
     if script.endswith('.py'):
         file = ROOT / script
     else:
@@ -101,7 +101,7 @@ def anchors(path):
     return {re.sub(r'[^\w -]', '', heading.lower()).replace(' ', '-') for heading in headings}
 
 
-# Checking: each yields what is wrong, a line a fault
+# Checks: each yields one line per error
 
 
 def faults(script, arguments):
@@ -130,7 +130,7 @@ def faults(script, arguments):
 
 
 def opened(file_and_variant):
-    """The config that --config names; None where a placeholder keeps us from it."""
+    """The config that --config names; None if the name is a placeholder."""
     file, _, variant = file_and_variant.partition(':')
     if PLACEHOLDER.search(file):
         return None

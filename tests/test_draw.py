@@ -37,7 +37,7 @@ def random(config, seed=0, **options):
 
 
 def ours(member, pixels):
-    """What the network says of images of 0 to 255, [B, H, W]: {layer: [B, ...]}."""
+    """The activations of the network for images of 0 to 255, [B, H, W]: {layer: [B, ...]}."""
     images = np.asarray(pixels, np.uint8)[..., None]
     images = member.pixels.test({'image': images, 'offset': np.zeros((len(images), 2), np.int32)})
     apply = jax.jit(lambda variables, images: member.model.apply(variables, images, mutable=['activations']))
@@ -146,7 +146,7 @@ def test_a_drawing_is_placed_as_in_mnist(drawn):
     assert np.mean(small[large > 200]) > 180
 
 
-def test_normalise_is_an_average_over_areas(drawn):
+def test_normalize_is_an_average_over_areas(drawn):
     browser, _ = drawn
     ink = np.zeros((280, 280), np.uint8)
     ink[30:157, 90:133] = np.random.default_rng(0).integers(1, 256, (127, 43))
@@ -162,7 +162,7 @@ def test_normalise_is_an_average_over_areas(drawn):
 
 
 def test_mnists_own_digits_stay_as_they_are(drawn, test_data):
-    """Who enlarges a digit of MNIST tenfold and draws it has that digit again: the page normalises as MNIST does."""
+    """A digit of MNIST, enlarged tenfold and drawn, is the same digit again: the page normalizes as MNIST does."""
     browser, member = drawn
     source = datasets.open_source('mnist', 'test', str(test_data / 'mnist'), 28, 1, 10)
     images = np.stack([source[number].image[..., 0] for number in range(12)])
@@ -184,9 +184,9 @@ def test_a_finger_draws_too_and_does_not_scroll(drawn):
     mouse = seen(browser)
     browser.find_element('id', 'clear').click()
     frame = browser.execute_script('return document.getElementById("paper").getBoundingClientRect().toJSON()')
-    centre = frame['x'] + frame['width'] / 2, frame['y'] + frame['height'] / 2
+    center = frame['x'] + frame['width'] / 2, frame['y'] + frame['height'] / 2
     for number, (x, y) in enumerate(STROKES[0]):
-        at = [centre[i] + round((value - 140) * frame['width'] / 280) for i, value in enumerate((x, y))]
+        at = [center[i] + round((value - 140) * frame['width'] / 280) for i, value in enumerate((x, y))]
         kind = 'touchMove' if number else 'touchStart'
         touch = {'type': kind, 'touchPoints': [{'x': at[0], 'y': at[1]}]}
         browser.execute_cdp_cmd('Input.dispatchTouchEvent', touch)
@@ -269,7 +269,7 @@ def test_what_cannot_be_drawn_is_reported(tmp_path):
         draw.check(lenet5.get_config('cifar10'))
 
 
-def test_what_is_no_python_is_packaged_too():
+def test_files_other_than_python_are_packaged_too():
     tool = tomllib.loads((ROOT / 'pyproject.toml').read_text())['tool']['setuptools']
     for package in tool['packages']:
         for path in (ROOT / package).iterdir():

@@ -34,7 +34,7 @@ SHORT = {
 
 
 def rates_of(name, **options):
-    """The rates at which a network drops in training; 0 is none."""
+    """The dropout rates of a network in training; 0 is no dropout."""
     met = []
 
     def record(call, arguments, keywords, context):

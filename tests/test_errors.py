@@ -25,7 +25,7 @@ def test_the_wrong_images_are_those_whose_largest_logit_is_not_their_class(digit
     assert 0 < len(expected) == result['wrong_top1']
 
 
-def test_of_many_the_surest_are_kept_in_the_order_of_their_classes():
+def test_the_most_confident_errors_are_chosen_and_ordered_by_class():
     rows = [row(0, 7, 1, 0.9), row(1, 2, 3, 0.5), row(2, 2, 1, 0.8), row(3, 2, 1, 0.7), row(4, 1, 2, 0.6)]
     assert [row.index for row in errors.most_confident(rows, 9)] == [4, 2, 3, 1, 0]
     assert [row.index for row in errors.most_confident(rows, 3)] == [2, 3, 0]

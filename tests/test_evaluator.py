@@ -36,7 +36,7 @@ PHOTOGRAPHS = photographs(SIZES)
 
 
 class Photographs:
-    """A source of images in memory, of many sizes; a string stands for bytes that are no image."""
+    """A source of images in memory, of many sizes; a string stands for bytes that are not an image."""
 
     def __init__(self, images, num_classes=10):
         self.images, self.name, self.notes = images, 'photographs', []
@@ -217,7 +217,7 @@ def test_sizes_are_compiled_once_and_few_for_crops():
     assert len(scorer.programs) <= 2
 
 
-# Rows and what they add up to
+# Rows and their totals
 
 
 def test_ranks_and_ties():

@@ -1,4 +1,4 @@
-"""`visualize.py features`: the last hidden layer of every family; neighbours as brute force finds them."""
+"""`visualize.py features`: the last hidden layer of every family; neighbors as brute force finds them."""
 
 import functools
 
@@ -95,7 +95,7 @@ def test_every_network_has_one(name):
     assert hidden.shape == (2, 84) if name == 'lenet5_1998' else (hidden.shape[1], model.num_classes) in kernels
 
 
-def test_neighbours_are_those_of_a_search_by_brute_force():
+def test_neighbors_are_those_of_a_search_by_brute_force():
     draws = np.random.default_rng(0)
     known, asked = draws.normal(size=(300, 17)).astype(np.float32), draws.normal(size=(9, 17)).astype(np.float32)
     apart = np.sqrt(((asked[:, None].astype(np.float64) - known[None]) ** 2).sum(-1))
@@ -109,7 +109,7 @@ def test_neighbours_are_those_of_a_search_by_brute_force():
     np.testing.assert_allclose(distances, np.sort(apart, 1)[:, 1:7], rtol=1e-5)
 
 
-def test_an_image_is_no_neighbour_of_its_own_though_others_equal_it():
+def test_an_image_is_not_its_own_neighbor_even_if_others_equal_it():
     known = np.zeros((8, 3), np.float32)
     for own in range(8):
         distances, places = features.nearest(known, known[[own]], 4, np.array([own]))

@@ -1,4 +1,4 @@
-"""What an axis or a kind of line of a figure says is what is drawn there."""
+"""The labels of axes and of lines agree with what is drawn."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Files that are whole at any moment."""
+"""Files that are complete at any moment."""
 
 import os
 import platform
@@ -97,7 +97,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path):
         files.check(path)
 
 
-OTHERS = {  # what is no single file of ours: shards whose writer takes a path, folders, buckets
+OTHERS = {  # outputs other than single files: shards whose writer takes a path, folders, buckets
     'input_pipeline/pack.py': 1,
     'input_pipeline/prepare.py': 3,
     'training/checkpoints.py': 2,

@@ -1,4 +1,4 @@
-"""`visualize.py filters`: which kernels, in which colours, in which order."""
+"""`visualize.py filters`: which kernels, in which colors, in which order."""
 
 import jax
 import numpy as np
@@ -41,7 +41,7 @@ def test_a_network_without_one():
         filters.first_kernels({'fc': {'kernel': np.zeros((3, 3))}, 'conv': {'kernel': np.zeros((3, 3, 4, 8))}})
 
 
-def test_zero_is_grey_and_each_kernel_fills_its_range():
+def test_zero_is_gray_and_each_kernel_fills_its_range():
     kernels = np.zeros((2, 2, 3, 3), np.float32)
     kernels[0, 0, 0, 0], kernels[1, 1, 2, 0], kernels[0, 1, 1, 1] = -4, 2, 1e-3  # the third is zero throughout
     pictures = filters.scaled(kernels)

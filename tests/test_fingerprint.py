@@ -71,7 +71,7 @@ def test_tars_have_the_fingerprint_of_the_folder(tmp_path):
     assert fingerprint.of(tar.TarSource(tmp_path / 'tars')) == fingerprint.of(sources.FolderSource(folder))
 
 
-def test_images_in_memory_are_digested_whole(monkeypatch):
+def test_all_bytes_of_images_in_memory_are_digested(monkeypatch):
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (50, 3, 3, 1), np.uint8), rng.integers(0, 4, 50)
     monkeypatch.setattr(fingerprint, '_CHUNK', 64)  # bytes: several chunks

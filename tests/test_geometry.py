@@ -14,7 +14,7 @@ CUBIC = Image.Resampling.BICUBIC
 
 
 def smooth(height, width, low=0, high=256, seed=0):
-    """An image without hard edges, uint8 [height, width, 3], of grey levels low..high and somewhat beyond."""
+    """An image without hard edges, uint8 [height, width, 3], of gray levels low..high and somewhat beyond."""
     small = np.random.default_rng(seed).integers(low, high, (5, 6, 3), np.uint8)
     return np.asarray(Image.fromarray(small).resize((width, height), CUBIC))
 
@@ -30,7 +30,7 @@ def encoded(image, form='JPEG', **options):
 
 
 def as_ycck(cmyk):
-    """The JPEG of a CMYK image with the marker that says that its colours were transformed, as Photoshop does."""
+    """The JPEG of a CMYK image with the marker that says that its colors were transformed, as Photoshop does."""
     at = cmyk.index(b'Adobe') + 11
     return cmyk[:at] + b'\2' + cmyk[at + 1 :]
 
@@ -40,7 +40,7 @@ FORMS = {  # what ImageNet holds, and other things that people have
     'JPEG 4:4:4': encoded(noise(33, 47), quality=95, subsampling=0),
     'JPEG 4:2:2': encoded(noise(33, 47), quality=75, subsampling=1),
     'progressive': encoded(smooth(61, 43), progressive=True),
-    'grey': encoded(smooth(40, 56), mode='L'),
+    'gray': encoded(smooth(40, 56), mode='L'),
     'RGB': encoded(smooth(40, 56), keep_rgb=True),
     'CMYK': encoded(smooth(40, 56), mode='CMYK'),
     'YCCK': as_ycck(encoded(smooth(40, 56), mode='CMYK')),
@@ -57,16 +57,16 @@ JPEGS = list(FORMS)[:8]
 @pytest.mark.parametrize('form', FORMS)
 def test_decoding_agrees_with_pillow_to_the_bit(form):
     with Image.open(io.BytesIO(FORMS[form])) as image:
-        rgb, grey = np.asarray(image.convert('RGB')), np.asarray(image.convert('L'))
+        rgb, gray = np.asarray(image.convert('RGB')), np.asarray(image.convert('L'))
     decoded = geometry.decode(FORMS[form])
     assert decoded.dtype == np.uint8 and np.array_equal(decoded, rgb)
-    assert np.array_equal(geometry.decode(FORMS[form], channels=1), grey[..., None])
+    assert np.array_equal(geometry.decode(FORMS[form], channels=1), gray[..., None])
 
 
-def test_grey_files_have_three_equal_channels():
-    grey = geometry.decode(FORMS['grey'])
-    assert grey.shape == (40, 56, 3) and np.array_equal(grey[..., 0], grey[..., 1])
-    assert np.array_equal(grey[..., 0], grey[..., 2])
+def test_gray_files_have_three_equal_channels():
+    gray = geometry.decode(FORMS['gray'])
+    assert gray.shape == (40, 56, 3) and np.array_equal(gray[..., 0], gray[..., 1])
+    assert np.array_equal(gray[..., 0], gray[..., 2])
 
 
 def test_a_cmyk_file_looks_like_the_picture_it_was_made_of():
@@ -97,14 +97,14 @@ def test_a_jpeg_without_its_last_two_bytes_is_refused(form, channels):
 
 
 @pytest.mark.parametrize('data', [b'', b'\xff', b'\xff\xd8', b'\xff\xd8\xff', b'\xff\xd8 no image', b'Not found\n' * 9])
-def test_what_is_no_image_is_refused(data):
+def test_invalid_images_are_refused(data):
     for channels in (1, 3):
         with pytest.raises(ValueError, match='cannot be decoded: it is not an image'):
             geometry.decode(data, channels)
 
 
 def png_of_zeros(height, width):
-    """A whole black-and-white PNG of a few kilobytes."""
+    """A valid black-and-white PNG of a few kilobytes."""
 
     def chunk(kind, data):
         return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
@@ -143,8 +143,8 @@ def test_resizing_is_pillows(filter, size):
     rgb = noise(40, 30)
     expected = np.asarray(Image.fromarray(rgb).resize(size[::-1], pillow))
     assert np.array_equal(geometry.resize(rgb, *size, filter), expected)
-    grey = np.asarray(Image.fromarray(rgb[..., 1]).resize(size[::-1], pillow))
-    assert np.array_equal(geometry.resize(rgb[..., 1:2], *size, filter)[..., 0], grey)
+    gray = np.asarray(Image.fromarray(rgb[..., 1]).resize(size[::-1], pillow))
+    assert np.array_equal(geometry.resize(rgb[..., 1:2], *size, filter)[..., 0], gray)
 
 
 def test_shrinking_averages():
@@ -158,7 +158,7 @@ def test_shrinking_averages():
 @pytest.mark.parametrize(('filter', 'make', 'most'), [
     ('bilinear', smooth, 1), ('bicubic', smooth, 1), ('bilinear', noise, 2), ('bicubic', noise, 24),
 ])  # fmt: skip
-def test_resizing_a_box_is_resizing_the_whole_and_cutting(filter, make, most):
+def test_resizing_a_box_equals_resizing_the_image_and_cropping(filter, make, most):
     """But for rounding; and Pillow clips between its two passes, whose order is another for tall images."""
     rng, beyond = np.random.default_rng(1), []
     for _ in range(60):
@@ -207,7 +207,7 @@ def test_sizes_worked_by_hand(size, short_side, rounded, truncated):
     assert geometry.short_side_size(*size, short_side, truncate=True) == truncated
 
 
-def test_an_image_that_has_the_size_is_left_as_it_is():
+def test_an_image_of_the_right_size_is_returned_unchanged():
     image = noise(24, 31)
     for filter in geometry.FILTERS:
         assert geometry.resize(image, 24, 31, filter) is image
@@ -217,7 +217,7 @@ SIZES = [(224, 224), (96, 97), (31, 50), (400, 300)]
 
 
 @pytest.mark.parametrize('size', SIZES)
-def test_the_fast_bicubic_agrees_with_pillow_to_a_grey_level(size):
+def test_the_fast_bicubic_agrees_with_pillow_to_a_gray_level(size):
     image = smooth(180, 240, 60, 200)
     assert image.min() > 10 and image.max() < 245  # nothing is clipped
     difference = geometry.resize_bicubic(image, *size).astype(int) - geometry.resize(image, *size, 'bicubic')
@@ -231,10 +231,10 @@ def test_the_fast_bicubic_of_noise_agrees_with_pillow_on_the_mean(size):
     assert np.abs(difference).mean() < 0.3
 
 
-def test_the_fast_bicubic_takes_grey_and_parts_of_images():
+def test_the_fast_bicubic_takes_gray_and_parts_of_images():
     image = smooth(60, 80)
-    grey = image[..., :1]
-    assert np.array_equal(geometry.resize_bicubic(grey, 20, 30), geometry.resize(grey, 20, 30, 'bicubic'))
+    gray = image[..., :1]
+    assert np.array_equal(geometry.resize_bicubic(gray, 20, 30), geometry.resize(gray, 20, 30, 'bicubic'))
     part = image[7:41, 11:59]
     assert not part.flags.c_contiguous
     assert np.array_equal(geometry.resize_bicubic(part, 20, 30), geometry.resize_bicubic(part.copy(), 20, 30))
@@ -247,7 +247,7 @@ def test_images_of_any_shape_are_resized(size):
         assert np.array_equal(resize(image, 24, 24), np.full((24, 24, 3), 77))
 
 
-def test_padding_centres():
+def test_padding_centers():
     image = np.arange(28 * 28, dtype=np.uint8).reshape(28, 28, 1)
     padded = geometry.pad(image, 32, 32)
     assert np.array_equal(padded[2:30, 2:30], image) and padded.sum() == image.sum()
@@ -255,9 +255,9 @@ def test_padding_centres():
     assert odd.shape == (2, 4, 6, 1) and odd[:, 0:3, 1:4].all() and odd.sum() == 18
 
 
-def test_grey_is_pillows():
+def test_gray_is_pillows():
     rgb = noise(50, 60)
     assert np.array_equal(geometry.match_channels(rgb, 1)[..., 0], np.asarray(Image.fromarray(rgb).convert('L')))
-    grey = rgb[..., :1]
-    assert np.array_equal(geometry.match_channels(grey, 3), np.concatenate([grey] * 3, -1))
+    gray = rgb[..., :1]
+    assert np.array_equal(geometry.match_channels(gray, 3), np.concatenate([gray] * 3, -1))
     assert geometry.match_channels(rgb, 3) is rgb

@@ -37,7 +37,7 @@ def png(pixels, depth, color, transparent=b''):
 
 
 def tiff(data, height, width, bits, photometric=1, sample_format=1):
-    """A little-endian grey TIFF of one strip, by its specification."""
+    """A little-endian gray TIFF of one strip, by its specification."""
     entries = [(256, 3, width), (257, 3, height), (258, 3, bits), (259, 3, 1), (262, 3, photometric)]
     entries += [(273, 4, 8), (277, 3, 1), (278, 3, height), (279, 4, len(data)), (339, 3, sample_format)]
     table = b''.join(struct.pack('<HHII', tag, kind, 1, value) for tag, kind, value in entries)
@@ -111,15 +111,15 @@ RNG = np.random.default_rng(1)
 COLORS, ALPHA = RNG.integers(0, 256, (12, 10, 3), np.uint8), RNG.integers(0, 256, (12, 10), np.uint8)
 ALPHA[:4], ALPHA[4:8] = 0, 255
 RGBA = np.concatenate([COLORS, ALPHA[..., None]], -1)
-GREY, KEY = COLORS[..., 0], COLORS[2, 3]
-GREY_ALPHA = Image.merge('LA', [Image.fromarray(GREY), Image.fromarray(ALPHA)])
+GRAY, KEY = COLORS[..., 0], COLORS[2, 3]
+GRAY_ALPHA = Image.merge('LA', [Image.fromarray(GRAY), Image.fromarray(ALPHA)])
 PALETTE, NUMBERS = RNG.integers(0, 256, (256, 3), np.uint8), RNG.integers(0, 256, (12, 10), np.uint8)
 PALETTED = Image.frombytes('P', (10, 12), NUMBERS.tobytes())
 PALETTED.putpalette(PALETTE.tobytes())
 ONE = NUMBERS[0, 0]
 ALPHAS = RNG.integers(0, 256, 256, np.uint8)
 ALPHAS[::3] = 0
-GREY_16 = RNG.integers(0, 65_536, (12, 10)).astype('>u2')
+GRAY_16 = RNG.integers(0, 65_536, (12, 10)).astype('>u2')
 COLORS_16 = RNG.integers(0, 65_536, (12, 10, 3)).astype('>u2')
 BITS = RNG.integers(0, 2, (12, 10)).astype(bool)
 
@@ -130,16 +130,16 @@ def keyed(colors, pixels, key):
     return np.where(is_key[..., None], 255, colors)
 
 
-def grey_colors(grey):
-    return np.repeat(np.asarray(grey)[..., None], 3, -1)
+def gray_colors(gray):
+    return np.repeat(np.asarray(gray)[..., None], 3, -1)
 
 
-TRANSPARENT = {  # what is encoded, and the colors that NumPy makes of it
+TRANSPARENT = {  # an encoded image, and its colors computed by NumPy
     'RGBA PNG': (encoded(RGBA), over_white(COLORS, ALPHA)),
     'RGBA WebP': (encoded(RGBA, 'WEBP', lossless=True, exact=True), over_white(COLORS, ALPHA)),
     'RGBA TIFF': (encoded(RGBA, 'TIFF'), over_white(COLORS, ALPHA)),
     'RGBA of 16 bits': (png(RGBA.astype('>u2') * 257, 16, 6), over_white(COLORS, ALPHA)),
-    'grey with alpha': (encoded(GREY_ALPHA), over_white(grey_colors(GREY), ALPHA)),
+    'gray with alpha': (encoded(GRAY_ALPHA), over_white(gray_colors(GRAY), ALPHA)),
     'palette with alphas': (
         encoded(PALETTED, transparency=ALPHAS.tobytes()),
         over_white(PALETTE[NUMBERS], ALPHAS[NUMBERS]),
@@ -147,11 +147,11 @@ TRANSPARENT = {  # what is encoded, and the colors that NumPy makes of it
     'palette with a key': (encoded(PALETTED, transparency=int(ONE)), keyed(PALETTE[NUMBERS], NUMBERS, ONE)),
     'GIF': (encoded(PALETTED, 'GIF', transparency=int(ONE), optimize=False), keyed(PALETTE[NUMBERS], NUMBERS, ONE)),
     'RGB with a key': (encoded(COLORS, transparency=tuple(KEY.tolist())), keyed(COLORS, COLORS, KEY)),
-    'grey with a key': (encoded(GREY, transparency=int(KEY[0])), keyed(grey_colors(GREY), GREY, KEY[0])),
+    'gray with a key': (encoded(GRAY, transparency=int(KEY[0])), keyed(gray_colors(GRAY), GRAY, KEY[0])),
     'black and white with a key': (encoded(BITS, transparency=0), np.full((12, 10, 3), 255)),
-    'grey of 16 bits with a key': (
-        png(GREY_16, 16, 0, struct.pack('>H', GREY_16[5, 5])),
-        keyed(grey_colors(GREY_16 / 257), GREY_16, GREY_16[5, 5]),
+    'gray of 16 bits with a key': (
+        png(GRAY_16, 16, 0, struct.pack('>H', GRAY_16[5, 5])),
+        keyed(gray_colors(GRAY_16 / 257), GRAY_16, GRAY_16[5, 5]),
     ),
     'RGB of 16 bits with a key': (
         png(COLORS_16, 16, 2, struct.pack('>3H', *COLORS_16[5, 5].tolist())),
@@ -164,8 +164,8 @@ TRANSPARENT = {  # what is encoded, and the colors that NumPy makes of it
 def test_what_is_transparent_is_over_white(form):
     data, colors = TRANSPARENT[form]
     assert np.abs(geometry.decode(data) - colors).max() <= 1
-    grey = geometry.decode(data, 1)[..., 0]
-    assert np.abs(grey - colors @ [0.299, 0.587, 0.114]).max() <= 1.5  # ITU-R 601
+    gray = geometry.decode(data, 1)[..., 0]
+    assert np.abs(gray - colors @ [0.299, 0.587, 0.114]).max() <= 1.5  # ITU-R 601
 
 
 def test_colors_under_full_transparency_do_not_show():

@@ -66,7 +66,7 @@ def test_without_names_all_layers_that_fit_are_taken(vgg_a):
     assert init_from.load(vgg_a, other).left == ['fc8']
 
 
-def test_batch_statistics_and_blocks_come_along(tmp_path):
+def test_batch_statistics_and_blocks_are_copied(tmp_path):
     saved(tmp_path, 'resnet20', 1, depth=8)
     fresh = variables_of('resnet20', 2, depth=14).variables
     weights = init_from.load(tmp_path, fresh, ('stage1/block2=stage1/block1', 'conv1', 'conv1_bn'))

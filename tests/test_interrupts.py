@@ -56,7 +56,7 @@ def test_a_signal_is_raised_where_there_is_something_to_clean_up():
     with pytest.raises(KeyboardInterrupt) as error, interrupts.Raised():
         signal.raise_signal(signal.SIGTERM)
     assert error.value.args == (signal.SIGTERM,) and signal.getsignal(signal.SIGINT) is held
-    with pytest.raises(KeyboardInterrupt), interrupts.Raised():  # an import that made another error of it
+    with pytest.raises(KeyboardInterrupt), interrupts.Raised():  # an import that replaced it by another error
         try:
             signal.raise_signal(signal.SIGINT)
         except KeyboardInterrupt:

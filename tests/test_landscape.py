@@ -1,4 +1,4 @@
-"""The loss landscape: its plane, its numbers against the evaluator's, and how it goes on after an interruption."""
+"""The loss landscape: its plane, its numbers against the evaluator's, and how it resumes after an interruption."""
 
 import flax.linen as nn
 import jax
@@ -26,7 +26,7 @@ def trained(digits_run):
 
 
 class Small(nn.Module):
-    """A convolution, batch norm whose statistics are no identity, a fully connected layer."""
+    """A convolution, batch norm with statistics other than 0 and 1, and a fully connected layer."""
 
     @nn.compact
     def __call__(self, x, train=False):
@@ -86,7 +86,7 @@ def test_the_grid_has_the_checkpoint_in_its_middle():
     np.testing.assert_allclose(where, np.linspace(-0.7, 0.7, 21), atol=1e-7)
 
 
-def test_the_centre_is_the_loss_that_the_evaluator_finds(trained, tmp_path):
+def test_the_center_is_the_loss_of_the_evaluator(trained, tmp_path):
     config, workdir = trained
     landscape.make(tmp_path / 'l.png', config, [workdir], **SMALL)
     _, (surface,) = landscape.read(tmp_path / 'l.png.npz')

@@ -73,7 +73,7 @@ def test_toeplitz_convolution_is_convolution(image, kernel):
 
 
 @quick_form
-def test_convolution_of_the_whole_image_is_fully_connected():
+def test_a_convolution_as_large_as_the_image_is_fully_connected():
     x, k = numbers(4, 5, 5, 16), numbers(5, 5, 16, 120, seed=1)
     y = layers.convolution(x, k, (1, 1), 'VALID')
     chex.assert_shape(y, (4, 1, 1, 120))
@@ -90,7 +90,7 @@ def test_conv_agrees_with_flax_where_the_fast_form_does_not_apply(options):
 
 @quick_form
 def test_max_pool_gradient_goes_to_the_first_of_equals():
-    x = np.round(numbers(2, 8, 6, 3))  # whole numbers: ties abound
+    x = np.round(numbers(2, 8, 6, 3))  # integers, so that there are many ties
 
     def xla(x):
         return nn.max_pool(x, (2, 2), (2, 2))
@@ -252,7 +252,7 @@ POOLS = [
 def test_max_pool_takes_the_largest_and_its_gradient_goes_to_the_first_of_equals(
     size, window, stride, padding, ceil, expected
 ):
-    x = np.round(numbers(2, size, size, 3))  # whole numbers: ties abound
+    x = np.round(numbers(2, size, size, 3))  # integers, so that there are many ties
     x = np.maximum(x, 0) if size % 4 == 0 else x  # as after a ReLU, and not
     y, (to_x,) = assert_tuned_agrees(lambda x: layers.max_pool(x, window, stride, padding, ceil), x)
     chex.assert_shape(y, (2, expected, expected, 3))
@@ -289,7 +289,7 @@ def test_a_pool_of_the_same_size_as_a_strided_convolution(size):
         (7, 3, 2, 1, 4),
     ],
 )
-def test_average_pool_divides_by_the_whole_window_padding_included(size, window, stride, padding, expected):
+def test_average_pool_divides_by_the_full_window_padding_included(size, window, stride, padding, expected):
     x = numbers(2, size, size, 3)
     y, _ = assert_tuned_agrees(lambda x: layers.average_pool(x, window, stride, padding), x)
     chex.assert_shape(y, (2, expected, expected, 3))
@@ -300,7 +300,7 @@ def test_average_pool_divides_by_the_whole_window_padding_included(size, window,
         np.testing.assert_allclose(corner, 4 / 9, rtol=1e-6)  # of a 3x3 window, two by two are in the image
 
 
-# Normalisation
+# Normalization
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_average_pool_divides_by_the_whole_window_padding_included(size, window,
         ('caffe', 1e-4 / 5, 1),
     ],
 )
-def test_local_response_normalisation(reading, alpha, k):
+def test_local_response_normalization(reading, alpha, k):
     x = 100 * numbers(2, 3, 3, 8)  # large enough for the sum to matter
     expected = np.empty_like(x)
     for c in range(8):
@@ -321,7 +321,7 @@ def test_local_response_normalisation(reading, alpha, k):
     assert np.max(np.abs(expected - x / k**0.75)) > 1
 
 
-def test_local_response_normalisation_in_bfloat16_sums_in_float32():
+def test_local_response_normalization_in_bfloat16_sums_in_float32():
     x = jnp.asarray(100 * numbers(2, 3, 3, 8), jnp.bfloat16)
     y = layers.local_response_norm(x)
     assert y.dtype == jnp.bfloat16
@@ -334,7 +334,7 @@ def test_an_unknown_reading_is_reported():
         layers.local_response_norm(numbers(1, 2, 2, 8), 'torch')
 
 
-def normalised(x, scale, bias):
+def normalized(x, scale, bias):
     """Ioffe and Szegedy 2015, algorithm 1, in float64; and the mean and the biased variance."""
     x = x.astype(np.float64)
     mean = x.sum((0, 1, 2)) / (x.size / x.shape[-1])
@@ -361,7 +361,7 @@ def test_batch_norm_in_training(plain):
     x, scale, bias = NORMED
     with layers.plain_forms() if plain else contextlib.nullcontext():
         y, statistics = batch_norm(*map(jnp.asarray, NORMED))
-    expected, mean, variance = normalised(x, scale, bias)
+    expected, mean, variance = normalized(x, scale, bias)
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(statistics['mean'], 0.9 * 0.5 + 0.1 * mean, rtol=1e-5)
     unbiased = variance * 160 / 159  # of 8 images of 5x4
@@ -389,7 +389,7 @@ def test_groups_of_batch_norm_are_normalized_apart(plain, group_size):
     with layers.plain_forms() if plain else contextlib.nullcontext():
         together = with_gradients(lambda *a: batch_norm(*a, group_size=group_size)[0], x, scale, bias)
         statistics = batch_norm(x, scale, bias, group_size=group_size)[1]
-    expected = [normalised(group, *NORMED[1:]) for group in groups]
+    expected = [normalized(group, *NORMED[1:]) for group in groups]
     np.testing.assert_allclose(together[0], np.concatenate([y for y, _, _ in expected]), rtol=1e-4, atol=1e-4)
     pixels = group_size * 20
     mean = np.mean([mean for _, mean, _ in expected], axis=0)
@@ -414,7 +414,7 @@ def test_a_group_is_at_most_the_batch(group_size):
     )
 
 
-def test_a_batch_is_whole_groups():
+def test_a_batch_is_a_multiple_of_the_group_size():
     with pytest.raises(UserError, match='batch of 8 images is not a multiple of group_size=3'):
         batch_norm(*map(jnp.asarray, NORMED), group_size=3)
 
@@ -448,7 +448,7 @@ def test_batch_norm_in_bfloat16_keeps_float32_statistics():
     y, statistics = batch_norm(x, *map(jnp.asarray, NORMED[1:]))
     assert y.dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves(statistics)} == {jnp.dtype(jnp.float32)}
-    expected, mean, _ = normalised(np.asarray(x, np.float32), *NORMED[1:])
+    expected, mean, _ = normalized(np.asarray(x, np.float32), *NORMED[1:])
     np.testing.assert_allclose(statistics['mean'], 0.9 * 0.5 + 0.1 * mean, rtol=1e-5)  # of the rounded images, exactly
     np.testing.assert_allclose(np.asarray(y, np.float32), expected, rtol=2**-8, atol=2**-8)
 

@@ -1,4 +1,4 @@
-"""Layouts of folders that people have, and what is skipped in them, which is counted and named."""
+"""Common layouts of folders, and the files that are skipped in them, which are counted and named."""
 
 import io
 import os
@@ -15,7 +15,7 @@ from runtime.errors import UserError
 
 
 def write(folder, *names):
-    """Small images of different grey, and empty files where the name is no image's."""
+    """Write small images of different gray levels, and empty files for names of other kinds."""
     for number, name in enumerate(names):
         path = Path(folder) / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def test_the_held_out_folder_has_any_of_its_names(tmp_path, held_out, dataset):
     assert len(datasets.open_source(dataset, 'train', str(tmp_path))) == 1
 
 
-def test_the_name_that_is_asked_for_comes_first(tmp_path):
+def test_the_requested_name_has_precedence(tmp_path):
     write(tmp_path, 'test/a/1.png', 'val/a/2.png', 'validation/a/3.png')
     for split in ('test', 'val', 'validation'):
         assert datasets.open_source('folder', split, str(tmp_path)).name == f'{tmp_path}/{split}'
@@ -100,7 +100,7 @@ JUNK = (
 )  # fmt: skip
 
 
-def test_what_systems_leave_is_no_class_and_is_counted(tmp_path):
+def test_files_of_operating_systems_are_not_classes_and_are_counted(tmp_path):
     write(tmp_path, 'a/1.png', 'b/2.png', *JUNK)
     source = sources.FolderSource(tmp_path)
     assert source.class_names == ('a', 'b') and names(source) == ['a/1.png', 'b/2.png']
@@ -164,9 +164,9 @@ def test_links_without_an_end_are_skipped(tmp_path):
     ]
 
 
-def image_bytes(grey):
+def image_bytes(gray):
     buffer = io.BytesIO()
-    Image.new('L', (4, 4), grey).save(buffer, 'PNG')
+    Image.new('L', (4, 4), gray).save(buffer, 'PNG')
     return buffer.getvalue()
 
 

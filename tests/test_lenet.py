@@ -68,7 +68,7 @@ def test_feature_maps_of_the_paper():
 
 
 def test_connection_table():
-    # Table I: 6 maps of three neighbours, 6 of four, 3 of four in two pairs, 1 of all six: 60 connections.
+    # Table I: 6 maps of three neighbors, 6 of four, 3 of four in two pairs, 1 of all six: 60 connections.
     assert [len(row) for row in lenet.C3_CONNECTIONS] == [3] * 6 + [4] * 9 + [6]
     x = jax.random.normal(jax.random.key(0), (2, 14, 14, 6))
     layer = lenet.TableConv(lenet.C3_CONNECTIONS)

@@ -26,7 +26,7 @@ CROPPED = loader.Form(16, 3, crop=functools.partial(crops.random_crop, size=16, 
 
 
 def folder_source(folder, count=10, size=(6, 6), noise=False):
-    """PNGs of two classes, a half each; flat, of the grey level of their number, or noise."""
+    """PNGs of two classes, a half each; flat, of the gray level of their number, or noise."""
     rng = np.random.default_rng(0)
     for number in range(count):
         path = folder / str(2 * number // count) / f'{number:03}.png'
@@ -81,7 +81,7 @@ def raised(batches):
 # Order
 
 
-def test_every_example_comes_once_an_epoch():
+def test_every_example_occurs_once_per_epoch():
     n = 37
     numbers, epochs = loader.example_order(0, 3 * n, n, seed=5)
     assert epochs.tolist() == [0] * n + [1] * n + [2] * n
@@ -201,7 +201,7 @@ def test_threads_do_not_change_batches(threads):
 
 
 def test_offsets_are_those_of_the_mean_images_frame():
-    """An image whose pixels say where in the central square they lie comes with the offset of its first pixel."""
+    """An image whose pixels encode their position in the central square has the offset of its first pixel."""
     rows, columns = np.indices((40, 40), np.uint8)
     square = np.stack([rows, columns, np.zeros_like(rows)], -1)
     wide, tall = np.zeros((40, 61, 3), np.uint8), np.zeros((55, 40, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""The figures `architecture` and `block`: what is written in their boxes, where these are, and the files."""
+"""The figures `architecture` and `block`: the texts and places of their boxes, and the files."""
 
 import pytest
 from test_dataflow import graph_of
@@ -29,7 +29,7 @@ def check_chain(name):
 
 
 def check_texts(made):
-    """No text of a figure is cut off by its edge, and none lies on another."""
+    """No text of a figure crosses its edge or overlaps another text."""
     renderer = made.canvas.get_renderer()
     texts = [*made.axes[0].texts, made._suptitle]
     extents = [text.get_window_extent(renderer) for text in texts if text.get_text()]
@@ -147,7 +147,7 @@ def test_a_layer_of_a_dense_block_is_one_box():
     ('name', 'path'),
     [('googlenet', 'inception_3a'), ('se_resnext50_32x4d', 'conv2_x/block1'), ('wrn_40_4', 'conv3/block1')],
 )
-def test_boxes_lie_apart_and_each_below_what_it_reads(name, path):
+def test_boxes_do_not_overlap_and_are_below_their_inputs(name, path):
     drawn = boxes(name, path)
     centers = block.layout(drawn).centers
     assert sorted(centers) == list(range(len(drawn)))

@@ -1,4 +1,4 @@
-"""`visualize.py occlusion`: the maps are what the network says of the covered images, lowest where the object is."""
+"""`visualize.py occlusion`: the maps are the network's outputs for the covered images, lowest where the object is."""
 
 import itertools
 import types

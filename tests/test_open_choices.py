@@ -1,4 +1,4 @@
-"""What a recipe has that its paper does not: AlexNet's rates and factor of the author's program, silent papers."""
+"""Choices that a paper leaves open: AlexNet's rates and factor from the author's program, missing initial weights."""
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ def test_the_rates_of_cuda_convnet2_fall_to_a_250th_in_three_equal_steps(name):
 
 
 def pixels(name, train):
-    """The network's, of one image and its center crop; what is random is off."""
+    """The images of the network for one photograph and its center crop, without randomness."""
     config = listing.load(name)
     config.colour.flip, config.colour.lighting = False, 'none'
     image = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(1, 8, 8, 3)
@@ -53,7 +53,7 @@ def test_the_authors_factor_is_of_training_pixels_and_can_be_left_out(name, trai
     np.testing.assert_allclose(found, factor * expected, rtol=1e-5, atol=1e-4)
 
 
-# Papers without initial weights: the initializer that we chose, and how the recipe says so.
+# Papers without initial weights: the initializer that we chose, and the recipe's sentence about it.
 SILENT = {'googlenet': ('caffe_xavier', 'initial weights'), 'bn_inception': ('he_fan_in', 'are our choice')}
 
 

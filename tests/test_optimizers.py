@@ -96,7 +96,7 @@ def test_no_rate_is_in_what_a_gradient_is_divided_by(name):
 
 
 def test_the_rules_differ():
-    """No two of the cases end where the other does: exchanging them would be seen."""
+    """All cases have different results, so a test would notice if two were exchanged."""
     ends = [np.asarray(ours(*case)) for case in CASES]
     for number, end in enumerate(ends):
         assert all(np.abs(end - other).max() > 1e-3 for other in ends[:number])

@@ -77,7 +77,7 @@ def test_parts_of_a_batch_make_another_run_where_batch_norm_sees_them(tmp_path, 
         assert changes(workdir, here) == {}
 
 
-def test_what_is_still_to_come_may_change_until_the_end(tmp_path):
+def test_keys_of_future_steps_may_change_until_the_end(tmp_path):
     there, here = digits(), digits(num_epochs=40.0, learning_rates=((40, 0.1),))
     workdir = begun(tmp_path, there)
     assert changes(workdir, here) == {
@@ -112,7 +112,7 @@ def test_what_the_past_hangs_on_makes_another_run(tmp_path, there, here):
         changes(workdir, config(here))
 
 
-def test_a_value_that_neither_run_reads_is_no_difference(tmp_path):
+def test_a_value_that_neither_run_reads_is_not_a_difference(tmp_path):
     workdir = begun(tmp_path, digits(learning_rate=7.0))  # recorded, and passed over, by an earlier version
     assert changes(workdir, digits()) == {}
     with pytest.raises(OtherRun, match='optimizer'):
@@ -121,14 +121,14 @@ def test_a_value_that_neither_run_reads_is_no_difference(tmp_path):
 
 @pytest.mark.parametrize('name', ['lenet5_digits', 'googlenet', 'resnet50', 'resnet20'])
 def test_the_message_names_what_was_typed(tmp_path, name):
-    """`:epochs=60` changes half a dozen keys, of which the user typed none."""
+    """`:epochs=60` changes half a dozen keys that the user did not type."""
     workdir = begun(tmp_path, listing.load(f'{name}:epochs=40'), finished=True)
     here = listing.load(f'{name}:epochs=60')
     with pytest.raises(OtherRun) as error:
         changes(workdir, here)
     told = error.value.naming(dict.fromkeys(error.value.differences, ':epochs=60'))
     assert 'num_epochs is 40.0 there and 60.0 here (:epochs=60); pass another --workdir' in str(told)
-    here.seed = 3  # what is no part of the later steps comes first
+    here.seed = 3  # keys that affect past steps come first
     with pytest.raises(OtherRun) as error:
         changes(workdir, here)
     told = error.value.naming(dict.fromkeys(error.value.differences, ':epochs=60') | {'seed': '--config.seed=3'})
@@ -166,7 +166,7 @@ def test_the_rate_is_changed_in_the_middle_and_logged_once(tmp_path, monkeypatch
         loop.train(digits(learning_rates=((0.5, 0.1),), **common | {'num_epochs': 0.5}), workdir)
 
 
-def test_after_a_loss_that_is_no_number_a_lower_rate_continues(tmp_path):
+def test_after_a_nan_loss_the_run_continues_with_a_lower_rate(tmp_path):
     """The advice of the message, to the letter."""
     workdir = tmp_path / 'run'
     common = {'checkpoint_every_steps': 4, 'log_every_steps': 4, 'num_epochs': 1.0, 'stop_at_step': 12}

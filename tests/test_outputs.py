@@ -258,6 +258,6 @@ def test_a_platform_that_cannot_start_is_a_user_error(monkeypatch, error, reason
         *('-m architectures', '-m configs', '-m evaluation.published', 'scripts/step_time.py'),
     ],
 )
-def test_help_is_no_error(script, command):
+def test_help_is_not_an_error(script, command):
     done = script(*command.split(), '--help')
     assert done.returncode == 0 and done.stdout and not done.stderr

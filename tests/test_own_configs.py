@@ -1,4 +1,4 @@
-"""A user's own config file: what is wrong in it is told with its line, and nothing in it is passed over."""
+"""A user's config file: errors are reported with their line, and nothing in it is ignored."""
 
 import functools
 
@@ -18,7 +18,7 @@ def get_config(variant=''):
     {}
     return config
 """
-LINES = {  # line 6 of the file: what is said of it
+LINES = {  # line 6 of the file: its error
     "config.optimiser = 'adam'": 'line 6: the config has no key optimiser, did you mean optimizer?',
     'config.momentumm = 0.5': 'line 6: the config has no key momentumm, did you mean momentum?',
     "config['momentumm'] = 0.5": 'line 6: the config has no key momentumm, did you mean momentum?',
@@ -41,7 +41,7 @@ LINES = {  # line 6 of the file: what is said of it
 
 
 @pytest.mark.parametrize('line, says', LINES.items())
-def test_what_is_wrong_is_reported_with_its_line(tmp_path, line, says):
+def test_an_error_is_reported_with_its_line(tmp_path, line, says):
     file = tmp_path / 'mine.py'
     file.write_text(FILE.format(line))
     with pytest.raises(UserError) as error:
@@ -57,14 +57,14 @@ def test_a_file_without_get_config(tmp_path):
         command_line.read_config(str(file))
 
 
-def test_what_is_right_is_kept(tmp_path):
+def test_valid_lines_are_accepted(tmp_path):
     file = tmp_path / 'mine.py'
     file.write_text(FILE.format('config.momentum = 0; config.architecture_options.anything = 3'))
     config = command_line.read_config(str(file))
     assert config.momentum == 0.0 and type(config.momentum) is float and config.architecture_options.anything == 3
 
 
-UNREAD = {  # lines of a file: what is said of them
+UNREAD = {  # lines of a file: their error
     'config.learning_rate = 7.0': "learning_rate has no effect with schedule='steps': learning_rates counts",
     "config.optimizer = 'adam'; config.momentum = 0.5": "momentum has no effect with optimizer='adam'",
     'config.distortion.versions = 1; config.distortion.shear = 0.1': 'shear has no effect with distortion.versions=1',
@@ -73,7 +73,7 @@ UNREAD = {  # lines of a file: what is said of them
 
 
 def refused(file):
-    """What is said of a file's lines, '' where nothing is."""
+    """The error for a config file with these lines, or ''."""
     try:
         unread.refuse(command_line.read_config(str(file)), {}, *command_line.set_in_own_file(str(file)))
     except UserError as error:

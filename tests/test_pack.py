@@ -47,7 +47,7 @@ def images(tmp_path):
 
 
 def shards(folder):
-    """What is in a split's folder: its shards, and beside each where its records lie."""
+    """The files of a split's folder: its shards, and the index of each."""
     held = {path.name: path.read_bytes() for path in sorted((folder / 'train').iterdir())}
     assert {name.split('.')[1] for name in held} <= {'array_record', 'places'}
     return held
@@ -83,7 +83,7 @@ def test_a_jpeg_store_is_quality_95_with_halved_chroma(images, tmp_path):
     store = packed.PackedSource(tmp_path / 'store', 'train')
     for number, (example, original) in enumerate(zip(store, images, strict=True)):
         assert isinstance(example.image, bytes) and example.label == original.label
-        if number in (2, 3, 8):  # of that size already: stored untouched, the grey one too, but not the CMYK one
+        if number in (2, 3, 8):  # of that size already: stored untouched, the gray one too, but not the CMYK one
             assert example.image == original.image
             continue
         decoded = geometry.decode(original.image)
@@ -94,7 +94,7 @@ def test_a_jpeg_store_is_quality_95_with_halved_chroma(images, tmp_path):
         assert np.array_equal(geometry.decode(example.image), geometry.decode(buffer.getvalue()))
 
 
-def test_grey_stores(tmp_path):
+def test_gray_stores(tmp_path):
     digits = datasets.open_source('digits', 'test')
     for raw in (False, True):
         folder = tmp_path / f'store{raw}'
@@ -161,7 +161,7 @@ def test_an_interrupted_store_is_finished_to_the_same_bytes(images, tmp_path, ra
     (folder / 'train' / 'pack-00002-of-00003.array_record.partial').write_bytes(b'half')
     again = Interrupted(images, None)
     pack.pack({'train': again}, folder, 24, raw=raw, shard_records=4, threads=1)
-    assert again.asked == [8, 9, 10, 11]  # what was whole is not done again
+    assert again.asked == [8, 9, 10, 11]  # complete shards are not written again
     assert shards(folder) == shards(tmp_path / 'straight')
     once_more = Interrupted(images, None)
     pack.pack({'train': once_more}, folder, 24, raw=raw, shard_records=4)
@@ -218,7 +218,7 @@ def test_a_shard_that_is_cut_short_or_missing_is_refused_and_written_again(image
         packed.verify(folder)
     with pytest.raises(OSError, match='pack-00001-of-00003.array_record'):
         open_store[5]
-    assert open_store[3].label == 0  # the others are whole
+    assert open_store[3].label == 0  # the others are undamaged
     path.unlink()
     with pytest.raises(UserError, match='pack-00001-of-00003.array_record is missing'):
         packed.PackedSource(folder, 'train')
@@ -271,7 +271,7 @@ def test_a_store_without_places_is_read_by_array_record(images, tmp_path):
         slow[11]
 
 
-def test_damage_within_a_shard_is_found(images, tmp_path):
+def test_damage_within_a_shard_is_detected(images, tmp_path):
     pack.pack({'train': images}, tmp_path / 'store', 24, raw=True)
     store = packed.PackedSource(tmp_path / 'store', 'train')
     with open(store.paths[0], 'r+b') as file:

@@ -27,7 +27,7 @@ ARGUMENTS = {  # as a shell leaves them: what the program reads, HOME being /hom
 
 
 @pytest.mark.parametrize('argument, expected', ARGUMENTS.items())
-def test_a_home_folder_is_found_where_a_path_begins(monkeypatch, argument, expected):
+def test_a_tilde_is_expanded_where_a_path_begins(monkeypatch, argument, expected):
     monkeypatch.setenv('HOME', '/home/me')
     assert paths.expanded(argument) == expected
 

@@ -79,7 +79,7 @@ def part(image, top, left, height, width):
 
 
 def frame(image, side, region):
-    """What the crops are cut from: of short side `side` the whole, its central square, or all forced to a square."""
+    """The photograph that crops are cut from: of short side `side`, its central square, or warped to a square."""
     if region == 'warped':
         return resized(image, side, side)
     image = short_side(image, side)
@@ -158,8 +158,8 @@ def jittered(x, key, low, high, clips):
     (order,), (factors,) = colour.jitter_draws(key[None], low, high)
     assert sorted(np.asarray(order)) == [0, 1, 2] and low <= factors.min() and factors.max() <= high
     for step in np.asarray(order):
-        a, grey = float(factors[step]), x @ LUMA
-        x = a * x + (1 - a) * (0.0, grey.mean(), grey[..., None])[step]
+        a, gray = float(factors[step]), x @ LUMA
+        x = a * x + (1 - a) * (0.0, gray.mean(), gray[..., None])[step]
         x = np.clip(x, 0, 255) if clips else x
     return x
 
@@ -170,8 +170,8 @@ class Words(NamedTuple):
     Fields:
       train: (image, chance) -> (crop, its place in the square of the mean image).
       test: image -> crop.
-      mean, std: what is subtracted and divided by: a colour; 'own': of the images that it trains on, by channel;
-        'under', 'centre', 'whole': the part of the mean image of 256 under the crop, always its centre, or one of the
+      mean, std: what is subtracted and divided by: a color; 'own': of the images that it trains on, by channel;
+        'under', 'center', 'whole': the part of the mean image of 256 under the crop, always its center, or one of the
         crop's own size.
       jitter: (low, high, whether each step is clipped).
       light: the reading of AlexNet's lighting.
@@ -201,7 +201,7 @@ def less_the_mean(words, x, place):
     if isinstance(words.mean, str) and words.mean != 'own':
         if words.mean == 'whole':
             return x - mean_image(size)
-        top, left = ((256 - size) // 2,) * 2 if words.mean == 'centre' else place
+        top, left = ((256 - size) // 2,) * 2 if words.mean == 'center' else place
         return x - part(mean_image(256), top, left, size, size)
     mean, std = (OWN[n] if value == 'own' else value for n, value in enumerate((words.mean, words.std)))
     return (x - np.array(mean)) / np.array(std)
@@ -247,7 +247,7 @@ def _random(size, low, high, region='whole', test_side=256, **more):
 def _alexnet(size, variant):
     """The author's code divides by 1.1 in training, with its lighting; the paper (`unscaled`) does not."""
     region, scale = 'warped' if variant == 'lecture' else 'square', 1.0 if variant == 'unscaled' else 1 / 1.1
-    return _random(size, 256, 256, region, mean='centre', light='cc2', scale=scale)
+    return _random(size, 256, 256, region, mean='center', light='cc2', scale=scale)
 
 
 def _zfnet():
@@ -380,7 +380,7 @@ PIXELS = (
 
 
 def recipes():
-    """{what is tested once: a recipe and its words}: all recipes and variants, those with the same pixels and words."""
+    """{a recipe and its words, tested once: all recipes and variants with the same pixels and words}."""
     found = {}
     for name in listing.golden().values():
         config = listing.load(name)
@@ -404,7 +404,7 @@ def test_every_recipe_is_looked_at():
 
 
 def statistics_of(config):
-    """Measured, say: what `statistics.view` says of the size."""
+    """Measured statistics, say: the size from `statistics.view`."""
     size, _ = statistics.view(config)
     return {'mean_image': mean_image(size), 'mean': OWN[0], 'std': OWN[1]}
 
@@ -483,7 +483,7 @@ def published():
 
 @pytest.mark.parametrize('release', published())
 def test_a_releases_test_pixels(release):
-    """torchvision, timm and Cadene use torchvision's transforms, Caffe's users its centre."""
+    """torchvision, timm and Cadene use torchvision's transforms, Caffe's users its center."""
     config = imagenet.get_config()
     config.update(release.pixels)
     form = Pixels(config).test_form

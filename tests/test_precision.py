@@ -15,7 +15,7 @@ SCALE, BIAS = np.linspace(0.5, 2, len(RATIOS)), np.linspace(-1, 1, len(RATIOS))
 
 
 def images(dtype, kind):
-    """[B, H, W, C] in that dtype: channels of every ratio, or what is hard for a shift that is measured on a part."""
+    """[B, H, W, C] in that dtype: of every ratio of mean to deviation, or hard for a shift measured on a part."""
     rng = np.random.default_rng(3)
     x = rng.normal(size=SHAPE) * 0.25 + 0.25 * np.array(RATIOS)
     if kind == 'middle row apart':  # as far from the rest as it can lie: nearly all of the variance is between them

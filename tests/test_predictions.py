@@ -45,7 +45,7 @@ def test_the_seed_chooses_and_what_there_is_is_taken(checkpoint):
     assert len({row.index for row in right + wrong}) == len(right) + len(wrong) == 360
 
 
-def test_the_right_bar_has_a_colour_of_its_own_though_names_are_the_same(tmp_path, monkeypatch):
+def test_the_right_bar_has_a_different_color_even_if_names_are_equal(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(style, 'save', lambda figure, path, **options: made.append(figure))
     best = [{'class': k, 'name': 'crane', 'probability': p} for k, p in ((134, 0.6), (517, 0.3))]

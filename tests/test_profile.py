@@ -1,4 +1,4 @@
-"""Traces of some steps, and runs that end while one is made."""
+"""Traces of some steps, and runs that end during a trace."""
 
 import re
 
@@ -43,7 +43,7 @@ def test_an_interrupted_trace_is_written(tmp_path):
     with pytest.raises(loop.Interrupted), profile.Trace('10:15', tmp_path, said.append) as trace:
         trace.reached(9)
         assert not list(tmp_path.iterdir())
-        trace.reached(12)  # a run that goes on within the steps
+        trace.reached(12)  # a run that resumes within the steps
         raise loop.Interrupted(15)
     assert len(said) == 1 and list(tmp_path.glob('profile/plugins/profile/*/*.xplane.pb'))
 

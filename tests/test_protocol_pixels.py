@@ -26,7 +26,7 @@ CLASSES = 4
 
 
 def grainy(image):
-    """With noise, so that a pixel is unlike its neighbours."""
+    """With noise, so that a pixel is unlike its neighbors."""
     noise = np.random.default_rng(0).integers(-60, 61, image.shape)
     return np.uint8(np.clip(image.astype(int) + noise, 0, 255))
 
@@ -83,7 +83,7 @@ def scores(x, cell=None):
     return found[0, 0] if cell is None else found
 
 
-# The families' pixels: what a member's config says, and the same in words
+# The families' pixels: the config of a member, and the same in words
 
 
 def truncated(x):
@@ -119,9 +119,9 @@ def alexnet():
 
 
 class Authors:
-    """What a family's authors do: how a long side is rounded, where the middle lies, what is subtracted.
+    """The rules of a family's authors: how a long side is rounded, the place of the center crop, what is subtracted.
 
-    `unit`: grey levels that are 1 to the network, whose weights are as much larger.
+    `unit`: gray levels that are 1 to the network, whose weights are as much larger.
     """
 
     def __init__(self, rounds, middle, less, filter='bilinear', mirrors_photograph=False, unit=1.0):
@@ -147,7 +147,7 @@ def with_means_around(side):
 
 
 def less_the_part_under(x, place, square):
-    """Of the mean image of the central square of 256; its channel means where the view lies outside."""
+    """Subtract the mean image of the central square of 256, and its channel means outside."""
     top, left = (AROUND + at - origin for at, origin in zip(place, square, strict=True))
     return x - part(with_means_around(256), top, left, *x.shape[:2])
 
@@ -158,7 +158,7 @@ def less_the_middle(side, x, place, square):
     return x - part(with_means_around(side), top, left, *x.shape[:2])
 
 
-def less_a_colour(x, place, square):
+def less_a_color(x, place, square):
     return (x - np.array(colour.MEANS['fb'])) / np.array(colour.STDS['fb'])
 
 
@@ -166,7 +166,7 @@ FAMILIES = {
     'zfnet': (zfnet, Authors(half_up, down, less_the_part_under)),
     'resnet': (resnet, Authors(half_up, down, functools.partial(less_the_middle, 224))),
     'alexnet': (alexnet, Authors(half_up, down, functools.partial(less_the_middle, 256))),
-    'fb': (fb, Authors(truncated, up, less_a_colour, 'bicubic', True, 57.0)),
+    'fb': (fb, Authors(truncated, up, less_a_color, 'bicubic', True, 57.0)),
 }
 
 
@@ -241,10 +241,10 @@ def of_crops(views, flips, mean_of=softmax):
 
 
 def whole(image, side, pixels):
-    """A whole photograph of a short side less its mean colour: a mean image has no other size."""
+    """A complete photograph minus the mean color, because a mean image has one size."""
     image = np.float64(short_side(image, side, pixels.filter, pixels.rounds))
-    if pixels.less is less_a_colour:
-        return less_a_colour(image, None, None)
+    if pixels.less is less_a_color:
+        return less_a_color(image, None, None)
     side = 224 if pixels.less.__class__ is functools.partial and pixels.less.args == (224,) else 256
     return image - mean_image(side).mean((0, 1))
 
@@ -369,7 +369,7 @@ EACH = [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name i
 
 @pytest.mark.parametrize('name', EACH)
 def test_a_protocol_is_what_its_paper_says(name):
-    """ZFNet's pixels: of a mean image the part that lies under each view."""
+    """ZFNet's pixels: from each view its part of the mean image is subtracted."""
     pixels, images = FAMILIES['zfnet'][1], few(name)
     agree(scored(member_of('zfnet', name), images), [PROTOCOLS[name](image, pixels) for image in images], 2e-4)
 
@@ -383,7 +383,7 @@ def test_a_protocol_is_what_its_paper_says(name):
     ],
 )
 def test_a_protocol_has_the_pixels_of_each_family(family, name):
-    """ResNet's own mean under every crop; AlexNet's centre; fb's middle, and its crops of the mirrored photograph."""
+    """ResNet's own mean under every crop; AlexNet's center; fb's middle, and its crops of the mirrored photograph."""
     pixels, images = FAMILIES[family][1], PHOTOGRAPHS[:2]
     agree(scored(member_of(family, name), images), [PROTOCOLS[name](image, pixels) for image in images], 2e-4)
 
@@ -426,7 +426,7 @@ def test_aliases_are_other_names_of_the_same():
 
 @pytest.mark.parametrize('name', ['single_224', 'single_224_square', 'ten_crop_full', 'googlenet_144:64'])
 @pytest.mark.parametrize('family', ['zfnet', 'resnet', 'fb'])
-def test_views_of_a_photograph_too_large_to_be_resized_lie_where_they_lie(family, name, monkeypatch):
+def test_views_of_a_photograph_too_large_to_be_resized_have_their_exact_places(family, name, monkeypatch):
     """Cut one by one, they differ by rounding; another place of the mean image or of the view differs by far more."""
     images = few(name)[:2]
     member = member_of(family, name)
@@ -489,7 +489,7 @@ def test_resnets_windows(pool, windows):
         assert maps.shape == (1, windows[height], windows[width], 2)
 
 
-def test_the_whole_map_is_one_view():
+def test_the_complete_map_is_one_view():
     """SPP-net's full-image views, of photographs of any shape: one vector of scores."""
     model = architectures.create('prelu_net_a', num_classes=3)
     variables = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 224, 224, 3), 'float32'))

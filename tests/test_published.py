@@ -1,4 +1,4 @@
-"""What a result is set beside: the papers' tables, counted and read anew, and which row each recipe gets."""
+"""Published results: the papers' tables, counted and read independently, and the row for each recipe."""
 
 import json
 from decimal import Decimal
@@ -168,7 +168,7 @@ def test_a_table_is_printed_as_its_paper_has_it(capsys):
 # Which row a recipe gets
 
 S256, S384, JITTER = '224,256,288', '352,384,416', '256,384,512'
-ROWS = {  # recipe: {protocol: row}; what is not here gets none
+ROWS = {  # recipe: {protocol: row}; other protocols have no row
     'lenet5_1998': {'mnist_single': '0.95/-'},
     'lenet5_distorted': {'mnist_single': '0.8/-'},
     'alexnet': {'ten_crop_square:227': '40.7/18.2'},
@@ -323,11 +323,11 @@ def test_each_variant_has_its_rows_and_no_others(name, tmp_path):
     assert sorted(found) == sorted(expected)
 
 
-# What is printed
+# Output
 
 
 def checkpoint(folder, recipe, protocol, finished=True, step=10, chosen='best', card=None, **changes):
-    """A checkpoint as `open_checkpoint` has it, of a run that lies there with its config and log."""
+    """A checkpoint as `open_checkpoint` returns it, of a run in this folder with its config and log."""
     network = trained(recipe, folder)
     network.config.update(changes)
     workdir = folder / f'run{len(list(folder.iterdir()))}'
@@ -426,7 +426,7 @@ def test_converted_weights_have_the_rows_of_their_release(tmp_path):
     assert '22.37/6.36' in beside(checkpoint(tmp_path, 'se_resnet50', 'single_224', card=card))[0]
     card = {'source': {'release': 'caffe', 'name': 'ResNet-50-model'}}
     (line,) = beside(checkpoint(tmp_path, 'resnet50', 'ten_crop_full', card=card))
-    assert line.startswith('published: 22.9/6.7 ')  # what its page says, not what table 3 does
+    assert line.startswith('published: 22.9/6.7 ')  # the number of the release's page, not of table 3
     assert '20.74/5.25' in beside(checkpoint(tmp_path, 'resnet50', 'resnet_fcn', card=card))[0]
     card = {'source': {'release': 'torchvision', 'name': 'resnet50'}}
     (line,) = beside(checkpoint(tmp_path, 'resnet50', 'single_224', card=card))
@@ -440,7 +440,7 @@ SUBMISSION = (
 )
 
 
-def test_ensembles_each_member_by_its_own_protocol(tmp_path):
+def test_ensembles_with_a_protocol_for_each_member(tmp_path):
     checkpoints = [checkpoint(tmp_path, recipe, protocol) for recipe, protocol in SUBMISSION]
     (line,) = beside(*checkpoints)
     assert line.startswith('published: 24.7/7.5 (') and "7.3 of ILSVRC's test images" in line

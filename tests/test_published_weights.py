@@ -13,7 +13,7 @@ pytestmark = pytest.mark.optimized
 
 
 def wrong(folder, data, protocol='single', **changes):
-    """(top-1, top-5) wrong answers of a converted checkpoint on the images of a folder; skips where there is none."""
+    """(top-1, top-5) wrong answers of a converted checkpoint on a folder; without it the test is skipped."""
     if not data.is_dir():
         pytest.skip(f'{data} is not there')
     config = checkpoint.get_config(str(folder))

@@ -17,7 +17,7 @@ from training.run import Run, check
 
 SERIES = ('alexnet_ensemble', 'decade', 'googlenet_ensemble', 'googlenet_finetuned', 'lenet5_improved', 'vgg_chain')
 QUICK = ('lenet5', 'resnet20')
-# Fewer blocks of the same kind: what is tested here is the recipe, not the network.
+# Fewer blocks of the same kind: these tests are about the recipe, not the network.
 SHALLOW = {
     **{f'resnet{depth}': {'depths': (1, 1, 1, 1)} for depth in (18, 34, 50, 101, 152)},
     **{f'plain{depth}': {'depths': (1, 1, 1, 1)} for depth in (18, 34)},
@@ -50,7 +50,7 @@ def tiny(config, split, any_classes=False):
 
 @pytest.fixture
 def small_world(monkeypatch):
-    """Tiny data sets, one device, and programs that are made quickly and run slowly."""
+    """Tiny data sets, one device, and programs that compile fast and run slowly."""
     monkeypatch.setattr(layers, 'compiler_options', lambda: {'xla_backend_optimization_level': 0})
     monkeypatch.setattr(datasets, 'open_split', tiny)
     with jax.default_prng_impl('unsafe_rbg'):
@@ -87,7 +87,7 @@ def test_a_recipe_trains_is_tested_saved_and_restored(name, small_world, monkeyp
 
 
 @pytest.mark.parametrize('name', SERIES)
-def test_the_members_of_a_series_are_whole_recipes(name):
+def test_the_members_of_a_series_are_complete_recipes(name):
     series = listing.load(name)
     assert set(series.order) == set(series.members.keys())
     for member in series.members.values():

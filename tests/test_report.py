@@ -31,7 +31,7 @@ EPOCHS = [
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-    """What a run of LeNet-5 on scikit-learn's digits leaves, its weights those at the start: the workdir."""
+    """The workdir of a run of LeNet-5 on scikit-learn's digits, with initial weights."""
     config = digits()
     workdir = tmp_path_factory.mktemp('runs') / 'a&b'
     variables = architectures.initialize(build_model(config), 0, (32, 32, 1))
@@ -51,7 +51,7 @@ def made(run, tmp_path_factory):
 
 
 class Page(HTMLParser):
-    """What a page holds: its tables, addresses, pictures and text."""
+    """The contents of a page: its tables, addresses, pictures and text."""
 
     def __init__(self, html):
         super().__init__()

@@ -96,7 +96,7 @@ def events(path):
 
 
 def shown(workdir):
-    """(tag, step, value) of what TensorBoard shows: a restart drops what lies at its step or after it."""
+    """(tag, step, value) as TensorBoard shows them: a restart drops the values from its step on."""
     scalars = []
     for path in sorted(workdir.glob('events.out.tfevents.*')):
         for event in events(path):

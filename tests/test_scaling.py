@@ -1,4 +1,4 @@
-"""Scale on paper, and the scripts that drive clusters: what they would run, without a cluster."""
+"""Computed scaling, and the commands of the scripts that drive clusters, without a cluster."""
 
 import functools
 import importlib.util
@@ -132,7 +132,7 @@ def test_a_training_step_is_three_forward_passes_of_two_flops_a_multiply_add(ste
     assert step_time.step(network, 1, 64, flags).compute == pytest.approx(64 * 3_857_973_248 * 6 / 50e12)
 
 
-def test_what_hides_is_no_longer_than_the_backward_pass(step_time):
+def test_hidden_communication_is_at_most_the_backward_pass(step_time):
     (network,) = describe.networks('vgg_d')
     step = step_time.step(network, 1024, 1024, parsed(step_time, '--overlap', '1'))
     assert step.seconds == pytest.approx(step.compute / 3 + step.all_reduce)

@@ -33,7 +33,7 @@ SHORT = ('--config.num_epochs=3', '--config.learning_rates=((2,0.02),(1,0.004))'
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory, warm):
-    """A short run on the digits: its workdir and what it printed."""
+    """A short run on the digits: its workdir and its output."""
     workdir = tmp_path_factory.mktemp('trained') / 'run'
     done = warm.run('train.py', *DIGITS, *SHORT, '--workdir', str(workdir))
     assert done.returncode == 0, done.stderr
@@ -199,7 +199,7 @@ def test_killed_and_resumed_is_the_run_that_was_not(script):
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_stops_the_run(script, tmp_path):
+def test_a_nan_loss_stops_the_run(script, tmp_path):
     done = script('train.py', *DIGITS, '--config.learning_rates=((2,0.02),(9,1e12))', '--workdir', tmp_path / 'run')
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
@@ -211,7 +211,7 @@ def test_a_loss_that_is_no_number_stops_the_run(script, tmp_path):
 
 @pytest.mark.slow
 def test_a_full_disk_keeps_the_last_good_checkpoint(script, tmp_path):
-    """A limit on the size of a file stands in for the disk: the checkpoint is the only large one."""
+    """A limit on the size of files simulates a full disk: the checkpoint is the only large file."""
     workdir = tmp_path / 'run'
     first = script('train.py', *DIGITS, '--config.stop_at_step=45', '--workdir', workdir)
     assert first.returncode == 0, first.stderr
@@ -362,7 +362,7 @@ def test_another_config_or_network_in_a_workdir_is_refused(trained, script):
 
 
 def test_a_workdir_in_a_bucket(tmp_path, monkeypatch, linear):
-    """A folder stands in for the bucket: a machine that is new to the run goes on from what is there."""
+    """A folder stands in for the bucket: a new machine resumes the run from it."""
     bucket = tmp_path / 'bucket' / 'run'
     stand_in = types.SimpleNamespace(Path=lambda path: Path(path.removeprefix('any://')))
     monkeypatch.setattr(workdirs, 'epath', stand_in)

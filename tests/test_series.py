@@ -28,13 +28,13 @@ def test_members_train_in_turn_and_start_from_each_other(tmp_path, capfd, linear
     assert [row['name'] for row in rows] == ['first', 'second']
     (copied,) = (row for row in read(tmp_path / 'second') if row['kind'] == 'init_from')
     assert copied['from'] == str(tmp_path / 'first') and copied['left'] == []
-    assert rows[1]['test_top1_error'] < rows[0]['test_top1_error']  # it goes on where the first ended
+    assert rows[1]['test_top1_error'] < rows[0]['test_top1_error']  # it continues where the first ended
     assert json.loads((tmp_path / 'table.json').read_text()) == rows
     lines = (tmp_path / 'table.md').read_text().splitlines()
     assert len(lines) == 4 and lines[2].startswith('| 1998 | first | 45 | 1 |')
     assert '1 of 2: first' in capfd.readouterr().out
 
-    # The same command again: what is finished is passed over, and the table is the same.
+    # The same command again: finished members are skipped, and the table is the same.
     before = (tmp_path / 'first' / 'metrics.jsonl').read_text()
     assert training_series.train(pair(), tmp_path) == rows
     assert capfd.readouterr().out.count('already finished') == 2

@@ -45,7 +45,7 @@ def pooled_as_printed(window, levels):
 
 
 @pytest.mark.parametrize('height, width', [(14, 14), (16, 27), (27, 16), (7, 9), (13, 13), (5, 11)])
-def test_the_pyramid_of_a_whole_map(height, width):
+def test_the_pyramid_of_a_complete_map(height, width):
     x, levels = RNG.normal(size=(2, height, width, 3)).astype(np.float32), (7, 6, 3, 2, 1)
     y = layers.spatial_pyramid(x, levels, height, width)
     assert y.shape == (2, 1, 1, 99 * 3)
@@ -74,7 +74,7 @@ def test_no_cell_of_a_map_is_dropped(height, width, level):
     assert np.all(layers.spatial_pyramid(ones, (level,), height, width).max(-1) == 1)
 
 
-def test_the_whole_map_of_a_prelu_net(monkeypatch):
+def test_the_complete_map_of_a_prelu_net(monkeypatch):
     monkeypatch.setitem(prelu_net.MODELS, 'A', ((4, 1), (4, 1), (6, 1)))
     model = architectures.create('prelu_net_a', num_classes=3, side=3)
     image = RNG.normal(size=(1, 4 * 16, 7 * 16, 3)).astype(np.float32)

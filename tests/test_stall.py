@@ -1,4 +1,4 @@
-"""Runs that do not learn are told so once, with the cause that their paper names."""
+"""Runs that do not learn give one warning, with the cause that their paper names."""
 
 import numpy as np
 import pytest

@@ -43,7 +43,7 @@ def assert_measured(found, images):
     assert all(found[key].dtype == np.float32 for key in ('mean_image', 'mean', 'std', 'vectors', 'deviations'))
 
 
-@pytest.mark.parametrize('count', [3, 32, 37])  # not only whole batches
+@pytest.mark.parametrize('count', [3, 32, 37])  # not only multiples of the batch size
 def test_statistics_are_numpys(tmp_path, count):
     images = photographs(count, 16, 16)
     found = statistics.measure(write_folder(tmp_path, images), 16, 3)
@@ -77,7 +77,7 @@ def test_the_first_component_of_photographs_is_brightness():
 
 
 @pytest.mark.parametrize('level', [0, 128, 200, 255])
-def test_images_of_one_colour_have_no_deviation(level):
+def test_images_of_one_color_have_no_deviation(level):
     source = example.ArraySource(np.full((40, 9, 9, 3), level, np.uint8), np.zeros(40), 'a', 'flat')
     found = statistics.measure(source, 9, 3, fit='pad')
     assert (found['mean'] == level).all() and (found['std'] < 0.05).all() and (found['deviations'] < 0.05).all()
@@ -138,7 +138,7 @@ def of_a_later_zip(data):
     lambda data: npz(**dict.fromkeys(statistics.KEYS, np.array([None]))),
     lambda data: of_a_later_zip(data),
 ])  # fmt: skip
-def test_what_is_no_file_of_statistics_is_named(saved, broken):
+def test_an_invalid_file_of_statistics_is_named(saved, broken):
     _, path = saved
     path.write_bytes(broken(path.read_bytes()))
     with pytest.raises(UserError, match='statistics.npz is not a statistics file that can be read') as error:
@@ -233,7 +233,7 @@ def test_a_grid_has_a_cell_an_image_in_rows_of_eight():
     assert (sheet[84:, 304:] == 255).all()  # the last row is not full
 
 
-def test_grey_images_are_shown_as_they_are_and_captions_are_cut():
+def test_gray_images_are_shown_as_they_are_and_captions_are_cut():
     image = np.arange(120 * 120, dtype=np.uint8).reshape(1, 120, 120, 1)
     sheet = np.asarray(show.grid(image, ['n01440764 tench, Tinca tinca, and much more than fits here']))
     assert sheet.shape == (120 + 16 + 4 + 4, 120 + 4 + 4, 3)

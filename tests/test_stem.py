@@ -16,7 +16,7 @@ def test_where_the_windows_of_resnets_first_pool_lie(options, first):
     images = np.random.default_rng(0).standard_normal((1, 32, 32, 3), np.float32)
 
     @jax.jit
-    def stem(key, images):  # what is not asked for is not compiled
+    def stem(key, images):  # unused outputs are not compiled
         found = architectures.activations(model, model.init(key, images), images)
         return found['conv1'], found['pool1']
 

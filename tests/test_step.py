@@ -62,7 +62,7 @@ def test_without_batch_norm_a_batch_in_parts_is_the_batch(accumulate):
         assert int(found.window[key]) == int(expected.window[key])
 
 
-def test_parts_of_whole_groups_are_the_batch_with_batch_norm_too():
+def test_parts_that_are_multiples_of_the_group_size_equal_the_batch():
     # The gradient is the same; the moving averages move once a part.
     model, batch = architectures.create('lenet5', batch_norm=True, group_size=8), batch_of()
     start, whole = stepping(model)
@@ -141,7 +141,7 @@ def test_polyaks_average_is_the_mean_from_its_start_on():
     np.testing.assert_allclose(kept(current), seen[8:].mean(0), rtol=1e-4, atol=1e-6)
 
 
-def test_what_is_tested_and_kept_is_the_average(tmp_path, linear):
+def test_the_average_is_tested_and_saved(tmp_path, linear):
     config = digits(architecture='linear')
     config.update({'num_epochs': 2.0, 'learning_rates': ((2, 0.02),), 'average': 'ema', 'average_decay': 0.95})
     last = loop.train(config, tmp_path)

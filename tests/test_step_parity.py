@@ -36,7 +36,7 @@ def test_ten_steps_are_those_of_pytorch(name):
     check(np.abs(moves / record.moves - 1), steps.MOVE_TOLERANCE)
     check(rms(apart) / rms(record.samples - samples_before), steps.MOVE_TOLERANCE)
 
-    # Standing still is no pass.
+    # A network that does not move must not pass.
     assert losses[-1] < losses[0] - 1
     parameters = [name.startswith('params/') for name in names]
     assert np.linalg.norm(record.moves[parameters]) > steps.TOLERANCE * np.linalg.norm(record.norms[parameters])

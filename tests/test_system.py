@@ -1,4 +1,4 @@
-"""Other operating systems: what they lack is taken away, and everything goes on."""
+"""Other operating systems: everything works without what they lack."""
 
 import ast
 import math
@@ -24,7 +24,7 @@ UNIX_ONLY = ('benchmarks', 'scripts', 'tests')  # measurements on one machine, l
 
 
 def uses(file):
-    """What a file imports and names of what is not everywhere."""
+    """The imports and names in a file that do not exist on every system."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in MODULES)
@@ -68,7 +68,7 @@ def test_reading_at_a_place(tmp_path, monkeypatch, lacks):
 
 
 def windows(monkeypatch):
-    """Takes `fcntl` and `resource` away; `msvcrt.locking` stands in, by the identity of the file."""
+    """Remove `fcntl` and `resource`; `msvcrt.locking` is replaced by a lock on the identity of the file."""
     held = {}
 
     def locking(handle, mode, count):

@@ -87,7 +87,7 @@ def test_a_folder_of_class_tars(release, tmp_path):
     assert (folder / 'tars.index.npz').exists()
     for name in WNIDS[1:]:
         (folder / f'{name}.tar').unlink()
-    assert datasets.open_source('tar', 'train', str(folder)).class_names == WNIDS[:1]  # and the index is made anew
+    assert datasets.open_source('tar', 'train', str(folder)).class_names == WNIDS[:1]  # and the index is written again
 
 
 def test_threads_and_pickles_share_it(release):

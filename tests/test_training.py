@@ -1,4 +1,4 @@
-"""Schedules, losses, optimisers, the step: against NumPy and against themselves on other devices."""
+"""Schedules, losses, optimizers, the step: against NumPy and against themselves on other devices."""
 
 import functools
 
@@ -34,7 +34,7 @@ def test_a_step_schedule_drops_at_the_epochs_of_the_table():
     assert float(schedule(10**7)) == pytest.approx(1e-5)
 
 
-def test_epochs_that_are_no_whole_number_of_batches():
+def test_epochs_that_are_not_a_multiple_of_the_batch_size():
     assert [schedules.steps_at(e, 1437, 32) for e in (0, 1, 2, 30)] == [0, 45, 90, 1348]
     assert schedules.steps_at(0.5, 1000, 10) == 50
 

@@ -1,4 +1,4 @@
-"""Values that nothing reads: each rule is held to what a run computes, and every key has one or counts always."""
+"""Keys without effect: each rule is compared with what a run computes, and every key has a rule or always counts."""
 
 import functools
 
@@ -73,7 +73,7 @@ def configured(key, value, changes):
 
 
 class Small(nn.Module):
-    """A network that is soon built: what the rules are about lies around it."""
+    """A network that is fast to build: the rules concern other keys."""
 
     @nn.compact
     def __call__(self, images, train=False):

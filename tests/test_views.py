@@ -10,7 +10,7 @@ SHAPES = {'landscape': (375, 500), 'portrait': (500, 375), 'square': (256, 256),
 
 
 def grid_of(shape, short_side, **kept):
-    """The resized photograph, (height, width) of what is kept of it."""
+    """The resized photograph, and the (height, width) that is used."""
     _, kept = crops.crop_grid(*SHAPES[shape], short_side, truncate=True, **kept)
     return kept[2:]
 
@@ -57,7 +57,7 @@ def test_the_lectures_ten_crops_are_a_cross():
 
 
 def test_the_squares_and_views_of_googlenet():
-    """Left, middle and right of a landscape; of each the corners, the middle and the whole."""
+    """Left, middle and right of a landscape; of each the corners, the center and the complete square."""
     boxes = views.of_googlenet(*grid_of('landscape', 256), 224)
     assert boxes[:6] == [(0, 0, 224), (0, 32, 224), (32, 0, 224), (32, 32, 224), (16, 16, 224), (0, 0, 256)]
     assert [boxes[k] for k in (5, 11, 17)] == [(0, 0, 256), (0, 42, 256), (0, 85, 256)]
@@ -65,7 +65,7 @@ def test_the_squares_and_views_of_googlenet():
     upright = views.of_googlenet(*grid_of('portrait', 288), 224)
     assert [upright[k] for k in (5, 11, 17)] == [(0, 0, 288), (48, 0, 288), (96, 0, 288)]
     assert upright[6:11] == [(48, 0, 224), (48, 64, 224), (112, 0, 224), (112, 64, 224), (80, 32, 224)]
-    assert views.squares(256, 256) == [(0, 0)] * 3  # kept: the weights stay
+    assert views.squares(256, 256) == [(0, 0)] * 3  # duplicates stay, and so do their weights
     assert views.squares(256, 7680) == [(0, 0), (0, 3712), (0, 7424)]
     total = sum(
         len(scale.boxes(300 + scale.short_side, scale.short_side, 224))

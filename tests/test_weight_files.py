@@ -1,4 +1,4 @@
-"""Other programs' files, whole and broken."""
+"""Files of other programs, valid and damaged."""
 
 import argparse
 import collections
@@ -102,7 +102,7 @@ def test_a_program_in_a_pickle_is_refused_by_name_and_not_run(tmp_path, protocol
     assert not (tmp_path / 'made').exists()
 
 
-def test_a_whole_module_is_refused_by_name():
+def test_a_pickled_module_is_refused_by_name():
     with pytest.raises(UserError, match=r'holds torch\.nn\.modules\.container\.Sequential, not a state dict'):
         files.read(TORCH / 'module.pth')
 

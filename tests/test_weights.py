@@ -65,7 +65,7 @@ def recorded():
 
 
 @pytest.mark.parametrize('arch, release', EACH)
-def test_every_release_converts_and_comes_back_to_the_bit(arch, release):
+def test_every_release_converts_and_exports_bit_for_bit(arch, release):
     """And of torchvision's and timm's, the state dict is the one that their own classes held after
     load_state_dict(strict=True): names, shapes and values."""
     variables, model = filled(arch, release)
@@ -118,7 +118,7 @@ CAFFE_LAYERS = {  # prototxt of KaimingHe/deep-residual-networks and hujie-frank
     'vgg_d': {'conv5_3': (512, 512, 3, 3), 'fc6': (4096, 25088)},
     'alexnet': {'conv2': (256, 48, 5, 5), 'fc6': (4096, 9216)},
 }
-CAFFE_NORMS = {  # a convolution: the layers that normalise and scale
+CAFFE_NORMS = {  # a convolution: the layers that normalize and scale
     'resnet50': ('conv1', 'bn_conv1', 'scale_conv1', 'res4f_branch2a', 'bn4f_branch2a', 'scale4f_branch2a'),
     'resnet101': ('conv1', 'bn_conv1', 'scale_conv1', 'res4b1_branch2b', 'bn4b1_branch2b', 'scale4b1_branch2b'),
     'se_resnet50': ('conv2_1_3x3', 'conv2_1_3x3/bn', 'conv2_1_3x3/bn/scale'),
@@ -185,7 +185,7 @@ def test_missing_left_over_and_misshapen_tensors_are_named():
         convert.convert(tensors | {'conv1.weight': np.zeros((3, 3))}, 'resnet20')
 
 
-def test_another_network_is_recognised():
+def test_another_network_is_recognized():
     with pytest.raises(UserError, match=r'It looks like resnet20: pass --arch resnet20'):
         convert.convert(small(), 'resnet56')
     hundred = small()
@@ -237,7 +237,7 @@ def test_the_probe_image_is_the_same_for_ever():
     assert image[0, 0, :2].tolist() == [[121, 70, 188], [115, 55, 192]] and image[0, 31, 31].tolist() == [50, 25, 43]
 
 
-def test_a_checkpoint_of_other_weights_is_found_out(converted, tmp_path):
+def test_a_checkpoint_of_other_weights_is_detected(converted, tmp_path):
     """The passport of one beside the weights of another."""
     config = checkpoint_config.get_config(str(converted))
     model = architectures.create('resnet20', shortcut='A_centered')
@@ -281,8 +281,8 @@ def test_fine_tuning_starts_from_it_with_a_new_classifier(converted):
 
 
 @pytest.mark.slow
-def test_blue_green_red_folded_or_kept(tmp_path):
-    """Kept, the pixels are turned round; folded, the weights are: the answers are the same."""
+def test_blue_green_red_is_folded_or_left_unchanged(tmp_path):
+    """With `keep_bgr` the pixels are reversed, otherwise the weights: the outputs are equal."""
     release = caffe_release('googlenet')
     variables, model = filled('googlenet', release)
     tensors = tensors_of('googlenet', release, variables, model)
@@ -297,7 +297,7 @@ def test_blue_green_red_folded_or_kept(tmp_path):
 # Out
 
 
-def test_safetensors_come_back_to_the_bit(converted, tmp_path):
+def test_safetensors_are_read_back_bit_for_bit(converted, tmp_path):
     config = checkpoint_config.get_config(str(converted))
     notes = weights.export(config, converted, 'best', 'safetensors', tmp_path / 'hub')
     assert notes == ['116 tensors, named and laid out as resnet20 of akamaster']

@@ -1,4 +1,4 @@
-"""Logits of PyTorch's networks at weights made by a rule, to hold ours against where there is no PyTorch.
+"""Logits of PyTorch's networks with weights computed by a rule, to compare with ours without PyTorch.
 
 A file here is a network of torchvision or timm that is the very same as one of ours: its logits for two images, and
 what to `create`. `make.py` wrote it; `tests/test_golden.py` reads it. Weights and images are not stored: both sides

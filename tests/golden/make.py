@@ -172,7 +172,7 @@ def wide_resnet():
 
 
 class Case(NamedTuple):
-    """What a golden file is made from."""
+    """The network and weights of a golden file."""
 
     network: str
     options: dict

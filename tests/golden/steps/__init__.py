@@ -1,6 +1,6 @@
-"""Ten steps of training in PyTorch from weights made by a rule, to hold ours against where there is no PyTorch.
+"""Ten training steps in PyTorch from weights computed by a rule, to compare with ours without PyTorch.
 
-A file here tells a network that torchvision has too, the optimiser's settings, and what training came to there: the
+A file here tells a network that torchvision has too, the optimizer's settings, and what training came to there: the
 loss of each step, and of every parameter and batch statistic after the last its norm, how far it moved, and sampled
 entries. `make_steps.py` wrote it; `tests/test_step_parity.py` reads it. Weights and batches are not stored: both sides
 make them by rule.
@@ -33,7 +33,7 @@ MOVE_TOLERANCE = 0.05  # of what the steps added to a tensor, relative to that; 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What is trained, and how.
+    """A network and how it is trained.
 
     Attributes:
       network: our name.
@@ -139,7 +139,7 @@ def variables(setting):
 
 
 def places(name, size):
-    """Where the samples of the tensor of that name lie in it."""
+    """The positions of the samples in the tensor of that name."""
     return ((golden.uniform(f'places in {name}', (SAMPLES,)).astype(np.float64) + 1) / 2 * size).astype(np.int64)
 
 
