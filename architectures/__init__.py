@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from architectures import layers
-from architectures.catalogue import NETWORKS
+from architectures.catalogue import NETWORKS, unlisted
 from runtime.errors import UserError, nearest
 
 
@@ -37,6 +37,8 @@ def create(name, **options):
       UserError: the name or an option is unknown.
     """
     if name not in NETWORKS:
+        if advice := unlisted(name):
+            raise UserError(f'no architecture {name!r}: {advice}')
         raise UserError(f'no architecture {name!r}{nearest(name, names())} `python -m architectures` lists them.')
     entry = NETWORKS[name]
     known = [field.name for field in dataclasses.fields(entry.module) if field.name not in ('parent', 'name')]
