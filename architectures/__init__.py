@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import msgspec
 
 from architectures import layers
-from architectures.catalogue import NETWORKS
+from architectures.catalogue import NETWORKS, unlisted
 from runtime.errors import UserError, nearest
 
 
@@ -40,6 +40,8 @@ def create(name, **options):
       UserError: the name or an option is unknown, or an option has a value of another type.
     """
     if name not in NETWORKS:
+        if advice := unlisted(name):
+            raise UserError(f'no architecture {name!r}: {advice}')
         raise UserError(f'no architecture {name!r}{nearest(name, names())} `python -m architectures` lists them.')
     entry = NETWORKS[name]
     known = {field.name: field.type for field in dataclasses.fields(entry.module)}

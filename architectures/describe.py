@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import architectures
 import papers
 from architectures import layers, receptive_field, stages
-from architectures.catalogue import NETWORKS, file_of
+from architectures.catalogue import NETWORKS, file_of, line_of
 from runtime.errors import UserError, first_line, nearest
 
 LEGEND = (
@@ -50,8 +50,8 @@ class Layer(NamedTuple):
 def networks(pattern='*'):
     """Describe the networks that match a pattern, as dictionaries for JSON, one at a time.
 
-    The counts come from the trace. `catalogue` has the numbers in the network's table that disagree with them, and
-    `missing` says what a new network still lacks.
+    The counts come from the trace. `catalogue` has the numbers in NETWORKS that disagree with them, and `missing` says
+    what a new network still lacks.
 
     Args:
       pattern: network names, with shell wildcards.
@@ -69,8 +69,20 @@ def networks(pattern='*'):
 def _counted(name):
     entry = network(name)
     del entry['layers'], entry['options']
-    expected = {count: getattr(NETWORKS[name], count) for count in COUNTS}
-    return entry | {'catalogue': {key: value for key, value in expected.items() if value not in (None, entry[key])}}
+    return entry
+
+
+def _other_counts(name, counts):
+    """Return {count: number} of the network's entry in NETWORKS where it disagrees with the counts of the trace."""
+    expected = {count: getattr(NETWORKS[name], count) for count in counts}
+    return {count: number for count, number in expected.items() if number not in (None, counts[count])}
+
+
+def _mismatches(entry):
+    """Yield a sentence for each number of `catalogue`."""
+    for count, expected in entry['catalogue'].items():
+        table = f'NETWORKS of {file_of(entry["name"])}'
+        yield f'mismatch: {table} has {expected:,} {count}, the network has {entry[count]:,}'
 
 
 def missing(name, counts):
@@ -81,7 +93,7 @@ def missing(name, counts):
       counts: {count: number} of the traced network, to report where its table has none; {} for non-default options.
     """
     entry, table = NETWORKS[name], f'NETWORKS of {file_of(name)}'
-    for fact in ('paper', 'family', 'parameters', 'multiply_adds', 'differs'):
+    for fact in ('paper', 'family', 'parameters', 'multiply_adds'):
         if not getattr(entry, fact):
             number = f'; the network has {counts[fact]:,}' if fact in counts else ''
             yield f'{name} has no {fact} in {table}{number}'
@@ -118,7 +130,8 @@ def network(name, options=None, image_size=None):
         raise
     except Exception as error:  # Flax and JAX raise various errors for an invalid value
         changes = changes or f'images of {_by(known.input_shape)}'
-        raise UserError(f'{name} does not work with {changes} ({type(error).__name__}: {first_line(error)})') from error
+        reason = f'{type(error).__name__}: {first_line(error)}{line_of(error)}'
+        raise UserError(f'{name} does not work with {changes} ({reason})') from error
     empty = next((layer.name for layer in traced if min(layer.output_shape) < 1), None)
     if empty:
         raise UserError(f'{name} does not work with {changes}: the output of {empty} is empty')
@@ -133,6 +146,7 @@ def network(name, options=None, image_size=None):
         'differs': known.differs,
         'published': published and published._asdict(),
         'missing': tuple(missing(name, {} if changes else counts)),
+        'catalogue': {} if changes else _other_counts(name, counts),
         'options': options,
         **counts,
         'layers': [layer._asdict() for layer in traced],
@@ -232,9 +246,7 @@ def table(entries):
         counts = [f'{entry[count]:,}' for count in ('parameters', 'multiply_adds')]
         brief = published.brief if published else ''
         yield _line([entry['name'], known.cited, _by(entry['input_shape']), *counts, brief], widths, _RIGHT)
-        for count, expected in entry['catalogue'].items():
-            yield f'  mismatch: its table has {expected:,} {count}, the network has {entry[count]:,}'
-        yield from (f'  {sentence}' for sentence in entry['missing'])
+        yield from (f'  {sentence}' for sentence in (*_mismatches(entry), *entry['missing']))
 
 
 def text(entry):
@@ -259,6 +271,8 @@ def text(entry):
         notes += ['Elsewhere:', *(f'- {sentence}' for sentence in entry['differs'])]
     if entry['missing']:
         notes += ['Missing:', *(f'- {sentence}' for sentence in entry['missing'])]
+    if entry['catalogue']:
+        notes += ['Wrong:', *(f'- {sentence}' for sentence in _mismatches(entry))]
     head = ['layer', 'output', 'kernel', '>parameters', '>multiply-adds', '>field', '>stride']
     parts = [f'{entry["name"]}{options}: images of {_by(entry["input_shape"])}', '', _columns(head, rows), '']
     return '\n'.join(

@@ -23,7 +23,7 @@ not ImageNet's validation images.
 """
 
 import re
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import NamedTuple
 
@@ -171,7 +171,10 @@ def _groups(columns):
 def _number(cell):
     """Parse '6.43 (6.61±0.16)' or '8.43 (test)': the number, and whether it is for ILSVRC's test images."""
     digits, _, more = cell.partition(' ')
-    return (None if digits == '-' else Decimal(digits)), more == '(test)'
+    try:
+        return (None if digits == '-' else Decimal(digits)), more == '(test)'
+    except InvalidOperation:
+        raise ValueError(f'{cell!r} is in a column of errors and is neither a number nor -') from None
 
 
 def _origin(text):
@@ -188,7 +191,8 @@ def _members(text, protocol):
         part, _, member_protocol = part.partition(' @ ')
         protocol = member_protocol or protocol
         times, _, alternatives = part.partition(' x ') if ' x ' in part else ('1', '', part)
-        assert protocol, f'{text}: no protocol'
+        if not protocol:
+            raise ValueError(f'{text!r} has no protocol: append "@ PROTOCOL" to it, or to the title of its table')
         origins = tuple(map(_origin, alternatives.split(' or ')))
         members += [Member(origins, protocol)] * int(times)
     return tuple(reversed(members))
@@ -228,7 +232,10 @@ def parse(text):
         lines = block.split('\n')
         remark = ' '.join(line[2:] for line in lines if line.startswith('# '))
         head, columns, *lines = (line for line in lines if not line.startswith('# '))
-        name, title, protocol = re.fullmatch(r'\[(\w+)\] (.+?)(?: @ (\S+))?', head).groups()
+        match = re.fullmatch(r'\[(\w+)\] (.+?)(?: @ (\S+))?', head)
+        if not match:
+            raise ValueError(f'{head!r} is not the first line of a table: "[NAME] TITLE @ PROTOCOL"')
+        name, title, protocol = match.groups()
         columns, source = tuple(column.strip() for column in columns.split('|')), f'{paper}, {title.partition(":")[0]}'
         groups, printed, rows = _groups(columns), [], []
         for line in lines:
@@ -236,6 +243,10 @@ def parse(text):
             cells = [cell.strip() for cell in line.split('|')]
             printed.append(tuple(cells[: len(columns)]))
             networks = [part.strip() for part in ''.join(cells[len(columns) :]).split(';')]
+            if sum(map(bool, networks)) > len(groups):
+                raise ValueError(
+                    f'{line!r} names networks, and its table has {len(groups)} groups of columns of errors'
+                )
             names = [
                 _named(*pair) for pair in zip(columns, cells, strict=False) if not is_error(pair[0]) and pair[1] != '-'
             ]
@@ -263,9 +274,15 @@ def _resolved(tables):
     return {name: table._replace(rows=tuple(map(resolved, table.rows))) for name, table in tables.items()}
 
 
-TABLES = _resolved(
-    {name: table for path in sorted(FOLDER.glob('*.txt')) for name, table in parse(path.read_text()).items()}
-)
+def read(path):
+    """Parse the file of a paper; a `ValueError` names it."""
+    try:
+        return parse(path.read_text())
+    except ValueError as error:
+        raise ValueError(f'papers/{path.name}: {error}') from error
+
+
+TABLES = _resolved({name: table for path in sorted(FOLDER.glob('*.txt')) for name, table in read(path).items()})
 
 
 def headlines(tables):

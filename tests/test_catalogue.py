@@ -161,7 +161,10 @@ def test_a_new_network_appears_everywhere(toy, command, capsys):
         ({'family': ''}, 'toy has no family in NETWORKS of architectures/lenet.py'),
         ({'parameters': None}, 'toy has no parameters in NETWORKS of architectures/lenet.py; the network has 40'),
         ({'multiply_adds': None}, 'toy has no multiply_adds in NETWORKS of architectures/lenet.py; the network has 30'),
-        ({'statistics': 6}, 'mismatch: its table has 6 statistics, the network has 0'),
+        (
+            {'statistics': 6},
+            'mismatch: NETWORKS of architectures/lenet.py has 6 statistics, the network has 0',
+        ),
         ({'recipe': False}, 'toy has no recipe: configs/toy.py'),
         (
             {'published': False},
@@ -174,8 +177,8 @@ def test_what_a_new_network_lacks_is_reported_in_one_line(toy, command, change, 
     toy(**change)
     code, out, _ = command('to?')
     assert code == 0 and out.splitlines()[2:] == [f'  {says}']
+    assert f'- {says}' in ' '.join(command('toy')[1].split())
     if not says.startswith('mismatch'):
-        assert f'- {says}' in ' '.join(command('toy')[1].split())
         assert json.loads(command('to?', '--json')[1])[0]['missing'] == [says]
 
 
@@ -196,10 +199,47 @@ def test_a_new_network_without_errors_or_readers(toy, command):
     assert peers.peer(catalogue.NETWORKS['toy']) is None
 
 
+@pytest.mark.parametrize(
+    'old, new, says',
+    [
+        ('30.0', '3o.0', "'3o.0' is in a column of errors and is neither a number nor -"),
+        (' @ single_224', '', "'toy' has no protocol: append"),
+        ('[toy1]', 'toy1', "'toy1 table 1 @ single_224' is not the first line of a table"),
+        ('| top-1 | top-5', '| top1 | top5', 'names networks, and its table has 0 groups of columns of errors'),
+    ],
+)
+def test_a_fault_in_the_file_of_a_paper_is_reported_with_its_name(tmp_path, old, new, says):
+    (tmp_path / 'nobody2015.txt').write_text(TABLE.replace(old, new))
+    with pytest.raises(ValueError) as error:
+        papers.read(tmp_path / 'nobody2015.txt')
+    assert str(error.value).startswith('papers/nobody2015.txt: ') and says in str(error.value)
+
+
 def test_an_image_that_the_table_does_not_name(toy, command):
     toy(input_shape=(32, 32))
     code, _, err = command('toy')
     assert code == 2 and err.startswith('architectures: error: toy does not work with images of 32x32 (ValueError')
+
+
+def test_a_family_file_that_is_not_listed(command, monkeypatch, tmp_path):
+    monkeypatch.setattr(catalogue, 'FOLDER', tmp_path)
+    (tmp_path / 'toynet.py').write_text("import x\n\nNETWORKS = {\n    'toynet': Entry(),\n}\n")
+    code, _, err = command('toynet')
+    assert code == 2 and len(err.splitlines()) == 1
+    assert "no architecture 'toynet': it is in architectures/toynet.py, which architectures/catalogue.py lacks" in err
+    with pytest.raises(UserError, match="no architecture 'toynett'.* `python -m architectures` lists them"):
+        architectures.create('toynett')
+
+
+def test_a_fault_in_a_family_file_is_reported_with_its_line(command, monkeypatch):
+    monkeypatch.setattr(layers.Layers, 'max_pool', lambda self, name: None)
+    _, _, err = command('lenet5')
+    number = next(
+        number
+        for number, line in enumerate((ROOT / 'architectures' / 'lenet.py').read_text().splitlines(), start=1)
+        if 'net.max_pool(' in line
+    )
+    assert err.rstrip().endswith(f'given, architectures/lenet.py, line {number})')
 
 
 def test_the_table_has_what_the_network_has(command, monkeypatch):
@@ -207,8 +247,9 @@ def test_the_table_has_what_the_network_has(command, monkeypatch):
     monkeypatch.setitem(lenet.NETWORKS, 'lenet5', wrong)
     _, row, *notes = command('lenet?')[1].splitlines()
     assert '61,706' in row
-    assert notes[0] == '  mismatch: its table has 61,707 parameters, the network has 61,706'
-    assert notes[1].startswith('  mismatch: its table has 1 multiply_adds, the network has ')
+    table = 'NETWORKS of architectures/lenet.py'
+    assert notes[0] == f'  mismatch: {table} has 61,707 parameters, the network has 61,706'
+    assert notes[1].startswith(f'  mismatch: {table} has 1 multiply_adds, the network has ')
     (entry,) = json.loads(command('lenet?', '--json')[1])
     assert entry['parameters'] == 61_706 and entry['catalogue'] == {'parameters': 61_707, 'multiply_adds': 1}
     monkeypatch.undo()

@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import architectures
-from architectures import layers
+from architectures import catalogue, layers
 from configs import base
 from input_pipeline import classes, colour, datasets, fingerprint, loader, statistics
 from input_pipeline.pixels import PADDING_MODES, Pixels
@@ -183,7 +183,8 @@ class Run:
             return architectures.convolutions(self.model, self.image_shape)
         except (TypeError, ValueError, ZeroDivisionError) as error:
             size, name = self.config.image_size, self.config.architecture
-            raise UserError(f'{name} cannot process images of {size}x{size} ({first_line(error)})') from None
+            reason = f'{first_line(error)}{catalogue.line_of(error)}'
+            raise UserError(f'{name} cannot process images of {size}x{size} ({reason})') from None
 
     def _check_parts(self):
         """Raise UserError unless devices and batch norm's groups divide each part of the batch."""
