@@ -9,7 +9,10 @@ from pathlib import Path
 from configs import base, variants
 
 # Files of this folder that are not recipes.
-SHARED = ('__init__', '__main__', 'base', 'checkpoint', 'cifar', 'fb', 'imagenet', 'listing', 'series', 'variants')
+SHARED = (
+    '__init__', '__main__', 'base', 'checkpoint', 'cifar', 'command_line', 'fb', 'imagenet', 'listing', 'series',
+    'variants',
+)  # fmt: skip
 
 
 def names():

@@ -25,11 +25,11 @@ from golden import FOLDER
 from PIL import Image
 from safetensors import numpy as safetensors
 
+from configs import command_line
 from evaluation import label_sets, prediction, results
 from figures import landscape
 from input_pipeline import geometry, labels, matlab, pack, packed, small_sets, sources, statistics, tar
 from input_pipeline.example import NO_CLASSES, ArraySource, is_image
-from runtime import command_line
 from runtime.errors import UserError, first_line
 from training import log, run
 from weights import caffe_file, passport

@@ -5,8 +5,7 @@ import functools
 import pytest
 from conftest import ROOT
 
-from configs import base, listing, series
-from runtime import command_line
+from configs import base, command_line, listing, series
 from runtime.errors import UserError
 from training import unread
 
