@@ -37,9 +37,10 @@ def frozen(name):
 
 
 golden_texts = functools.cache(listing.golden_texts)
+GOLDEN_FILES = listing.golden()
 
 
-@pytest.mark.parametrize('file', ['base.txt', *listing.golden()])
+@pytest.mark.parametrize('file', ['base.txt', *GOLDEN_FILES])
 def test_golden(file):
     advice = 'if the recipe is to change: python -m configs --write tests/golden/configs'
     assert (GOLDEN / file).is_file(), advice
@@ -47,13 +48,13 @@ def test_golden(file):
 
 
 def test_no_golden_text_is_left_over():
-    assert {path.name for path in GOLDEN.iterdir()} == {'base.txt', *listing.golden()}
+    assert {path.name for path in GOLDEN.iterdir()} == {'base.txt', *GOLDEN_FILES}
 
 
 def member_files(file):
     """Yield (config, files that it is in, prefixes of its lines) of the config of a golden file, or of its members."""
-    recipe, _, variant = listing.golden()[file].partition(':')
-    config, files = load(listing.golden()[file]), [f'{recipe}.txt', *[file] * bool(variant)]
+    recipe, _, variant = GOLDEN_FILES[file].partition(':')
+    config, files = load(GOLDEN_FILES[file]), [f'{recipe}.txt', *[file] * bool(variant)]
     if 'members' not in config:
         yield config, files, ('',)
         return
@@ -62,7 +63,7 @@ def member_files(file):
         yield member, files[is_new:], ('members.*.', f'members.{name}.')
 
 
-@pytest.mark.parametrize('file', listing.golden())
+@pytest.mark.parametrize('file', GOLDEN_FILES)
 def test_the_golden_texts_contain_every_value(file):
     """The base, with the changes of the recipe and of the variant, is the resolved config."""
     for config, files, prefixes in member_files(file):

@@ -27,6 +27,9 @@ SCHEMA = {
 }
 
 
+_LARGEST = 2 << 30  # bytes of a message of protobuf
+
+
 @functools.cache
 def messages():
     """Return {name: class} of the messages of SCHEMA."""
@@ -52,7 +55,7 @@ def messages():
 
 
 def _parse(kind, path):
-    return messages()[kind].FromString(foreign.read_regular(path))
+    return messages()[kind].FromString(foreign.read_regular(path, _LARGEST))
 
 
 def read_net(path):

@@ -23,6 +23,8 @@ _LFS = b'version https://git-lfs.github.com/spec/'
 _UNPACKED = 64  # MiB that any archive may unpack to; beyond that, _RATIO times its size
 _RATIO = 20
 
+_LARGEST = 4 << 30  # bytes of a file; the largest network has 0.6 GB, and its optimizer may have as much twice
+
 
 class Weights(NamedTuple):
     """The tensors of a file.
@@ -58,7 +60,7 @@ def read(path):
         '.caffemodel': lambda path: ('caffemodel', caffe_file.read_net(path), {}),
         **dict.fromkeys(('.pth', '.pt', '.th', '.bin', '.tar', '.ckpt'), _torch),
     }
-    with foreign.open_regular(path) as file:
+    with foreign.open_regular(path, _LARGEST) as file:
         if file.read(len(_LFS)) == _LFS:
             raise UserError(f'{path} is a Git LFS pointer, not the file: get it with `git lfs pull`')
     if path.suffix not in readers:
