@@ -329,7 +329,10 @@ def test_what_a_user_gets_wrong_is_reported_in_one_line(script, name, arguments,
     [
         *((f'{name}.py',) for name in ('train', 'evaluate', 'predict', 'convert', 'visualize', 'data')),
         *(('data.py', name) for name in ('pack', 'show', 'statistics')),
-        *(('-m', f'input_pipeline.{name}') for name in ('pack', 'show', 'statistics', 'prepare')),
+        *(
+            pytest.param(('-m', f'input_pipeline.{name}'), marks=pytest.mark.slow)  # old spellings
+            for name in ('pack', 'show', 'statistics', 'prepare')
+        ),
         ('benchmark.py', 'nothing'),
         ('-m', 'architectures', 'nothing'),
         ('-m', 'configs', 'nothing'),
