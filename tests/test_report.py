@@ -23,7 +23,7 @@ EPOCHS = [
     {
         'kind': 'epoch', 'step': 45 * epoch, 'epoch': epoch, 'learning_rate': 0.02, 'train_loss': 1 / epoch,
         'train_error': 31.25 / epoch, 'test_loss': 0.5 / epoch, 'test_top1_error': 17.22 / epoch,
-        'test_top5_error': 2.5 / epoch,
+        'test_top5_error': 2.5 / epoch, 'time': {'total': 1.0},
     }
     for epoch in (1, 2)
 ]  # fmt: skip
