@@ -5,18 +5,17 @@ python -m configs NAME[:VARIANT]                 # print one, resolved, one key 
 python -m configs --write tests/golden/configs   # write the tests' golden files: the base, and differences
 """
 
-import signal
+from runtime import interrupts  # first, so that Ctrl-C is handled from here on
 
-if __name__ == '__main__':  # Ctrl-C and a closed pipe, as in `| head`, end it quietly
-    for name in ('SIGINT', 'SIGPIPE'):
-        signal.signal(getattr(signal, name, signal.SIGINT), signal.SIG_DFL)
+if __name__ == '__main__':
+    interrupts.listen('list')
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from configs import listing
+from runtime.errors import one_line
 from runtime.files import write_atomically
 
 
@@ -52,7 +51,7 @@ def main():
 if __name__ == '__main__':
     try:
         main()
-        print(end='', flush=True)
+        sys.exit(2 if interrupts.output_failed() else 0)
     except (ValueError, OSError) as error:
-        print(f'python -m configs: error: {" ".join(str(error).split())}', file=sys.stderr)
-        os._exit(2)  # an exit would try again to write what is left of the output
+        print(f'python -m configs: error: {one_line(error)}', file=sys.stderr)
+        sys.exit(2)
