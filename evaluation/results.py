@@ -17,6 +17,7 @@ from runtime.files import atomic_file
 
 _Z = 1.959964  # normal quantile for a 95% interval
 TOP = 5
+_FEW_BYTES, _ROW_BYTES = 1 << 20, 4096  # of a partial evaluation: in all, and for each image at most
 
 
 class Row(NamedTuple):
@@ -181,7 +182,7 @@ class Partial:
 
     def __init__(self, path, identity, resume, numbers):
         self.path, self.identity, self.rows = path, identity, []
-        self.file = self._open(resume)
+        self.file = self._open(resume, _FEW_BYTES + _ROW_BYTES * len(numbers))
         try:
             if resume and os.fstat(self.file.fileno()).st_size:
                 self.rows = self._read(numbers)
@@ -191,11 +192,11 @@ class Partial:
             self.file.close()
             raise
 
-    def _open(self, resume):
+    def _open(self, resume, at_most):
         """Return the file, opened for reading and appending, and locked."""
         while True:
             if os.path.exists(self.path):
-                foreign.open_regular(self.path).close()  # not a FIFO, which would never open
+                foreign.open_regular(self.path, at_most).close()  # not a FIFO, which would never open
             file = open(self.path, 'a+b')  # noqa: SIM115  (closed by `__exit__`)
             try:
                 system.lock(file.fileno())

@@ -22,7 +22,7 @@ after_the_whole = {
     'traceback': lambda folder: 1 // 0,
     'crash': crash,
     'hang': lambda folder: time.sleep(60),
-    'memory': lambda folder: len(b'x' * (500 << 20)),
+    'memory': lambda folder: len(b'x' * (300 << 20)),
     'wrong': lambda folder: 'another value',
     'right': lambda folder: 'the value',
 }
@@ -34,7 +34,7 @@ hammer.FORMATS.clear()
 hammer.FORMATS.update({
     name: foreign_files.Format(lambda: {'file': b'content'}, reader(bad)) for name, bad in after_the_whole.items()
 })
-hammer._BATCH, hammer._SECONDS = 2, (1, 1)
+hammer._BATCH, hammer._SECONDS = 1, (4, 4)
 tally = hammer.hammer(0.02, 0, sys.argv[1], list(hammer.FORMATS))
 for name, counts in tally.counts.items():
     counts.pop('tried', None)
@@ -44,6 +44,7 @@ print(tally.failed)
 """
 
 
+@pytest.mark.slow
 def test_every_kind_of_failure_is_seen_and_kept(tmp_path):
     done = subprocess.run([*PYTHON, '-c', BAD, tmp_path], cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr

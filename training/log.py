@@ -29,6 +29,7 @@ from runtime.files import write_atomically
 NAME = 'metrics.jsonl'
 _ADVICE = 'remove the line'
 _FLUSH_SECONDS = 5
+_MAX_BYTES = 1 << 30  # of a log
 
 
 class RunLog:
@@ -168,7 +169,7 @@ def read(workdir):
       UserError: a line is not a row; the message has its number.
     """
     path = Path(workdir) / NAME
-    lines = foreign.read_regular(path).split(b'\n') if path.exists() else [b'']
+    lines = foreign.read_regular(path, _MAX_BYTES).split(b'\n') if path.exists() else [b'']
     rows = [_row(line, f'line {number} of {path}') for number, line in enumerate(lines[:-1], start=1)]
     with contextlib.suppress(UserError):  # the last line has no end
         rows.append(_row(lines[-1], path))
