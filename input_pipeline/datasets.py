@@ -259,7 +259,13 @@ def open_source(dataset, split, data_dir='', image_size=32, channels=1, num_clas
     if not (data.open or data.read):
         raise UserError(f'{dataset} has neither `open` nor `read` in DATASETS of input_pipeline/datasets.py')
     request = Request(dataset, split, data_dir, image_size, channels, num_classes, labels, on_bad_image)
-    return _read_into_memory(data, request) if data.in_memory else data.open(request)
+    if data.in_memory:
+        return _read_into_memory(data, request)
+    source = data.open(request)
+    if data.class_names and not data.any_classes and tuple(source.class_names) != data.class_names:
+        difference = classes.first_difference(data.class_names, source.class_names)
+        raise UserError(f'{source.name} does not have the classes of {dataset} in DATASETS: {difference}')
+    return source
 
 
 def _read_into_memory(data, request):

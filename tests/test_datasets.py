@@ -58,6 +58,20 @@ def test_a_new_data_set_is_one_entry(monkeypatch):
         datasets.open_splits(config)
 
 
+def test_the_classes_of_an_entry_are_those_of_its_files(monkeypatch, tmp_path):
+    for name in ('ball', 'block'):
+        (tmp_path / 'train' / name).mkdir(parents=True)
+        Image.fromarray(noise(8, 8, 3)).save(tmp_path / 'train' / name / '0.png')
+    for names, fits in ((('ball', 'block'), True), (('block', 'ball'), False), (('ball', 'block', 'cube'), False)):
+        entry = datasets.DATASETS['folder']._replace(title='toys', class_names=names)
+        monkeypatch.setitem(datasets.DATASETS, 'toys', entry)
+        if fits:
+            assert len(datasets.open_source('toys', 'train', str(tmp_path))) == 2
+            continue
+        with pytest.raises(UserError, match='does not have the classes of toys in DATASETS: '):
+            datasets.open_source('toys', 'train', str(tmp_path))
+
+
 # CIFAR
 
 
