@@ -271,9 +271,17 @@ def _parse(argv):
     except AttributeError as error:  # ml_collections: no such key
         key = re.search(r"'([^'\\]+)\\?'", str(error))
         key = key[1] if key else first_line(error)
-        raise UserError(f'the config has no key {key}{_advice(argv, key)} See the file for its keys.') from None
+        raise UserError(f'the config has no key {key}{_advice(argv, key)} configs/base.py lists the keys.') from None
     except (flags.Error, TypeError, ValueError) as error:
-        raise UserError(first_line(error)) from None
+        raise UserError(_NOT_A_NUMBER.sub(_kind_of_number, first_line(error))) from None
+
+
+_NOT_A_NUMBER = re.compile(r'invalid literal for int\(\) with base 10: (.*)|could not convert string to float: (.*)')
+
+
+def _kind_of_number(match):
+    """Return what Python's message about a number says, in words."""
+    return f'{match[1]} is not a whole number' if match[1] else f'{match[2]} is not a number'
 
 
 def _advice(argv, key):

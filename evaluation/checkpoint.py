@@ -227,7 +227,8 @@ def _check_recipe(where, info, config, model):
     """Raise UserError if a checkpoint is of another network, or of a recipe whose weights have the same shapes."""
     if info['architecture'] != config.architecture:
         raise UserError(
-            f'{where} holds {info["architecture"]}, and the config names {config.architecture}; pass its own config'
+            f'{where} holds {info["architecture"]}, and the config names {config.architecture}; leave out --config to '
+            'use its own'
         )
     saved_model = architectures.create(
         info['architecture'], num_classes=info['num_classes'], **info['architecture_options']
@@ -237,12 +238,12 @@ def _check_recipe(where, info, config, model):
         if field.name not in _TRAINING_ONLY and saved != expected:
             raise UserError(
                 f'{where} has {field.name}={saved!r} and the config {expected!r}: it is of another recipe; '
-                'pass its own config'
+                'leave out --config to use its own'
             )
     for key, saved in info.get('input', {}).items():
         expected = getattr(config, key)
         if saved != (list(expected) if isinstance(expected, tuple) else expected):
             raise UserError(
                 f'{where} was trained on images with {key}={saved!r}, and the config has {expected!r}: it is of '
-                'another recipe; pass its own config'
+                'another recipe; leave out --config to use its own'
             )

@@ -24,6 +24,7 @@ from evaluation import protocols
 from input_pipeline import classes, datasets
 from input_pipeline.sources import HELD_OUT
 from runtime.errors import nearest
+from training import unread
 from training.log import read
 from training.run import build_model, normalized_together
 from weights.releases import RELEASES
@@ -175,11 +176,13 @@ def _keys(theirs, here):
     """Yield the keys that affect learning in which two configs differ."""
     if theirs.accumulate != here.accumulate and normalized_together(theirs) != normalized_together(here):
         yield _differs('accumulate', theirs.accumulate, here.accumulate)
-    theirs, here = base.flat(theirs), base.flat(here)
-    for key in sorted(theirs.keys() | here.keys()):
+    there, ours = base.flat(theirs), base.flat(here)
+    for key in sorted(there.keys() | ours.keys()):
         is_free = key.split('.')[0] in _FREE or key in protocols.DECIDES
-        if not is_free and theirs.get(key) != here.get(key):
-            yield _differs(key, theirs.get(key), here.get(key))
+        if is_free or there.get(key) == ours.get(key):
+            continue
+        if not (key in there and key in ours and unread.why(theirs, key) and unread.why(here, key)):
+            yield _differs(key, there.get(key), ours.get(key))
 
 
 def _start(origin, config):

@@ -62,7 +62,8 @@ class DataSet(NamedTuple):
       title: its name for people.
       open: `Request` -> source, for a streamed data set.
       read: `Request` -> (images uint8 [N, H, W, C], labels [N]), for a data set in memory.
-      class_names: in the order of the labels; () if they come from the files.
+      class_names: in the order of the labels; () if they come from the files. `open` has to return a source with
+        these names (`classes.relabel_to`); with `read` they name its labels.
       any_classes: whether data with other classes may be opened under this name.
       class_summary: one line about the classes, if a list of their names is too long.
       data_dir, labels: whether `config.data_dir` and the label file `config.labels` are read.
@@ -94,7 +95,7 @@ class DataSet(NamedTuple):
         return self.read is not None
 
 
-# How each one opens
+# How to open each of them
 
 
 def _imagenet(request):
@@ -255,8 +256,16 @@ def open_source(dataset, split, data_dir='', image_size=32, channels=1, num_clas
       UserError: an unknown name or missing data; the message says how to get it.
     """
     data = find(dataset)
+    if not (data.open or data.read):
+        raise UserError(f'{dataset} has neither `open` nor `read` in DATASETS of input_pipeline/datasets.py')
     request = Request(dataset, split, data_dir, image_size, channels, num_classes, labels, on_bad_image)
-    return _read_into_memory(data, request) if data.in_memory else data.open(request)
+    if data.in_memory:
+        return _read_into_memory(data, request)
+    source = data.open(request)
+    if data.class_names and not data.any_classes and tuple(source.class_names) != data.class_names:
+        difference = classes.first_difference(data.class_names, source.class_names)
+        raise UserError(f'{source.name} does not have the classes of {dataset} in DATASETS: {difference}')
+    return source
 
 
 def _read_into_memory(data, request):
@@ -295,8 +304,8 @@ def open_split(config, split, any_classes=False):
     )  # fmt: skip
     if len(source.class_names) != config.num_classes and not any_classes:
         raise UserError(
-            f'{config.dataset} has {len(source.class_names)} classes but the config has {config.num_classes}: pass '
-            f'--config.num_classes={len(source.class_names)}'
+            f'data set {config.dataset} has {len(source.class_names)} classes but the config has {config.num_classes}: '
+            f'pass --config.num_classes={len(source.class_names)}'
         )
     if len(source) == 0:
         raise UserError(f'{config.dataset}: the split {split!r} is empty')

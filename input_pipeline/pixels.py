@@ -1,9 +1,9 @@
-"""`Pixels`: how the images of a config become the input of its network, as a value that the other modules pass on.
+"""How uint8 images become the float32 input of a network: `Pixels`, which has the choices of a config.
 
-`Pixels` holds the choices of a config; `augment` and the functions below it compute the pixels on the device, inside
-the jitted step, in float32 before any cast. There, images are [B, H, W, C] in gray levels, 0..255, in the order R, G,
-B. Random functions take typed keys, one per image, so that the changes to an image depend on its own key and not on the
-rest of the batch.
+The loader, the training step and the evaluation all take them from a `Pixels`. `augment` and the functions below it
+compute the pixels on the device, inside the jitted step, in float32 before any cast. There, images are [B, H, W, C] in
+gray levels, 0..255, in the order R, G, B. Random functions take typed keys, one per image, so that the changes to an
+image depend on its own key and not on the rest of the batch.
 """
 
 import functools

@@ -277,6 +277,9 @@ def read_folders(source):
         except ValueError as error:
             raise UserError(f'{example.name} {first_line(error)}; fetch the data set again') from None
         if image.shape[:2] != (32, 32):
-            raise UserError(f'{example.name} has {image.shape[0]}x{image.shape[1]} pixels, not 32x32')
+            raise UserError(
+                f'{example.name} has {image.shape[0]}x{image.shape[1]} pixels, not 32x32; for images of any size pass '
+                '--config.dataset=folder'
+            )
         images[index], labels[index] = image, example.label
     return images, labels

@@ -244,9 +244,7 @@ def parse(text):
             printed.append(tuple(cells[: len(columns)]))
             networks = [part.strip() for part in ''.join(cells[len(columns) :]).split(';')]
             if sum(map(bool, networks)) > len(groups):
-                raise ValueError(
-                    f'{line!r} names networks, and its table has {len(groups)} groups of columns of errors'
-                )
+                raise ValueError(f'{line!r} names networks, and its table has {len(groups)} groups of error columns')
             names = [
                 _named(*pair) for pair in zip(columns, cells, strict=False) if not is_error(pair[0]) and pair[1] != '-'
             ]

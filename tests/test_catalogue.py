@@ -205,7 +205,7 @@ def test_a_new_network_without_errors_or_readers(toy, command):
         ('30.0', '3o.0', "'3o.0' is in a column of errors and is neither a number nor -"),
         (' @ single_224', '', "'toy' has no protocol: append"),
         ('[toy1]', 'toy1', "'toy1 table 1 @ single_224' is not the first line of a table"),
-        ('| top-1 | top-5', '| top1 | top5', 'names networks, and its table has 0 groups of columns of errors'),
+        ('| top-1 | top-5', '| top1 | top5', 'names networks, and its table has 0 groups of error columns'),
     ],
 )
 def test_a_fault_in_the_file_of_a_paper_is_reported_with_its_name(tmp_path, old, new, says):

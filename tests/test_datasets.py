@@ -51,6 +51,25 @@ def test_a_new_data_set_is_one_entry(monkeypatch):
     few = 'CIFAR-100: apple, aquarium_fish, baby, bear, beaver and 95 more'
     assert datasets.describe(datasets.CIFAR100, 100) == few
     assert checkpoint._own_view(config).name == 'mnist_single'
+    monkeypatch.setitem(datasets.DATASETS, 'toys', entry._replace(read=None))
+    with pytest.raises(
+        UserError, match='^toys has neither `open` nor `read` in DATASETS of input_pipeline/datasets.py$'
+    ):
+        datasets.open_splits(config)
+
+
+def test_the_classes_of_an_entry_are_those_of_its_files(monkeypatch, tmp_path):
+    for name in ('ball', 'block'):
+        (tmp_path / 'train' / name).mkdir(parents=True)
+        Image.fromarray(noise(8, 8, 3)).save(tmp_path / 'train' / name / '0.png')
+    for names, fits in ((('ball', 'block'), True), (('block', 'ball'), False), (('ball', 'block', 'cube'), False)):
+        entry = datasets.DATASETS['folder']._replace(title='toys', class_names=names)
+        monkeypatch.setitem(datasets.DATASETS, 'toys', entry)
+        if fits:
+            assert len(datasets.open_source('toys', 'train', str(tmp_path))) == 2
+            continue
+        with pytest.raises(UserError, match='does not have the classes of toys in DATASETS: '):
+            datasets.open_source('toys', 'train', str(tmp_path))
 
 
 # CIFAR
@@ -390,11 +409,13 @@ def test_copies_of_cifar_in_class_folders(tmp_path):
     assert len(test) == 10 and datasets.image_folder('cifar10', str(tmp_path), 'test') == tmp_path / 'val'
     assert datasets.image_folder('mnist', str(tmp_path), 'test') is None
     config.num_classes = 11
-    with pytest.raises(UserError, match='cifar10 has 10 classes but the config has 11: pass --config.num_classes=10'):
+    with pytest.raises(
+        UserError, match='data set cifar10 has 10 classes but the config has 11: pass --config.num_classes=10'
+    ):
         datasets.open_splits(config)
     place = tmp_path / 'val' / 'cat' / '0.png'
     Image.fromarray(noise(31, 32, 3)).save(place)
-    with pytest.raises(UserError, match='cat/0.png has 31x32 pixels, not 32x32'):
+    with pytest.raises(UserError, match='cat/0.png has 31x32 pixels, not 32x32; for images of any size pass'):
         datasets.open_source('cifar10', 'test', str(tmp_path))
     place.write_bytes(place.read_bytes()[:-40])
     with pytest.raises(UserError, match='cat/0.png .*; fetch the data set again'):

@@ -281,7 +281,8 @@ def test_training_streams_a_folder(script, tmp_path):
         ('train.py', ('--config',), 'no config file'),
         ('train.py', (*DIGITS, '--config.batch_sise=3'), 'did you mean batch_size?'),
         ('train.py', (*DIGITS, '--config.distortion.versons=3'), 'did you mean versions?'),
-        ('train.py', (*DIGITS, '--config.batch_size=abc'), 'config.batch_size=abc'),
+        ('train.py', (*DIGITS, '--config.batch_size=abc'), "config.batch_size=abc: 'abc' is not a whole number"),
+        ('train.py', (*DIGITS, '--config.momentum=abc'), "config.momentum=abc: 'abc' is not a number"),
         ('train.py', (*DIGITS, '--config.batch_size=0'), 'batch_size must be above 0, not 0'),
         ('train.py', (*DIGITS, '--config.optimizer=sgdd'), 'did you mean sgd?'),
         (

@@ -96,14 +96,15 @@ def describe(loop):
     parameters = sum(x.size for x in jax.tree.leaves(jax.eval_shape(run.initial_state).params))
     say(
         f'data: {config.dataset}, {run.num_examples:,} training and {len(run.test_source):,} test images, '
-        f'{config.num_classes} classes, {"on the device" if run.resident else "streamed"}'
+        f'{config.num_classes:,} classes, {"on the device" if run.resident else "streamed"}'
     )
     say(f'model: {config.architecture}, {parameters:,} parameters')
     device = run.mesh.devices.flat[0]
     several = f' of {jax.process_count()} processes' if jax.process_count() > 1 else ''
+    steps = f'{run.total_steps:,} step{"s" * (run.total_steps != 1)} of {config.batch_size:,} images'
     say(
-        f'run: {run.total_steps:,} steps of {config.batch_size}, {config.optimizer}, seed {config.seed}, on '
-        f'{run.mesh.size} {device.device_kind} device{"s" * (run.mesh.size > 1)}{several}, in {loop.workdir}'
+        f'run: {steps}, {config.optimizer}, seed {config.seed}, on {run.mesh.size} {device.device_kind} '
+        f'device{"s" * (run.mesh.size > 1)}{several}, in {loop.workdir}'
     )
     if config.mesh.model > 1:
         sharded = sum(not sharding.is_fully_replicated for sharding in jax.tree.leaves(run.state_sharding.params))

@@ -173,6 +173,7 @@ class Run:
                 f'the optimizer sdlm needs a data set that fits in memory, to sample from; {config.dataset} is streamed'
             )
         default = 1 if jax.default_backend() == 'cpu' else 100  # convolutions inside a loop are slow on the CPU
+        # Steps in one call of `advance`.
         self.per_dispatch = (config.steps_per_dispatch or default) if self.resident else 1
         if self.resident:
             self.data = mesh.put(loader.in_memory(self.source, self.form), self.replicated)

@@ -1,7 +1,7 @@
 """The training state and the training step, alone or many in one dispatch, and the test of a batch and of a split.
 
-All functions are pure, except `count_split`. Randomness is `fold_in(seed, step)`, so a step depends on nothing but
-(state, batch).
+All functions are pure, except `count_split`. Dropout draws from (seed, step), and the images are changed at random by
+(seed, epoch, example number) (`input_pipeline.pixels`). So a step depends on nothing but its config, state and batch.
 """
 
 import functools
@@ -22,7 +22,7 @@ _NEVER = 2**31 - 1
 
 
 class TrainState(struct.PyTreeNode):
-    """Everything that is not a pure function of (config, step).
+    """Everything that changes in training: what a checkpoint stores.
 
     `order_digest` is a rolling hash of the example numbers trained on so far (`digest_order`): two runs with equal
     digests saw the same examples in the same order, whatever the batch size and the device count. `window` and `epoch`
