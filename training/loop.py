@@ -82,11 +82,7 @@ def train(config, workdir, started=None):
 
 @dataclasses.dataclass
 class Loop:
-    """A run in progress: what `train` opened, and the methods that use it.
-
-    `at` is the number of steps taken, which is the number of the next step, from 0. `controller` is a copy on the host
-    of the state's.
-    """
+    """A run in progress. `at` is the next step, from 0; `controller` is a copy of the state's on the host."""
 
     run: Run
     workdir: Path
@@ -130,11 +126,7 @@ class Loop:
         return self.at in self.run.epoch_ends and self.at not in tested_steps
 
     def advance(self, batches):
-        """Take one or more steps: the next batch, the update, and a check that the loss is finite.
-
-        Returns:
-          The sums since the last row of the log (`TrainState.window`), and the controller before the steps.
-        """
+        """Take one or more steps; return the sums since the last row of the log, and the controller before the steps."""
         with self.clock.time('input'):
             self.at, batch = next(batches)
         with self.clock.time('step'):
