@@ -126,7 +126,7 @@ class Loop:
         return self.at in self.run.epoch_ends and self.at not in tested_steps
 
     def advance(self, batches):
-        """Take one or more steps; return the sums since the last row of the log, and the controller before the steps."""
+        """Take one or more steps; return the sums since the last row of the log, and the controller before them."""
         with self.clock.time('input'):
             self.at, batch = next(batches)
         with self.clock.time('step'):
