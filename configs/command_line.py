@@ -273,15 +273,25 @@ def _parse(argv):
         key = key[1] if key else first_line(error)
         raise UserError(f'the config has no key {key}{_advice(argv, key)} configs/base.py lists the keys.') from None
     except (flags.Error, TypeError, ValueError) as error:
-        raise UserError(_NOT_A_NUMBER.sub(_kind_of_number, first_line(error))) from None
+        raise UserError(_in_words(first_line(error))) from None
 
 
-_NOT_A_NUMBER = re.compile(r'invalid literal for int\(\) with base 10: (.*)|could not convert string to float: (.*)')
+# What absl, ml_collections and Python say about a value, and the same for a user.
+_IN_WORDS = (
+    (r'invalid literal for int\(\) with base 10: (.*)', r'\1 is not a whole number'),
+    (r'could not convert string to float: (.*)', r'\1 is not a number'),
+    (r"\('Non-boolean argument to boolean flag', (.*)\)", r'\1 is neither true nor false'),
+    (
+        r'flag (--config\.[\w.]+)=(.*): Failed to parse .* as a ConfigDict.*',
+        r'\1=\2: this is a group: pass \1.KEY=VALUE',
+    ),
+)
 
 
-def _kind_of_number(match):
-    """Return what Python's message about a number says, in words."""
-    return f'{match[1]} is not a whole number' if match[1] else f'{match[2]} is not a number'
+def _in_words(message):
+    for pattern, words in _IN_WORDS:
+        message = re.sub(pattern, words, message)
+    return message
 
 
 def _advice(argv, key):

@@ -283,6 +283,8 @@ def test_training_streams_a_folder(script, tmp_path):
         ('train.py', (*DIGITS, '--config.distortion.versons=3'), 'did you mean versions?'),
         ('train.py', (*DIGITS, '--config.batch_size=abc'), "config.batch_size=abc: 'abc' is not a whole number"),
         ('train.py', (*DIGITS, '--config.momentum=abc'), "config.momentum=abc: 'abc' is not a number"),
+        ('train.py', (*DIGITS, '--config.colour.flip=maybe'), "'maybe' is neither true nor false"),
+        ('train.py', (*DIGITS, '--config.colour=3'), 'this is a group: pass --config.colour.KEY=VALUE'),
         ('train.py', (*DIGITS, '--config.batch_size=0'), 'batch_size must be above 0, not 0'),
         ('train.py', (*DIGITS, '--config.optimizer=sgdd'), 'did you mean sgd?'),
         (
