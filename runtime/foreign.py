@@ -84,6 +84,25 @@ def _kind(mode):
     return next((name for is_kind, name in kinds.items() if is_kind(mode)), 'a special file')
 
 
+def check_folder(folder, of_json=()):
+    """Raise UserError if a folder that a library reads has something other than regular files, at any depth.
+
+    Args:
+      folder: the folder; nothing is checked if it does not exist.
+      of_json: names of folders in it whose files have at most JSON_LIMIT bytes.
+    """
+    for parent, _, names in os.walk(folder):
+        for path in (os.path.join(parent, name) for name in names):
+            try:
+                status = os.stat(path)
+            except FileNotFoundError:  # removed in the meantime
+                continue
+            if not stat.S_ISREG(status.st_mode):
+                raise UserError(f'{path} is {_kind(status.st_mode)}, not a regular file')
+            if os.path.basename(parent) in of_json and status.st_size > JSON_LIMIT:
+                raise UserError(f'{path} has {status.st_size:,} bytes; at most {JSON_LIMIT:,} are read')
+
+
 def read_regular(path, at_most=None):
     """Return the bytes of a regular file; see `open_regular`."""
     with open_regular(path, at_most) as file:

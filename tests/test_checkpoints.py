@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import chex
@@ -205,6 +206,21 @@ def test_damaged_checkpoints_are_set_aside(workdir):
         with pytest.raises(UserError, match='another process has just trained'):
             kept.set_aside_after(3)
     assert (workdir / 'checkpoints/5.damaged').is_dir() and locate(workdir)
+
+
+@pytest.mark.parametrize('file', ['info/metadata', 'metrics/metrics', 'model/_METADATA', 'digests/process_0.json'])
+def test_files_that_are_not_regular_or_huge_are_refused(workdir, file):
+    path = workdir / 'checkpoints' / '5' / file
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match=f'{path} is a FIFO, not a regular file'):
+        Checkpoints(workdir / 'checkpoints', read_only=True)
+    path.unlink()
+    path.touch()
+    os.truncate(path, 6 << 30)
+    if not file.startswith('model'):
+        with pytest.raises(UserError, match=f'{path} has 6,442,450,944 bytes'):
+            Checkpoints(workdir / 'checkpoints', read_only=True)
 
 
 def test_damaged_metadata_of_orbax_are_a_line(workdir):

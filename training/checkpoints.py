@@ -181,6 +181,8 @@ class Checkpoints:
             raise UserError(f'{self.folder}: checkpoints need a folder whose name is UTF-8; pass another one') from None
         except OSError as error:
             raise UserError(f'{self.folder} cannot be made ({error.strerror}); pass another folder') from None
+        if isinstance(self.folder, Path):
+            foreign.check_folder(self.folder, of_json=('info', 'metrics', _DIGESTS))  # Orbax would wait for a FIFO
         with foreign.parsing(self.folder, 'a folder of checkpoints'):
             self._manager = _Manager(
                 self.folder,
