@@ -147,7 +147,7 @@ def differences(origin, network):
     if origin.release:
         return [f'the row is for the weights {origin}']
     config = recipe(origin.recipe)
-    texts = [*_options(config, network.config), *_keys(config, network.config), *_start(origin, network.config)]
+    texts = [*_options(config, network.config), *_keys(origin.recipe, network.config), *_start(origin, network.config)]
     if origin.is_theirs:
         texts.append('it was trained with a recipe of its authors that is not one of ours')
     return [*texts, *network.doubts]
@@ -172,14 +172,19 @@ def _options(theirs, here):
             yield _differs(field.name, there, ours)
 
 
-def _keys(theirs, here):
-    """Yield the keys that affect learning in which two configs differ."""
+@functools.cache
+def _keys_of_recipe(name):
+    return base.flat(recipe(name))
+
+
+def _keys(name, here):
+    """Yield the keys that affect learning in which a config differs from the recipe of a `papers.Origin`."""
+    theirs = recipe(name)
     if theirs.accumulate != here.accumulate and normalized_together(theirs) != normalized_together(here):
         yield _differs('accumulate', theirs.accumulate, here.accumulate)
-    there, ours = base.flat(theirs), base.flat(here)
+    there, ours = _keys_of_recipe(name), base.flat(here)
     for key in sorted(there.keys() | ours.keys()):
-        is_free = key.split('.')[0] in _FREE or key in protocols.DECIDES
-        if is_free or there.get(key) == ours.get(key):
+        if there.get(key) == ours.get(key) or key.split('.')[0] in _FREE or key in protocols.DECIDES:
             continue
         if not (key in there and key in ours and unread.why(theirs, key) and unread.why(here, key)):
             yield _differs(key, there.get(key), ours.get(key))
@@ -197,7 +202,7 @@ def _start(origin, config):
         return [f'it starts from {origin.start}, and the config of {config.init_from} cannot be read']
     before = recipe(origin.start)
     return [f'it starts from {origin.start}, and in {config.init_from} {difference}'
-            for difference in (*_options(before, start), *_keys(before, start))]  # fmt: skip
+            for difference in (*_options(before, start), *_keys(origin.start, start))]  # fmt: skip
 
 
 def _differs(key, there, here):

@@ -29,9 +29,7 @@ def test_utilization_counts_two_operations_a_multiply_add_and_three_passes():
         'resnet50',
         'alexnet_owt',
         'vgg_d',
-        'resnext50_32x4d',
-        'se_resnet50',
-        pytest.param('densenet121', marks=pytest.mark.slow),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ('resnext50_32x4d', 'se_resnet50', 'densenet121')),
     ],
 )
 def test_what_is_timed_is_the_recipe_streamed_and_the_peer_s_network(name):

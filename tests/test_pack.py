@@ -168,6 +168,7 @@ def test_an_interrupted_store_is_finished_to_the_same_bytes(images, tmp_path, ra
     assert once_more.asked == [] and packed.verify(folder) == (3, 12)
 
 
+@pytest.mark.slow
 def test_killed_and_finished_by_the_command_line(script, tmp_path):
     command = [
         'data.py',

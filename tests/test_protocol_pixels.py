@@ -362,8 +362,7 @@ def few(name):
     return PHOTOGRAPHS[:1] if many else PHOTOGRAPHS[:4:3] if name.startswith('ten') else PHOTOGRAPHS
 
 
-# vgg_both is vgg_multicrop and vgg_dense.
-SLOW = {'vgg_multicrop'}
+SLOW = {'vgg_multicrop', 'vgg_both'}
 EACH = [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in PROTOCOLS]
 
 

@@ -138,6 +138,7 @@ def test_hidden_communication_is_at_most_the_backward_pass(step_time):
     assert step.seconds == pytest.approx(step.compute / 3 + step.all_reduce)
 
 
+@pytest.mark.slow
 def test_the_tables_of_the_docs_are_what_their_commands_print():
     found = re.findall(
         r'```\n(python scripts/step_time\.py [^\n]*)\n```\n\n```\n(.*?)```',

@@ -331,10 +331,10 @@ def test_what_a_user_gets_wrong_is_reported_in_one_line(script, name, arguments,
     'words',
     [
         *((f'{name}.py',) for name in ('train', 'evaluate', 'predict', 'convert', 'visualize', 'data')),
-        *(('data.py', name) for name in ('pack', 'show', 'statistics')),
         *(
-            pytest.param(('-m', f'input_pipeline.{name}'), marks=pytest.mark.slow)  # old spellings
+            pytest.param(words, marks=pytest.mark.slow)
             for name in ('pack', 'show', 'statistics', 'prepare')
+            for words in (('data.py', name), ('-m', f'input_pipeline.{name}'))  # the old spelling
         ),
         ('benchmark.py', 'nothing'),
         ('-m', 'architectures', 'nothing'),
