@@ -10,6 +10,7 @@ from runtime.errors import UserError, first_line
 JSON_LIMIT = 64 << 20  # bytes; a config, a passport and a manifest have far fewer
 
 _AXES = 32
+_DEPTH = 64  # of JSON
 _FEW_BYTES = 64 << 20  # may always be unpacked
 _LONGEST = 2**31 - 1  # of an axis
 _NO_WAIT = getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0) | getattr(os, 'O_CLOEXEC', 0)
@@ -134,7 +135,23 @@ def parse_json(data, schema, path, kind, advice=''):
     import msgspec
 
     with parsing(path, kind, advice):
-        return msgspec.convert(json.loads(data, object_pairs_hook=unique), schema)
+        value = json.loads(data, object_pairs_hook=unique)
+        _check_depth(value)
+        return msgspec.convert(value, schema)
+
+
+def _check_depth(value):
+    """Raise ValueError if lists and objects of JSON are nested more deeply than any file of ours; Python varies."""
+    level = [value]
+    for _ in range(_DEPTH):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+    if level:
+        raise ValueError('it is nested too deeply')
 
 
 def read_npz(path, kind, at_most=None, advice='', names=None):

@@ -82,6 +82,7 @@ class Entry(msgspec.Struct):
         (b'null', 'Expected `object`, got `null`'),
         (b'{"name": "\xff"', "codec can't decode byte 0xff"),
         (b'[' * 100_000, 'nested too deeply'),
+        (b'[' * 70 + b']' * 70, 'nested too deeply'),
         (b'', 'Expecting value'),
     ],
 )
