@@ -325,7 +325,7 @@ def test_alexnets_sixth_convolution_keeps_pool5s_shape_and_has_conv5s():
     assert np.all(bias == 1)
 
 
-@pytest.mark.parametrize('depth', [20, 32, 44, 56, 110, 1202])
+@pytest.mark.parametrize('depth', [20, 32, 44, 56, 110, pytest.param(1202, marks=pytest.mark.slow)])
 def test_cifar_resnets_are_6n_plus_2_layers(depth):
     n = (depth - 2) // 6
     rows = [(3, 16, 32), *[(16, 16, 32)] * (2 * n)]  # inputs, outputs, side of the output

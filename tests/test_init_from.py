@@ -44,6 +44,7 @@ def vgg_a(tmp_path_factory):
     return saved(tmp_path_factory.mktemp('a'), 'vgg_a', 1, **SMALL)
 
 
+@pytest.mark.slow
 def test_vgg_d_starts_from_seven_layers_of_a(vgg_a):
     fresh, source = variables_of('vgg_d', 2, **SMALL).variables, variables_of('vgg_a', 1, **SMALL).params
     weights = init_from.load(vgg_a, fresh, OF_A)

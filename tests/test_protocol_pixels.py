@@ -362,7 +362,7 @@ def few(name):
     return PHOTOGRAPHS[:1] if many else PHOTOGRAPHS[:4:3] if name.startswith('ten') else PHOTOGRAPHS
 
 
-SLOW = {'vgg_multicrop', 'vgg_both'}
+SLOW = {'vgg_multicrop', 'vgg_both', 'googlenet_144:64', 'spp_96'}
 EACH = [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in PROTOCOLS]
 
 

@@ -313,7 +313,9 @@ def trained(recipe, folder):
     return published.Trained(config)
 
 
-@pytest.mark.parametrize('name', dict.fromkeys([*LISTED, *ROWS]))
+@pytest.mark.parametrize(
+    'name', [*ROWS, *(pytest.param(name, marks=pytest.mark.slow) for name in LISTED if name not in ROWS)]
+)
 def test_each_variant_has_its_rows_and_no_others(name, tmp_path):
     network = trained(name, tmp_path)
     rows = [row for row in published.rows() if len(row.members) == 1 and published.is_of_data(row, network.config)]

@@ -73,6 +73,7 @@ def test_a_member_starts_only_from_one_before_it(tmp_path, linear):
         training_series.train(config, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_command(script, tmp_path):
     config = tmp_path / 'pair.py'
     config.write_text(
