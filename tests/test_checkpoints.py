@@ -11,7 +11,7 @@ from conftest import epoch_row
 from jax.sharding import NamedSharding, PartitionSpec
 
 from runtime.errors import UserError
-from training import log
+from training import checkpoints, log
 from training.checkpoints import Checkpoints, Damaged, locate
 from training.clock import Clock
 from training.step import TrainState, zero_totals
@@ -255,3 +255,13 @@ def test_arrays_of_any_type_and_sharding_have_digests(tmp_path):
             digests = json.loads((tmp_path / str(number) / '0/digests/process_0.json').read_text())['arrays']['model']
             assert len(digests['params/a']['parts']) == 1 + number and len(digests['params/c']['parts']) == 1
             chex.assert_trees_all_equal(kept.restore_model(read, 0), model)
+
+
+def test_digests_of_one_process_are_written_and_read_by_their_handler(tmp_path):
+    args = checkpoints._DigestArgs({'model': {'w': np.arange(6.0).reshape(2, 3)}}, [{'a': 1}, None])
+    handler = checkpoints._DigestHandler()
+    assert handler.restore(tmp_path) == []
+    handler.save(tmp_path, args)
+    (file,) = handler.restore(tmp_path)
+    digest = file.arrays['model']['w']
+    assert digest.fits(np.arange(6.0).reshape(2, 3)) and not digest.fits(np.arange(1, 7.0).reshape(2, 3))

@@ -7,6 +7,7 @@ complete, so a killed save leaves no broken checkpoint. Whatever is read is comp
 an older version has none.
 """
 
+import asyncio
 import dataclasses
 import errno
 import itertools
@@ -114,12 +115,14 @@ class _DigestHandler(ocp.AsyncCheckpointHandler):
         path.write_bytes(msgspec.json.encode(file))
 
     def save(self, directory, args):
-        """Do not use it: checkpoints are written asynchronously, or waited for."""
-        raise NotImplementedError
+        """Write the digests and wait for it."""
+        for future in asyncio.run(self.async_save(directory, args)):
+            future.result()
 
     def restore(self, directory, args=None):
-        """Do not use it: `Checkpoints` reads the files."""
-        raise NotImplementedError
+        """Return the `_DigestFile` of each process that wrote the checkpoint; [] if an older version wrote it."""
+        paths = sorted(directory.glob('*.json')) if directory.is_dir() else []
+        return [foreign.parse_json(path.read_bytes(), _DigestFile, path, 'a file of digests') for path in paths]
 
     def metadata(self, directory):
         """Return None."""
@@ -429,16 +432,16 @@ class Checkpoints:
 
     def _digests(self, step):
         """Return {item: {name: `_Digest`}} of a checkpoint; None if an older version wrote it."""
-        folder, info = epath.Path(self.folder) / str(step) / _DIGESTS, self._info(step)
-        paths, count = sorted(folder.glob('*.json')) if folder.is_dir() else [], info.get(_DIGESTS, 0)
-        if len(paths) != count:
-            raise self._damaged(step, f'the digests of {len(paths)} processes are there, and {count} wrote it')
-        if not paths:
-            return None
+        info = self._info(step)
         try:
-            files = [foreign.parse_json(path.read_bytes(), _DigestFile, path, 'a file of digests') for path in paths]
+            files = _DigestHandler().restore(epath.Path(self.folder) / str(step) / _DIGESTS)
         except UserError as error:
             raise self._damaged(step, str(error)) from None
+        count = info.get(_DIGESTS, 0)
+        if len(files) != count:
+            raise self._damaged(step, f'the digests of {len(files)} processes are there, and {count} wrote it')
+        if not files:
+            return None
         if _crc_of_json([info, self._manager.metrics(step)]) not in [file.values for file in files]:
             raise self._damaged(step, 'its info or its test error is not what was saved')
         merged = {}
