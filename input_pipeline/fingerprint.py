@@ -1,8 +1,8 @@
 """Fingerprints of data: digests of names, sizes, labels and images, by which a resumed run notices other data.
 
-A folder may be moved, and the released tars unpacked: a name is the last part of a path. Images in memory are digested
-whole, and so are files of together at most `_WHOLE` bytes; of more, `_SAMPLES` images are. The rest is told apart by
-name, size and label, which takes seconds for ImageNet's 1.28 million files.
+A name is the last part of a path, so that a folder may be moved and the released tars unpacked. All images are digested
+if they are in memory, or in files of at most `_ALL_BYTES` together. Otherwise `_SAMPLES` of them are, beside the names,
+sizes and labels of all files.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import numpy as np
 
 from runtime import system
 
-_WHOLE = 32 << 20  # bytes
+_ALL_BYTES = 32 << 20  # bytes
 _SAMPLES = 64
 _CHUNK = 16 << 20  # bytes of images in memory that a thread digests at a time
 _known = weakref.WeakKeyDictionary()  # {source: its fingerprint}: the data of a run do not change
@@ -84,7 +84,7 @@ def of_contents(source, total):
       source: see `sources`.
       total: bytes of all images.
     """
-    count, sha = len(source) if total <= _WHOLE else min(_SAMPLES, len(source)), hashlib.sha256()
+    count, sha = len(source) if total <= _ALL_BYTES else min(_SAMPLES, len(source)), hashlib.sha256()
     for number in np.unique(np.linspace(0, len(source) - 1, count).astype(int)).tolist():
         try:
             image, label, _ = source[number]

@@ -170,8 +170,8 @@ def read_npz(path, kind, at_most=None, advice='', names=None):
         members = arrays.zip.infolist()
         if sum(member.file_size for member in members) > most_unpacked(os.fstat(file.fileno()).st_size):
             raise ValueError('it unpacks to more than such a file holds')
-        found = unique((member.filename.removesuffix('.npy'), member) for member in members)
-        return {name: arrays[name] for name in found if names is None or name in names}
+        stored = unique((member.filename.removesuffix('.npy'), member) for member in members)
+        return {name: arrays[name] for name in stored if names is None or name in names}
 
 
 def unique(pairs):

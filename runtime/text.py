@@ -1,4 +1,4 @@
-"""Text that somebody else chose, such as the names of files and classes, made safe to print and to draw."""
+"""Escape control characters in text from outside, such as names of files and classes, to print and draw it."""
 
 import re
 

@@ -188,7 +188,7 @@ def test_a_changed_array_is_named(workdir):
         for read in (kept.read_model, kept.verify, lambda step: kept.restore(state_at(0), step)):
             with pytest.raises(Damaged, match=says):
                 read(5)
-        assert kept.newest_whole() == 4
+        assert kept.newest_undamaged() == 4
 
 
 def test_damaged_checkpoints_are_set_aside(workdir):
@@ -196,7 +196,7 @@ def test_damaged_checkpoints_are_set_aside(workdir):
         path = max(files(workdir / f'checkpoints/{step}/training'), key=lambda path: path.stat().st_size)
         path.write_bytes(path.read_bytes()[:30])
     with Checkpoints(workdir / 'checkpoints') as kept:
-        step = kept.newest_whole()
+        step = kept.newest_undamaged()
         lines = kept.set_aside_after(step)
         assert step == 3 and kept.steps() == [3] and len(lines) == 2
         assert 'checkpoints/4.damaged; resuming from step 3' in lines[0]
@@ -238,7 +238,7 @@ def test_a_checkpoint_without_digests_is_read(workdir):
         with pytest.raises(Damaged, match='the digests of 0 processes are there, and 1 wrote it'):
             kept.info(5)
         (folder / 'info/metadata').write_text(json.dumps(INFO))
-        assert kept.info(5) == INFO and kept.newest_whole() == 5
+        assert kept.info(5) == INFO and kept.newest_undamaged() == 5
         chex.assert_trees_all_equal(kept.restore(state_at(0), 5), state_at(5))
 
 

@@ -98,7 +98,7 @@ def sources_like(images):
 def test_of_many_bytes_some_images_are_read(tmp_path, monkeypatch):
     source = sources.FolderSource(photographs(tmp_path) / 'train')
     read = []
-    monkeypatch.setattr(fingerprint, '_WHOLE', 100)
+    monkeypatch.setattr(fingerprint, '_ALL_BYTES', 100)
     monkeypatch.setattr(fingerprint, '_SAMPLES', 3)
     monkeypatch.setattr(type(source), '__getitem__', lambda self, number: read.append(number) or (b'', 0, ''))
     fingerprint.of(source)

@@ -317,8 +317,8 @@ class Checkpoints:
             if item in metadata or item in (digests or ()):
                 self._read(item, step)
 
-    def newest_whole(self):
-        """Return the latest step whose checkpoint is whole, or None if there is no checkpoint.
+    def newest_undamaged(self):
+        """Return the latest step whose checkpoint is undamaged, or None if there is no checkpoint.
 
         Raises:
           Damaged: all of them are damaged; the message names the latest.
@@ -335,10 +335,10 @@ class Checkpoints:
         return None
 
     def set_aside_after(self, step):
-        """Rename the damaged checkpoints after a step, which `newest_whole` has passed over; return lines about them.
+        """Rename the damaged checkpoints after a step, which `newest_undamaged` skips; return lines about them.
 
         Raises:
-          UserError: one of them is whole: another process has trained here in the meantime.
+          UserError: one of them is not damaged: another process has trained here in the meantime.
         """
         damaged = {}
         for later in [later for later in self.steps() if later > step]:

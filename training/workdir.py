@@ -202,7 +202,7 @@ def changes(workdir, config, has_checkpoint=True):
 
 
 def resume_point(place, source, test_source=None, on_bad_image='stop'):
-    """Return the `start` and `average_start` for `Run` of the last whole checkpoint, or {} if there is no checkpoint.
+    """Return the `start` and `average_start` for `Run` of the last undamaged checkpoint, or {} if there is none.
 
     Args:
       place: the location of the checkpoints' folder.
@@ -216,7 +216,7 @@ def resume_point(place, source, test_source=None, on_bad_image='stop'):
     if not (place / checkpoints.FOLDER).is_dir():
         return {}
     with checkpoints.Checkpoints(place / checkpoints.FOLDER, read_only=True) as manager:
-        latest = manager.newest_whole()
+        latest = manager.newest_undamaged()
         if latest is None:
             return {}
         info, images = manager.info(latest), len(source)
@@ -262,7 +262,7 @@ def _check_data(place, saved, sources, on_bad_image):
 
 
 def restore(run, workdir, manager, clock):
-    """Return a run's state and log, from its last whole checkpoint if there is one."""
+    """Return a run's state and log, from its last undamaged checkpoint if there is one."""
     if run.start != (0, 0):
         lines = manager.set_aside_after(run.start[0])
         for line in lines if distributed.is_first() else ():
