@@ -16,7 +16,7 @@ import shlex
 from absl import flags
 
 from runtime.errors import UserError
-from runtime.text import printable
+from runtime.text import say
 
 ARCH = flags.DEFINE_string('arch', None, 'Our name of the network (`python -m architectures`).')
 SOURCE = flags.DEFINE_string(
@@ -53,7 +53,7 @@ def main():
         with interrupts.Raised():  # an incomplete folder is removed
             notes = weights.export(config, CHECKPOINT.value, STEP.value, TO.value, OUT.value, RELEASE.value)
         for note in notes:
-            print(printable(note))
+            say(note)
         return 0
     for flag, value in (('arch', ARCH.value), ('source', SOURCE.value)):
         if not value:
@@ -65,11 +65,11 @@ def main():
             SOURCE.value, ARCH.value, OUT.value, RELEASE.value, KEEP_BGR.value, MEAN.value, LICENCE.value
         )
     source = card['source']
-    print(f'{printable(source["file"])}: {source["name"]} ({source["release"]}), {card["num_classes"]} classes')
+    say(f'{source["file"]}: {source["name"]} ({source["release"]}), {card["num_classes"]} classes')
     for note in card['notes']:
-        print(f'note: {printable(note)}')
-    print(f'passport: {printable(OUT.value)}/passport.json')
-    print(f'evaluate: python evaluate.py --checkpoint {printable(shlex.quote(OUT.value))} --config.data_dir=DIR')
+        say(f'note: {note}')
+    say(f'passport: {OUT.value}/passport.json')
+    say(f'evaluate: python evaluate.py --checkpoint {shlex.quote(OUT.value)} --config.data_dir=DIR')
     return 0
 
 

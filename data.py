@@ -19,7 +19,7 @@ from absl import flags
 
 from runtime import files
 from runtime.errors import UserError, nearest
-from runtime.text import printable
+from runtime.text import say
 
 flags.DEFINE_string('out', '', 'The picture, the store (a folder) or the file to write.')
 flags.DEFINE_integer('step', 0, 'The training step whose batch `show` draws.', lower_bound=0)
@@ -46,7 +46,7 @@ def show(out, step=0, images=32):
     captions = [f'{index} {source.class_names[label]}' for index, label in zip(indices, labels, strict=True)]
     with files.atomic_file(out, 'wb') as file:
         show.grid(pixels, captions).save(file, Path(out).suffix.lower().lstrip('.').replace('jpg', 'jpeg'))
-    _say(f'{len(pixels)} images of step {step} of {source.name}: {out}')
+    say(f'{len(pixels)} images of step {step} of {source.name}: {out}')
 
 
 def pack(out='', short_side=256, raw=False, split='both', shard_records=0, threads=0, verify=''):
@@ -55,14 +55,14 @@ def pack(out='', short_side=256, raw=False, split='both', shard_records=0, threa
 
     if verify:
         shards, examples = packed.verify(verify)
-        _say(f'{verify} is complete: {examples:,} examples in {shards:,} shards, all checksums match')
+        say(f'{verify} is complete: {examples:,} examples in {shards:,} shards, all checksums match')
         return
     config, _ = _load_config()
     if not out:
         raise UserError('no store: pass --out STORE, a folder that is new or empty')
     sources = pack.sources_of(config, split, out)
     for note in (note for source in sources.values() for note in source.notes):
-        _say(f'note: {note}')
+        say(f'note: {note}')
     command = shlex.join(['python', 'data.py', *sys.argv[1:]])
     manifest = pack.pack(
         sources, out, short_side, raw, config.channels, shard_records, config.on_bad_image, threads, command
@@ -71,10 +71,10 @@ def pack(out='', short_side=256, raw=False, split='both', shard_records=0, threa
         packed_split = manifest['splits'][name]
         shards = packed_split['shards']
         for error in (error for shard in shards for error in shard['left_out']):
-            _say(f'skipped: {error}')
+            say(f'skipped: {error}')
         size = sum(shard['bytes'] for shard in shards) / 1e6
-        _say(f'{name}: {packed_split["num_examples"]:,} images in {len(shards):,} shard(s), {size:,.1f} MB')
-    _say(f'train from it: --config.dataset=pack --config.data_dir={shlex.quote(out)}')
+        say(f'{name}: {packed_split["num_examples"]:,} images in {len(shards):,} shard(s), {size:,.1f} MB')
+    say(f'train from it: --config.dataset=pack --config.data_dir={shlex.quote(out)}')
 
 
 def statistics(out=''):
@@ -86,14 +86,14 @@ def statistics(out=''):
     path.parent.mkdir(parents=True, exist_ok=True)
     source = datasets.open_split(config, config.train_split)
     for note in source.notes:
-        _say(f'note: {note}')
+        say(f'note: {note}')
     measured = statistics.measured(config, source)
     statistics.save(path, measured)
     size = len(measured['mean_image'])
-    _say(f'{source.name}: {int(measured["num_examples"]):,} images of {size}x{size}, in gray levels')
+    say(f'{source.name}: {int(measured["num_examples"]):,} images of {size}x{size}, in gray levels')
     for key in ('mean', 'std', 'deviations'):
-        _say(f'{key}: {", ".join(f"{value:.3f}" for value in measured[key])}')
-    _say(f'saved: {path}, which --config.statistics={path} uses')
+        say(f'{key}: {", ".join(f"{value:.3f}" for value in measured[key])}')
+    say(f'saved: {path}, which --config.statistics={path} uses')
 
 
 def prepare(name, data_dir=''):
@@ -109,10 +109,6 @@ def _load_config():
 
     unread.refuse(config, *command_line.set_keys())
     return config, name
-
-
-def _say(text):
-    print(printable(text))
 
 
 COMMANDS = {function.__name__: function for function in (show, pack, statistics, prepare)}

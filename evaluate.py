@@ -22,7 +22,7 @@ from absl import flags
 
 from runtime.errors import UserError
 from runtime.files import check, write_atomically
-from runtime.text import printable
+from runtime.text import say
 
 CHECKPOINT = flags.DEFINE_multi_string('checkpoint', [], 'A workdir or a single checkpoint; several form an ensemble.')
 STEP = flags.DEFINE_string('step', 'best', "Which checkpoint of a workdir: 'best' by test error, 'latest', or a step.")
@@ -82,9 +82,9 @@ def main():
         print('\n'.join(tables.lines(TABLE.value, table)))
         _write_json(tables.values(table))
     else:
-        print('\n'.join(map(printable, report.lines(config, checkpoints, result))))
+        say(*report.lines(config, checkpoints, result))
         if WORST.value:
-            print('\n'.join(map(printable, report.worst(rows, names))))
+            say(*report.worst(rows, names))
         if PREDICTIONS.value:
             results.write_predictions(PREDICTIONS.value, rows, names)
         if SUBMISSION.value:
@@ -119,7 +119,7 @@ def _evaluate(config, checkpoints, partials, suffix=''):
     partials += [partial] if partial else []
     source = datasets.open_split(config, config.test_split, any_classes=True)
     for note in source.notes if distributed.is_first() and suffix in ('', '_0') else ():
-        print(f'note: {printable(note)}', file=sys.stderr)
+        say(f'note: {note}', file=sys.stderr)
     try:
         with interrupts.Raised() as interrupt, bar(checkpoints[0].member.config.architecture, len(source)) as advance:
 

@@ -13,7 +13,7 @@ import sys
 from absl import flags
 
 from runtime.errors import UserError
-from runtime.text import printable
+from runtime.text import say
 
 CHECKPOINT = flags.DEFINE_string('checkpoint', None, "A run's workdir, a converted checkpoint, or one checkpoint.")
 STEP = flags.DEFINE_string('step', 'best', "From a workdir: 'best' by its test error, 'latest', or a step.")
@@ -50,17 +50,17 @@ def main(paths):
     photographs, notes = prediction.files(paths)
     source = prediction.Files(photographs, IGNORE_EXIF.value)
     for note in (*notes, *(f'{note} (--ignore_exif leaves them as stored)' for note in source.notes)):
-        print(f'note: {printable(note)}', file=sys.stderr)
+        say(f'note: {note}', file=sys.stderr)
     pages = predictions.pages(GRID.value, len(source)) if GRID.value else []
     with bar('predicting', len(source)) as advance:
         answers = prediction.predict(opened.member, source, advance)
     if left_out := sorted({*photographs} - {entry['file'] for entry in answers}):
-        print(f'note: left out, not readable as images: {printable(", ".join(left_out))}', file=sys.stderr)
+        say(f'note: left out, not readable as images: {", ".join(left_out)}', file=sys.stderr)
     if JSON.value:
         print(json.dumps(answers, indent=2))
     else:
         for entry in answers:
-            print(printable(entry['file']))
+            say(entry['file'])
             for best in entry['best']:
                 print(f'  {best["probability"]:7.4f}  {best["name"]}')
     if GRID.value:

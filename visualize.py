@@ -18,7 +18,7 @@ import sys
 from absl import flags
 
 from runtime.errors import UserError, nearest
-from runtime.text import printable
+from runtime.text import say
 
 FIGURES = {  # name: what it shows
     'errors': 'test images that a network gets wrong (LeCun et al. 1998, figure 8)',
@@ -87,7 +87,7 @@ def main(names):
 
         unread.refuse(arguments['config'], *command_line.set_keys())
     for path in make(**arguments) or [OUT.value]:
-        print(printable(path))
+        say(path)
     return 0
 
 

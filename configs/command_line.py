@@ -80,10 +80,10 @@ def arguments_for(keys):
     """Return {key: the argument on this command line that sets it}: a flag, or a part of the config's variant."""
     file, _, variant = config_flags.get_config_filename(flags.FLAGS['config']).partition(':')
     parts, arguments = variant.split(',') if variant else [], {}
-    values = dict(_leaves(read_config(f'{file}:{variant}' if variant else file)))
+    values = base.flat(read_config(f'{file}:{variant}' if variant else file))
     for part in parts:
         rest = ','.join(other for other in parts if other != part)
-        without = dict(_leaves(read_config(f'{file}:{rest}' if rest else file)))
+        without = base.flat(read_config(f'{file}:{rest}' if rest else file))
         changed = {_in_member(key) for key in values if values[key] != without.get(key)}
         arguments |= {key: f':{part}' for key in keys if key in changed}
     return arguments | {_in_member(key): _flag(key) for key in overrides() if _in_member(key) in keys}
@@ -138,14 +138,6 @@ def set_in_own_file(file):
         for key in part
         if (id(part), key) in lines and not {key, prefix.rstrip('.')} & set(accepted)
     }
-
-
-def _leaves(config, prefix=''):
-    for key, value in config.items():
-        if isinstance(value, ConfigDict):
-            yield from _leaves(value, f'{prefix}{key}.')
-        else:
-            yield prefix + key, value
 
 
 def config_arguments():
@@ -394,8 +386,8 @@ def _command(script):
     """Return {flag or key: value} of what this command line sets and the config contains."""
     names = [flag.name for flag in flags.FLAGS.flags_by_module_dict()[sys.argv[0]]] + ['num_processes']
     values = {f'--{name}': flags.FLAGS[name].value for name in names if name not in _OF_EACH}
-    leaves = _leaves(CONFIG.value) if CONFIG.present and CONFIG.value else ()
-    keys = {f'--config.{key}': value for key, value in leaves if key.rpartition('.')[2] not in _OF_EACH_KEYS}
+    config = base.flat(CONFIG.value if CONFIG.present and CONFIG.value else {})
+    keys = {f'--config.{key}': value for key, value in config.items() if key.rpartition('.')[2] not in _OF_EACH_KEYS}
     return {'the script': script} | values | keys
 
 

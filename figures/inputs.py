@@ -9,7 +9,7 @@ from evaluation import label_sets, prediction, scoring
 from evaluation.checkpoint import Checkpoint
 from input_pipeline import classes, datasets
 from runtime.errors import UserError
-from runtime.text import printable
+from runtime.text import say
 
 
 class Network(NamedTuple):
@@ -132,4 +132,4 @@ def open_data(config, images=(), member=None):
 
 def _print_notes(notes):
     for note in notes:
-        print(f'note: {printable(note)}', file=sys.stderr)
+        say(f'note: {note}', file=sys.stderr)

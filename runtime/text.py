@@ -16,6 +16,11 @@ def printable(text):
     return _UNPRINTABLE.sub(lambda match: escaped(match[0]), str(text))
 
 
+def say(*lines, file=None):
+    """Print texts, each as one `printable` line, on standard output by default."""
+    print(*map(printable, lines), sep='\n', file=file)
+
+
 def printable_lines(text):
     """Return a text of several lines, each of them `printable`."""
     return '\n'.join(map(printable, str(text).split('\n')))

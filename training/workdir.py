@@ -17,7 +17,7 @@ from input_pipeline.statistics import NAME as STATISTICS  # may exist before the
 from runtime import distributed, system
 from runtime.errors import UserError
 from runtime.files import write_atomically
-from runtime.text import printable
+from runtime.text import say
 from training import checkpoints, log, unread
 from training.run import normalized_together
 
@@ -255,7 +255,7 @@ def _check_data(place, saved, sources, on_bad_image):
         by_name = {key: current[key] for key in current.keys() & {'names', 'labels'}}
         may_differ = bool(by_name) and not fingerprint.differences(saved[part], by_name)
         if may_differ and on_bad_image == 'skip':
-            print(f'warning: {printable(problem)}', file=sys.stderr)
+            say(f'warning: {problem}', file=sys.stderr)
             continue
         advice = ', pass --config.on_bad_image=skip to accept the changed images' if may_differ else ''
         raise UserError(f'{problem}; pass its data to resume{advice}, or another --workdir')
@@ -266,7 +266,7 @@ def restore(run, workdir, manager, clock):
     if run.start != (0, 0):
         lines = manager.set_aside_after(run.start[0])
         for line in lines if distributed.is_first() else ():
-            print(f'warning: {printable(line)}', file=sys.stderr)
+            say(f'warning: {line}', file=sys.stderr)
     latest, rows = manager.latest(), log.read(workdir)
     distributed.largest(0)  # wait until all processes have read the log
     if latest is None:
