@@ -8,7 +8,7 @@ from runtime import interrupts  # first: Ctrl-C is handled from here on
 if __name__ == '__main__':
     interrupts.listen()
 
-from configs import command_line  # noqa: I001  (next: its import starts the clock)
+from runtime import command_line  # noqa: I001  (next: its import starts the clock)
 
 import inspect
 import shlex

@@ -8,7 +8,7 @@ from runtime import interrupts  # first, to handle Ctrl-C during the imports
 if __name__ == '__main__':
     interrupts.listen('progress')
 
-from configs import command_line  # noqa: I001  (second: it starts the clock)
+from runtime import command_line  # noqa: I001  (second: it starts the clock)
 
 import shlex
 import sys

@@ -9,7 +9,7 @@ from runtime import interrupts  # first, so that Ctrl-C is handled from here on
 if __name__ == '__main__':
     interrupts.listen()
 
-from configs import command_line  # noqa: I001  (second: it starts the clock)
+from runtime import command_line  # noqa: I001  (second: it starts the clock)
 
 import importlib
 import inspect

@@ -5,18 +5,19 @@ python -m configs NAME[:VARIANT]                 # print one, resolved, one key 
 python -m configs --write tests/golden/configs   # write the tests' golden files: the base, and differences
 """
 
-from runtime import interrupts  # first, so that Ctrl-C is handled from here on
+import signal
 
-if __name__ == '__main__':
-    interrupts.listen('list')
+if __name__ == '__main__':  # before the slow imports: Ctrl-C and `| head` end it without a message
+    for name in ('SIGINT', 'SIGPIPE'):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from configs import listing
-from runtime.errors import one_line
-from runtime.files import write_atomically
 
 
 def _list():
@@ -41,7 +42,7 @@ def main():
     flags = parser.parse_args()
     if flags.write:
         for file, text in listing.golden_texts().items():
-            write_atomically(flags.write / file, text)
+            (flags.write / file).write_text(text)
     elif flags.recipe:
         sys.stdout.write(listing.text(listing.load(flags.recipe)))
     else:
@@ -50,8 +51,9 @@ def main():
 
 if __name__ == '__main__':
     try:
+        sys.stdout.reconfigure(errors='backslashreplace')
         main()
-        sys.exit(2 if interrupts.output_failed() else 0)
+        sys.stdout.flush()
     except (ValueError, OSError) as error:
-        print(f'python -m configs: error: {one_line(error)}', file=sys.stderr)
-        sys.exit(2)
+        print(f'python -m configs: error: {error}', file=sys.stderr, flush=True)
+        os._exit(2)  # without writing to standard output again, if that failed

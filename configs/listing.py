@@ -9,10 +9,7 @@ from pathlib import Path
 from configs import base, variants
 
 # Files of this folder that are not recipes.
-SHARED = (
-    '__init__', '__main__', 'base', 'checkpoint', 'cifar', 'command_line', 'fb', 'imagenet', 'listing', 'series',
-    'variants',
-)  # fmt: skip
+SHARED = '__init__', '__main__', 'base', 'cifar', 'fb', 'imagenet', 'listing', 'series', 'variants'
 
 
 def names():

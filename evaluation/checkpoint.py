@@ -8,11 +8,10 @@ import jax
 
 import architectures
 from architectures import layers
-from configs import checkpoint as checkpoint_config
 from evaluation import protocols, scoring
 from input_pipeline import classes, datasets, statistics
 from input_pipeline.pixels import Pixels
-from runtime import mesh
+from runtime import mesh, stored_config
 from runtime.errors import UserError
 from training import checkpoints
 from training.run import build_model, check
@@ -70,7 +69,7 @@ def open_checkpoint(config, checkpoint, which='best', protocol='single', average
     workdir = saved.where.parent.parent
     measured, card = statistics.of_run(config, workdir), passport.read(workdir)
     if card:
-        saved_config = checkpoint_config.get_config(str(workdir))
+        saved_config = stored_config.get_config(str(workdir))
         passport.check(card, passport.answers(model, variables, Pixels(saved_config, measured)), workdir)
     names = _class_names(saved.info, card, workdir)
     member = scoring.Member(
@@ -88,7 +87,7 @@ def _class_names(info, card, folder):
         return tuple(info['class_names'])
     if not card:
         return None
-    return datasets.class_names(checkpoint_config.get_config(str(folder)).dataset, info['num_classes'], released=True)
+    return datasets.class_names(stored_config.get_config(str(folder)).dataset, info['num_classes'], released=True)
 
 
 def with_protocol(checkpoint, protocol, average='', trimmed=False):
@@ -146,7 +145,7 @@ def _weight(text):
 def _member_config(config, path):
     """Return the config stored with a further member of an ensemble, with the data of the first member."""
     try:
-        member_config = checkpoint_config.get_config(str(path))
+        member_config = stored_config.get_config(str(path))
     except ValueError as error:
         raise UserError(str(error)) from None
     if member_config.num_classes != config.num_classes:

@@ -19,10 +19,10 @@ from ml_collections import ConfigDict
 
 import papers
 from configs import base, listing
-from configs import checkpoint as checkpoint_config
 from evaluation import protocols
 from input_pipeline import classes, datasets
 from input_pipeline.sources import HELD_OUT
+from runtime import stored_config
 from runtime.errors import nearest
 from training import unread
 from training.log import read
@@ -74,7 +74,7 @@ def trained(checkpoint):
     if data.any_classes and names and not classes.same_classes(names, data.class_names):
         doubts.append(f"its classes are not {data.title}'s")
     try:
-        config = checkpoint_config.get_config(str(checkpoint.where))
+        config = stored_config.get_config(str(checkpoint.where))
     except ValueError:  # no config is stored there: use the one of the user
         config = tested
     doubts += _pixels(tested, config)
@@ -197,7 +197,7 @@ def _start(origin, config):
     if not origin.start:
         return [_differs('init_from', '', config.init_from)]
     try:
-        start = checkpoint_config.get_config(config.init_from)
+        start = stored_config.get_config(config.init_from)
     except ValueError:
         return [f'it starts from {origin.start}, and the config of {config.init_from} cannot be read']
     before = recipe(origin.start)

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from configs import checkpoint as checkpoint_config
 from figures import style
+from runtime import stored_config
 from runtime.errors import UserError
 from training import log
 from weights import passport
@@ -74,14 +74,14 @@ def curves_of(workdir):
     Raises:
       UserError: if the folder has no log with a finished epoch; the message names the command of such a run.
     """
-    config_file = Path(workdir) / checkpoint_config.NAME
+    config_file = Path(workdir) / stored_config.NAME
     rows = log.read(workdir)
     epochs = [row for row in rows if row['kind'] == 'epoch']
-    config = checkpoint_config.get_config(workdir) if config_file.exists() else None
+    config = stored_config.get_config(workdir) if config_file.exists() else None
     if not epochs or config is None:
         network = config.architecture if config else ''
         converted = (Path(workdir) / passport.NAME).is_file()  # do not train into its folder
-        command = checkpoint_config.training_hint(f'runs/{network}' if converted else workdir, network)
+        command = stored_config.training_hint(f'runs/{network}' if converted else workdir, network)
         raise UserError(f'{workdir} holds no metrics of a finished epoch ({log.NAME}): {command}')
     return Curves(
         config.architecture,

@@ -11,7 +11,6 @@ from matplotlib.ticker import MaxNLocator
 
 import evaluation
 from configs import base, listing
-from configs import checkpoint as checkpoint_config
 from evaluation import label_sets, results
 from evaluation import report as evaluation_report
 from figures import filters, markup, style
@@ -19,6 +18,7 @@ from figures.inputs import open_one
 from figures.markup import text
 from input_pipeline import classes, datasets, geometry
 from input_pipeline.progress import bar
+from runtime import stored_config
 from runtime.errors import UserError
 from runtime.files import write_atomically
 from training import checkpoints, log
@@ -195,7 +195,7 @@ def _missing(config, checkpoint, command):
         datasets.open_split(config, config.test_split, any_classes=True)
     except UserError as error:
         try:
-            saved = checkpoint_config.get_config(checkpoint).data_dir
+            saved = stored_config.get_config(checkpoint).data_dir
         except (UserError, ValueError):  # no valid config is stored there: the command line names one
             saved = ''
         if config.data_dir not in ('', saved):

@@ -333,15 +333,15 @@ def _iterate(batches, workers):
             raise _shared_memory_is_full() from None
         raise
     finally:
-        with contextlib.suppress(RuntimeError):
-            _result(system.in_thread(batches.close), children)
+        with contextlib.suppress(RuntimeError, futures.TimeoutError):
+            system.in_thread(batches.close).result(_GRACE)
         for child in children:
             child.kill()
             child.join()
         gc.collect()  # Grain's iterators leave the last batches in a reference cycle with the exception
 
 
-_GRACE = 20  # seconds in which Grain reports a worker that died
+_GRACE = 20  # seconds in which Grain reports a worker that died, and ends its workers
 
 
 def _result(future, children):

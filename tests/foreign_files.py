@@ -25,11 +25,11 @@ from golden import FOLDER
 from PIL import Image
 from safetensors import numpy as safetensors
 
-from configs import command_line
 from evaluation import label_sets, prediction, results
 from figures import landscape
 from input_pipeline import geometry, labels, matlab, pack, packed, small_sets, sources, statistics, tar
 from input_pipeline.example import NO_CLASSES, ArraySource, is_image
+from runtime import command_line
 from runtime.errors import UserError, first_line
 from training import log, run
 from weights import caffe_file, passport
@@ -372,7 +372,7 @@ def _read_checkpoint(folder):
 
 def _read_config(folder):
     try:
-        config = command_line.read_config(f'{ROOT / "configs/checkpoint.py"}:{folder}')
+        config = command_line.read_config(f'{ROOT / "runtime/stored_config.py"}:{folder}')
         run.check(config)
     except UserError as error:  # `check` is of any config, and does not know its file
         raise UserError(f'{folder}: {error}') from None

@@ -12,11 +12,11 @@ from PIL import Image
 
 import architectures
 import evaluation
-from configs import checkpoint
 from evaluation import label_sets, prediction, published
 from figures import inputs, pictures, report
 from input_pipeline import classes, datasets, example, loader, pack, sources
 from input_pipeline.pixels import Pixels
+from runtime import stored_config
 from runtime.errors import UserError
 from training import checkpoints, init_from, loop, preflight, workdir
 from training.run import build_model
@@ -422,7 +422,7 @@ def test_photographs_in_folders_are_counted_as_they_are_with_a_label_file(conver
         folder.mkdir(parents=True, exist_ok=True)
         (folder / path.name).write_bytes(path.read_bytes())
     folder = converted('bvlc_googlenet.npz', 'googlenet')
-    config = checkpoint.get_config(str(folder))
+    config = stored_config.get_config(str(folder))
     config.data_dir = str(tmp_path)
     entry = evaluation.open_checkpoint(config, folder)
     every = evaluation.evaluate(config, entry, labels='subset=all')[0]

@@ -14,9 +14,10 @@ from ml_collections import ConfigDict, config_flags
 import architectures
 import papers
 from architectures.catalogue import NETWORKS
-from configs import base, command_line, listing, series, variants
+from configs import base, listing, series, variants
 from input_pipeline import datasets
 from input_pipeline.pixels import Pixels
+from runtime import command_line
 from training import run, schedules
 
 GOLDEN = ROOT / 'tests' / 'golden' / 'configs'

@@ -13,11 +13,11 @@ from conftest import digits, epoch_row
 from mutate import damaged, damaged_json, damaged_zip
 
 import architectures
-from configs import checkpoint as checkpoint_config
 from configs import listing
 from evaluation import results
 from figures import degradation, landscape, report
 from input_pipeline import datasets
+from runtime import stored_config
 from runtime.errors import UserError
 from training import checkpoints, log, workdir
 from training.run import build_model, check
@@ -53,7 +53,7 @@ def test_a_damaged_config_is_a_line_or_a_config(tmp_path, seed, line):
         for text in texts:
             path.write_bytes(text)
             with line(path):
-                read = checkpoint_config.get_config(str(tmp_path))
+                read = stored_config.get_config(str(tmp_path))
                 with line():  # names of the network, of an option, of a crop: what is wrong is named
                     check(read)
                     build_model(read)
@@ -80,7 +80,7 @@ def test_a_value_that_no_config_has_is_named(tmp_path, change, says):
     values = json.loads(digits().to_json_best_effort()) | change
     (tmp_path / 'config.json').write_text(json.dumps(values))
     for read, advice in (
-        (lambda: checkpoint_config.get_config(str(tmp_path)), 'pass --config'),
+        (lambda: stored_config.get_config(str(tmp_path)), 'pass --config'),
         (lambda: workdir.changes(tmp_path, digits()), 'restore it'),
     ):
         with pytest.raises(UserError, match=f'^{tmp_path}/config.json .*({says}).*{advice}'):
@@ -106,7 +106,7 @@ def test_every_recipe_can_be_read_back(tmp_path):
             folder = tmp_path / f'{name}_{number}'
             folder.mkdir()
             (folder / 'config.json').write_text(member.to_json_best_effort())
-            assert checkpoint_config.get_config(str(folder)).to_json_best_effort() == member.to_json_best_effort()
+            assert stored_config.get_config(str(folder)).to_json_best_effort() == member.to_json_best_effort()
 
 
 # The log

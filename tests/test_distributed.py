@@ -72,7 +72,7 @@ class Processes:
     def __exit__(self, *_):
         for process in self.each:
             process.kill()
-            process.communicate()
+            process.communicate(timeout=60)
 
 
 def run(script, count, devices, *arguments, name='train.py'):
@@ -149,7 +149,7 @@ def photographs(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(600)
 def test_streamed_batch_normalized_and_evaluated(script, tmp_path, photographs):
     """The same of a folder of images, batch norm in groups of 4; each process reads its own rows."""
     arguments = (
@@ -266,7 +266,7 @@ def test_large_parameters_are_sharded_over_the_model_axis(eight_devices):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(600)
 def test_sharded_parameters_train_like_replicated_ones(script, tmp_path):
     """AlexNet's fully connected layers, replicated on 1 x 4 devices, sharded on 2 x 2, or on two processes."""
     arguments = (

@@ -136,7 +136,7 @@ def opened(file_and_variant):
         return None
     if not (ROOT / file).is_file():
         raise ValueError(f'no file {file}')
-    if file == 'configs/checkpoint.py':
+    if file == 'runtime/stored_config.py':
         return None
     # folder=DIR and epochs=N are the reader's to fill in
     known = [part for part in variant.split(',') if not PLACEHOLDER.search(part)]

@@ -5,7 +5,7 @@ import tokenize
 
 import pytest
 
-from configs import command_line
+from runtime import command_line
 from runtime.errors import UserError, first_line, one_line
 
 

@@ -10,15 +10,15 @@ import pytest
 
 import architectures
 import weights
-from configs import checkpoint
 from input_pipeline.pixels import Pixels
+from runtime import stored_config
 from runtime.errors import UserError
 from weights import convert, exporting, layout, onnx_file, passport
 from weights.releases import RELEASES
 
 
 def exported(digits_run, out, to, **options):
-    config = checkpoint.get_config(str(digits_run[1]))
+    config = stored_config.get_config(str(digits_run[1]))
     config.dtype = options.pop('dtype', 'float32')
     config.architecture_options.update(options)
     return weights.export(config, digits_run[1], 'latest', to, out, 'ours' if to == 'safetensors' else '')
@@ -78,7 +78,7 @@ def test_a_negative_running_variance_is_refused_by_its_name():
 
 
 def test_weights_too_large_for_float32_make_no_passport(digits_run):
-    config = checkpoint.get_config(str(digits_run[1]))
+    config = stored_config.get_config(str(digits_run[1]))
     model = architectures.create('lenet5')
     variables = jax.tree.map(lambda x: x * np.float32(1e20), golden.variables(model, (32, 32, 1)))
     with pytest.raises(UserError, match='has NaN or infinite activations in .*logits'):

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import architectures
-from configs import checkpoint
 from figures import filters
 from figures.inputs import open_one
+from runtime import stored_config
 from runtime.errors import UserError
 
 
@@ -81,7 +81,7 @@ def test_titles_say_which_checkpoint(digits_run, converted):
     config, workdir = digits_run
     assert open_one(config, [workdir]).title == 'lenet5, digits, step 135'
     folder = converted('cifar_resnet20.npz', 'resnet20')
-    title = open_one(checkpoint.get_config(str(folder)), [folder]).title
+    title = open_one(stored_config.get_config(str(folder)), [folder]).title
     assert title == 'resnet20, cifar_resnet20.npz, converted from cifar_resnet20.npz'
 
 

@@ -16,7 +16,7 @@ from conftest import ROOT
 from runtime import interrupts
 
 SCRIPTS = ('train.py', 'evaluate.py', 'predict.py', 'convert.py', 'visualize.py', 'data.py')
-COMMANDS = ('benchmark.py', 'architectures/__main__.py', 'configs/__main__.py', 'evaluation/published.py')
+COMMANDS = ('benchmark.py', 'architectures/__main__.py', 'evaluation/published.py')
 
 
 def run(code):

@@ -5,7 +5,8 @@ import functools
 import pytest
 from conftest import ROOT
 
-from configs import base, command_line, listing, series
+from configs import base, listing, series
+from runtime import command_line
 from runtime.errors import UserError
 from training import unread
 

@@ -8,8 +8,8 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from configs import base, command_line, listing, series
-from runtime import paths
+from configs import base, listing, series
+from runtime import command_line, paths
 
 ARGUMENTS = {  # as a shell leaves them: what the program reads, HOME being /home/me
     '--workdir=~/runs/a': '--workdir=/home/me/runs/a',

@@ -2,7 +2,8 @@
 
 BVLC's GoogLeNet for its own protocol; elsewhere a fourth of a network's features with fixed random weights, scaled so
 that their answers tell images apart.
-One wide photograph and one tall one; `pytest -m slow tests/test_protocols.py --photographs 50` takes fifty, and long.
+One wide photograph and one tall one. Fifty take hours: `pytest -m slow tests/test_protocols.py --photographs 50
+--timeout 0 -o faulthandler_timeout=0`.
 """
 
 import itertools
@@ -15,13 +16,14 @@ from conftest import quarter
 from PIL import Image
 
 import architectures
-from configs import checkpoint, imagenet
+from configs import imagenet
 from evaluation import open_checkpoint, protocols, scoring
 from input_pipeline import loader
 from input_pipeline.example import Example
 from input_pipeline.pixels import Pixels
+from runtime import stored_config
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
+pytestmark = [pytest.mark.slow]
 SIZES = ((496, 368), (368, 496), (496, 328))
 
 
@@ -81,7 +83,7 @@ def agree(found, expected):
 @pytest.mark.optimized
 def test_144_views_of_googlenet(converted, photographs):
     folder = converted('bvlc_googlenet.caffemodel', 'googlenet')
-    config = checkpoint.get_config(str(folder))
+    config = stored_config.get_config(str(folder))
     assert config.test_crop.truncate
     member = open_checkpoint(config, folder, protocol='googlenet_144').member
     agree(scored(member, photographs), [naive.crops(member, image, int) for image in photographs])

@@ -7,7 +7,7 @@ of akamaster/pytorch_resnet_cifar10 and test images of CIFAR-10.
 import pytest
 from conftest import evaluate_folder
 
-from configs import checkpoint
+from runtime import stored_config
 
 pytestmark = pytest.mark.optimized
 
@@ -16,7 +16,7 @@ def wrong(folder, data, protocol='single', **changes):
     """(top-1, top-5) wrong answers of a converted checkpoint on a folder; without it the test is skipped."""
     if not data.is_dir():
         pytest.skip(f'{data} is not there')
-    config = checkpoint.get_config(str(folder))
+    config = stored_config.get_config(str(folder))
     config.data_dir = str(data)
     config.test_batch_size = 25 if config.dataset == 'imagenet' else 250
     config.update_from_flattened_dict(changes)

@@ -11,10 +11,10 @@ from PIL import Image
 
 import architectures
 import evaluation
-from configs import checkpoint as checkpoint_config
 from configs import lenet5
 from evaluation import results
 from figures import filters, markup, report
+from runtime import stored_config
 from runtime.errors import UserError
 from training import checkpoints, log
 from training.run import build_model
@@ -153,7 +153,7 @@ def test_what_is_not_there_is_reported_with_the_command(chromium, run, tmp_path)
     config = json.loads((run / 'config.json').read_text()) | {'dataset': 'mnist', 'data_dir': 'gone'}
     (folder / 'config.json').write_text(json.dumps(config))
     out = tmp_path / 'report.html'
-    report.make(out, checkpoint_config.get_config(str(folder)), [str(folder)])
+    report.make(out, stored_config.get_config(str(folder)), [str(folder)])
     text = Page(out.read_text()).text
     assert "Nothing was tested: MNIST is not in 'gone'" in text
     assert f'python visualize.py report --checkpoint {folder} --out report.html --config.data_dir=FOLDER' in text
@@ -163,7 +163,7 @@ def test_what_is_not_there_is_reported_with_the_command(chromium, run, tmp_path)
     chromium.get_log('browser')
     chromium.get(out.as_uri())
     assert chromium.get_log('browser') == []
-    named = checkpoint_config.get_config(str(folder))
+    named = stored_config.get_config(str(folder))
     named.data_dir = 'elsewhere'  # on the command line
     with pytest.raises(UserError, match="MNIST is not in 'elsewhere'"):
         report.make(out, named, [str(folder)])

@@ -225,7 +225,7 @@ def test_a_preempted_slice_is_resumed_on_another(stand_ins):
     'config', ['configs/alexnet.py', 'configs/alexnet.py:lecture,folder=a/b c', 'configs/vgg_d.py:s384']
 )
 def test_a_run_in_a_bucket_has_the_name_that_train_py_gives(config):
-    from configs import command_line
+    from runtime import command_line
 
     done = run(POD, 'launch', '--zone', 'z', '--bucket', 'b', '--config', config, '--dry-run')
     assert f' --workdir gs://b/runs/{command_line.run_name(config)} ' in done.stdout

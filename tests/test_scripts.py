@@ -278,6 +278,7 @@ def test_training_streams_a_folder(script, tmp_path):
     [
         ('train.py', (), 'no config: pass --config configs/NAME.py'),
         ('train.py', ('--config', 'configs/lenet5_digit.py'), 'did you mean lenet5_digits?'),
+        ('train.py', ('--config', 'configs/checkpoint.py:runs'), 'is now runtime/stored_config.py'),
         ('train.py', ('--config',), 'no config file'),
         ('train.py', (*DIGITS, '--config.batch_sise=3'), 'did you mean batch_size?'),
         ('train.py', (*DIGITS, '--config.distortion.versons=3'), 'did you mean versions?'),

@@ -14,8 +14,8 @@ from flax import traverse_util
 import architectures
 import weights
 from architectures import catalogue
-from configs import checkpoint as checkpoint_config
 from input_pipeline.pixels import Pixels
+from runtime import stored_config
 from runtime.errors import UserError
 from training import checkpoints, init_from
 from weights import convert, exporting, layout, passport
@@ -239,7 +239,7 @@ def test_the_probe_image_is_the_same_for_ever():
 
 def test_a_checkpoint_of_other_weights_is_detected(converted, tmp_path):
     """The passport of one beside the weights of another."""
-    config = checkpoint_config.get_config(str(converted))
+    config = stored_config.get_config(str(converted))
     model = architectures.create('resnet20', shortcut='A_centered')
     with checkpoints.Checkpoints(converted / checkpoints.FOLDER, read_only=True) as kept:
         variables = kept.read_model(0)
@@ -298,7 +298,7 @@ def test_blue_green_red_is_folded_or_left_unchanged(tmp_path):
 
 
 def test_safetensors_are_read_back_bit_for_bit(converted, tmp_path):
-    config = checkpoint_config.get_config(str(converted))
+    config = stored_config.get_config(str(converted))
     notes = weights.export(config, converted, 'best', 'safetensors', tmp_path / 'hub')
     assert notes == ['116 tensors, named and laid out as resnet20 of akamaster']
     assert sorted(path.name for path in (tmp_path / 'hub').iterdir()) == [
@@ -328,7 +328,7 @@ def test_another_reading_is_not_passed_off_as_theirs():
 def test_stablehlo_answers_as_the_network(converted, tmp_path):
     from jax import export
 
-    config = checkpoint_config.get_config(str(converted))
+    config = stored_config.get_config(str(converted))
     weights.export(config, converted, 'latest', 'stablehlo', tmp_path / 'hlo')
     called = export.deserialize(bytearray((tmp_path / 'hlo' / 'model.stablehlo').read_bytes()))
     model = architectures.create('resnet20', shortcut='A_centered')
@@ -385,7 +385,7 @@ def test_onnx_runtime_answers_as_the_network(name, tmp_path, monkeypatch):
 
 
 def test_no_such_format(converted, tmp_path):
-    config = checkpoint_config.get_config(str(converted))
+    config = stored_config.get_config(str(converted))
     with pytest.raises(UserError, match="no format 'onx', did you mean onnx"):
         weights.export(config, converted, 'best', 'onx', tmp_path / 'x')
     with pytest.raises(UserError, match='has no step 7; it has 0'):

@@ -11,17 +11,16 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from configs import base
-from configs import checkpoint as checkpoint_config
 from input_pipeline import classes, fingerprint
 from input_pipeline.statistics import NAME as STATISTICS  # may exist before the run
-from runtime import distributed, system
+from runtime import distributed, stored_config, system
 from runtime.errors import UserError
 from runtime.files import write_atomically
 from runtime.text import say
 from training import checkpoints, log, unread
 from training.run import normalized_together
 
-_MIRRORED = (checkpoint_config.NAME, log.NAME, STATISTICS)
+_MIRRORED = (stored_config.NAME, log.NAME, STATISTICS)
 
 # Keys that may change at any time: the location of the data, how often a run logs and saves, the batch size (a resumed
 # run continues at the next example), and settings without influence on the result.
@@ -144,7 +143,7 @@ def claimed(workdir, config, has_checkpoint=True):
             raise UserError(
                 f'another process is training in {workdir}; wait for it, or pass another --workdir'
             ) from None
-        path = workdir / checkpoint_config.NAME
+        path = workdir / stored_config.NAME
         others = {entry.name for entry in workdir.iterdir() if entry.suffix != '.partial'}  # left by a kill
         if not path.exists() and others - {STATISTICS, system.LOCK}:
             raise UserError(f'{workdir} is not empty and contains no run; pass another --workdir')
@@ -158,7 +157,7 @@ def claimed(workdir, config, has_checkpoint=True):
 
 def write_config(workdir, config):
     """Write a run's config.json atomically."""
-    write_atomically(workdir / checkpoint_config.NAME, _text(config))
+    write_atomically(workdir / stored_config.NAME, _text(config))
 
 
 def is_finished(workdir):
@@ -169,7 +168,7 @@ def is_finished(workdir):
 def contains_run_of(workdir, config):
     """Return whether a workdir contains the run of this config, without changes."""
     try:
-        return (workdir / checkpoint_config.NAME).exists() and not changes(workdir, config)
+        return (workdir / stored_config.NAME).exists() and not changes(workdir, config)
     except OtherRun:
         return False
 
@@ -182,7 +181,7 @@ def changes(workdir, config, has_checkpoint=True):
     Raises:
       OtherRun: it changes other keys, too.
     """
-    path = workdir / checkpoint_config.NAME
+    path = workdir / stored_config.NAME
     if not path.exists() or not has_checkpoint:
         return {}
     saved, current = _flat(_with_defaults(path)), _flat(json.loads(_text(config)))
@@ -320,7 +319,7 @@ def _text(config):
 
 
 def _read(path):
-    return checkpoint_config.read(path, 'restore it, or pass another --workdir')
+    return stored_config.read(path, 'restore it, or pass another --workdir')
 
 
 def _flat(values):

@@ -22,7 +22,7 @@ from absl import app, flags, logging  # noqa: E402
 from ml_collections import ConfigDict, config_flags  # noqa: E402
 
 from configs import base, listing, variants  # noqa: E402
-from runtime import distributed, interrupts, paths, system  # noqa: E402
+from runtime import distributed, interrupts, paths, stored_config, system  # noqa: E402
 from runtime.errors import UserError, first_line, nearest, one_line  # noqa: E402
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -104,6 +104,11 @@ def _options(config_file):
     return {f'architecture_options.{part.partition("=")[0][len(variants.OPTION) :]}': f':{part}' for part in parts}
 
 
+def _is_ours(file):
+    """Return whether a config file is a recipe of this project or the reader of stored configs."""
+    return any(Path(module.__file__).parent.samefile(Path(file).parent) for module in (listing, stored_config))
+
+
 _FOR_FLAGS = ('reference_batch_size', 'init_layers')  # keys that a file may set for use with a flag
 
 
@@ -113,7 +118,7 @@ def set_in_own_file(file):
     Keys set by the recipe that the file starts from are left out. For the recipes of this project the result is
     (None, {}), because their variants may read keys that the recipe itself does not.
     """
-    if Path(file).resolve().parent == Path(listing.__file__).resolve().parent:
+    if _is_ours(file):
         return None, {}
     config, lines, set_item = None, {}, ConfigDict.__setitem__
 
@@ -162,6 +167,8 @@ def _check_config_file(argv):
         if value is None:
             continue
         path = Path(value.partition(':')[0])
+        if path.parts[-2:] == ('configs', 'checkpoint.py') and not path.is_file():  # its old place
+            raise UserError(f'{path} is now runtime/stored_config.py')
         if not path.is_file():
             raise UserError(
                 f'no config file {value!r}{nearest(path.stem, listing.names())} `python -m configs` lists them.'
@@ -211,8 +218,7 @@ def _describe_error(file, error):
             return f'{where}: the config has no key {key[1]}{nearest(key[1], _keys(base.get_config()))}'
     if isinstance(error, TypeError) and (field := _WRONG_TYPE.search(text)):
         return f'{where}: {field["key"]} must be of type {field["wanted"]}, and {field["value"]!r} is {field["given"]}'
-    ours = Path(listing.__file__).parent
-    in_ours = not trace or Path(trace[-1].filename) != Path(file) or Path(file).resolve().parent == ours.resolve()
+    in_ours = not trace or Path(trace[-1].filename) != Path(file) or _is_ours(file)
     if isinstance(error, UserError) or (isinstance(error, ValueError) and in_ours):  # a message from configs/
         return text
     return f'{where}: {type(error).__name__}: {text}'
@@ -232,8 +238,7 @@ def _with_config_of_checkpoint(argv):
         match = re.fullmatch(r'--?checkpoint(?:=(.*))?', argument)
         if match:
             folder = following if match[1] is None else match[1]
-            file = Path(listing.__file__).with_name('checkpoint.py')
-            return [argv[0], f'--config={file}:{folder}', *argv[1:]]  # before its overrides
+            return [argv[0], f'--config={stored_config.__file__}:{folder}', *argv[1:]]  # before its overrides
     return argv
 
 

@@ -1,4 +1,4 @@
-"""The config stored with a checkpoint: `--config configs/checkpoint.py:DIR`, the default of scripts that read one.
+"""The config stored with a checkpoint: `--config runtime/stored_config.py:DIR`, the default of scripts that read one.
 
 DIR is a run's workdir, a converted checkpoint, or one checkpoint of either.
 """
@@ -28,7 +28,7 @@ def get_config(folder=''):
       UserError: its config is not one that this version writes.
     """
     if not folder:
-        raise ValueError('no checkpoint: pass --checkpoint DIR, or --config configs/checkpoint.py:DIR')
+        raise ValueError('no checkpoint: pass --checkpoint DIR, or --config runtime/stored_config.py:DIR')
     if not Path(folder).exists():
         raise ValueError(
             f'{folder} does not exist: pass the folder of a run or of a converted checkpoint; {training_hint(folder)}'
