@@ -31,6 +31,7 @@ COUNTS = {
     **{'densenet2': (6, 27), 'densenet3': (4, 16), 'densenet161': (1, 4), 'densenet_releases': (8, 8)},
     **{'senet2': (8, 45), 'senet3': (2, 8), 'senet4': (4, 8), 'senet5': (4, 8), 'senet8': (7, 26), 'senet9': (1, 2)},
     **{'senet_test': (1, 1), 'senet_releases': (7, 14), 'ilsvrc2016': (7, 14), 'torchvision': (16, 32)},
+    **{'torchvision_v2': (6, 12), 'timm': (93, 186)},
 }
 
 
