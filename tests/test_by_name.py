@@ -9,6 +9,7 @@ import golden
 import hub as hub_server
 import numpy as np
 import pytest
+from foreign_files import HUB_CONFIG
 from safetensors import numpy as safetensors
 
 import architectures
@@ -21,16 +22,6 @@ from weights.releases import RELEASES
 
 NAME = 'someone/resnet20.c10'
 WEIGHTS = bytes(range(256)) * 3000
-# As timm's resnet50.a1_in1k has it.
-TIMM = {
-    'architecture': 'resnet50', 'num_classes': 1000, 'num_features': 2048,
-    'pretrained_cfg': {
-        'tag': 'a1_in1k', 'custom_load': False, 'input_size': [3, 224, 224], 'test_input_size': [3, 288, 288],
-        'interpolation': 'bicubic', 'crop_pct': 0.95, 'test_crop_pct': 1.0, 'crop_mode': 'center',
-        'mean': [0.485, 0.456, 0.406], 'std': [0.229, 0.224, 0.225], 'num_classes': 1000, 'pool_size': [7, 7],
-        'first_conv': 'conv1', 'classifier': 'fc', 'license': 'apache-2.0',
-    },
-}  # fmt: skip
 
 
 @pytest.fixture
@@ -183,7 +174,7 @@ def test_another_network_is_refused_before_it_is_fetched(hub):
         ),
         ({'num_classes': 10}, 'has no config.json that names its network: pass --arch NAME'),
         ({'architecture': 7}, 'is not the config of a release that can be read: Expected `str`, got `int`'),
-        (TIMM['pretrained_cfg'] | {'pretrained_cfg': {'crop_mode': 'squash'}}, "Invalid enum value 'squash'"),
+        (HUB_CONFIG['pretrained_cfg'] | {'pretrained_cfg': {'crop_mode': 'squash'}}, "Invalid enum value 'squash'"),
     ):
         there['config.json'] = json.dumps(config).encode()
         assert message in refused(f'hf://{NAME}')
@@ -205,17 +196,17 @@ def fetch_cache():
 
 def test_pixels_and_license_are_its_own(hub):
     there = hub.repos[NAME].files
-    there['config.json'] = json.dumps(TIMM).encode()
+    there['config.json'] = json.dumps(HUB_CONFIG).encode()
     found, _ = said(f'hf://{NAME}')
     assert (found.arch, found.licence) == ('resnet50', 'apache-2.0')
     crop = {'kind': 'center', 'short_side': (288, 288), 'filter': 'bicubic', 'truncate': True, 'center_rounds': 'even'}
     assert {key: found.pixels[key] for key in ('image_size', 'test_crop', 'mean', 'std')} == {
         'image_size': 288, 'test_crop': crop, 'mean': 'fb', 'std': 'fb',
     }  # fmt: skip
-    other = TIMM['pretrained_cfg'] | {'mean': [0.1, 0.2, 0.3]}
+    other = HUB_CONFIG['pretrained_cfg'] | {'mean': [0.1, 0.2, 0.3]}
     with pytest.raises(UserError, match=r'has the mean \[0.1, 0.2, 0.3\], which is none of none, caffe'):
         fetch._pixels('x', fetch._HubConfig(pretrained_cfg=fetch.msgspec.convert(other, fetch._Pretrained)))
-    plain = {key: TIMM['pretrained_cfg'][key] for key in ('input_size', 'crop_pct', 'mean', 'std')}
+    plain = {key: HUB_CONFIG['pretrained_cfg'][key] for key in ('input_size', 'crop_pct', 'mean', 'std')}
     plain = plain | {'mean': [0.5, 0.5, 0.5], 'std': [0.5, 0.5, 0.5]}
     pixels = fetch._pixels('x', fetch._HubConfig(pretrained_cfg=fetch.msgspec.convert(plain, fetch._Pretrained)))
     assert (pixels['mean'], pixels['test_crop']['short_side']) == ('inception', (235, 235))

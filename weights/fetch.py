@@ -178,7 +178,7 @@ def _hub_errors(source, repo):
 
 
 _Side = Annotated[int, msgspec.Meta(ge=1, le=4096)]
-_Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+_Share = Annotated[float, msgspec.Meta(ge=0.1, le=1)]
 
 
 class _Pretrained(msgspec.Struct):
