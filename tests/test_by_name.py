@@ -362,3 +362,13 @@ def test_the_list():
 def test_the_list_as_a_command(script):
     done = script('convert.py', '--list')
     assert done.returncode == 0 and done.stdout.splitlines() == list(homes.listed())
+
+
+def test_a_run_starts_from_a_release(hub, resnet20, tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    hub.repos[NAME].files['model.safetensors'] = resnet20
+    folder = weights.converted(f'hf://{NAME}', say=lambda line: None)
+    assert folder == tmp_path / 'imagenet-decade' / 'weights' / 'hf--someone--resnet20.c10'
+    hub.asked.clear()
+    assert weights.converted(f'hf://{NAME}') == folder and not hub.asked
+    assert passport.read(folder)['source']['address'] == f'hf://{NAME}'

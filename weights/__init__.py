@@ -1,6 +1,7 @@
 """Conversion of published weights to our checkpoints, and back: `convert_file` and `export`."""
 
 import json
+import os
 from pathlib import Path
 
 import jax
@@ -67,6 +68,23 @@ def convert_file(source, arch, out, by='', keep_bgr=False, mean='', licence='', 
         write_atomically(folder / 'config.json', json.dumps(json.loads(config.to_json_best_effort()), indent=2) + '\n')
         passport.save(folder, card)
     return card
+
+
+def converted(source, say=print):
+    """Return the folder of a named release's checkpoint: fetched and converted the first time, found in a cache later.
+
+    Args:
+      source: see `fetch.fetch`.
+      say: called with each line that tells what is fetched from where.
+
+    Raises:
+      UserError: see `convert_file`.
+    """
+    cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache', 'imagenet-decade', 'weights')
+    folder = cache / source.replace('://', '--').replace(':', '--').replace('/', '--')
+    if not folder.exists():
+        convert_file(source, '', folder, say=say)
+    return folder
 
 
 def config_of(arch, converted, pixels=None):
