@@ -42,10 +42,11 @@ class Hub(http.server.ThreadingHTTPServer):
         self.repos, self.plain, self.asked, self.breaks = {}, {}, [], 0
         self.sends, self.status, self.has_ranges = None, None, True
         self.address = f'http://127.0.0.1:{self.server_port}'
+        self.storage = f'http://localhost:{self.server_port}'  # another host than the hub's, as in reality
 
     def fetched(self):
-        """The paths whose contents were asked for."""
-        return [path for method, path, _ in self.asked if method == 'GET']
+        """The paths whose contents were asked for, without what the client tells of itself."""
+        return [path for method, path, _ in self.asked if method == 'GET' and not path.startswith('/api/agent')]
 
     def handle_error(self, request, client_address):
         """A client that goes away is none of its business."""
@@ -114,7 +115,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         digest = hashlib.sha256(contents).hexdigest()
         hub.plain[f'/cdn/{digest}'] = contents
         linked = {'X-Linked-Etag': f'"{digest}"', 'X-Linked-Size': str(len(contents))}
-        return self.send(302, headers=commit | linked | {'Location': f'{hub.address}/cdn/{digest}'})
+        return self.send(302, headers=commit | linked | {'Location': f'{hub.storage}/cdn/{digest}'})
 
     def contents(self, contents, headers):
         """Send a file, or the end of it."""

@@ -37,6 +37,7 @@ def hub(monkeypatch, tmp_path):
         )
         monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path / 'cache'))
         monkeypatch.setattr(constants, 'HF_TOKEN_PATH', str(tmp_path / 'token'))
+        monkeypatch.setattr(constants, 'DOWNLOAD_CHUNK_SIZE', 1000)  # less is lost where a connection breaks
         monkeypatch.setattr('time.sleep', lambda seconds: None)
         server.repos[NAME] = hub_server.Repo(
             {'config.json': json.dumps({'architecture': 'resnet20'}).encode(), 'model.safetensors': WEIGHTS}
@@ -144,8 +145,9 @@ def test_what_is_not_there_is_named(hub):
     assert f'{NAME} has no such revision: see' in refused(f'hf://{NAME}@v9')
     hub.repos['some/gated'] = hub_server.Repo({}, is_gated=True)
     assert f'is gated: accept its terms at {hub.address}/some/gated, log in with `hf auth' in refused('hf://some/gated')
-    for name in ('hf://resnet50', 'hf://', 'hf://a/b/../c', 'hf://a/b@', 'hf://a b/c', 'hf://a--b/c', 'hf://a/-b'):
+    for name in ('hf://resnet50', 'hf://', 'hf://a/b/../c', 'hf://a/b@', 'hf://a b/c'):
         assert 'is not hf://OWNER/NAME' in refused(name)
+    assert "Cannot have -- or .. in repo_id: 'a--b/c'" in refused('hf://a--b/c')
     assert not [path for path in hub.fetched() if path.startswith('/cdn/')]
 
 
@@ -231,7 +233,7 @@ def test_a_release_becomes_a_checkpoint(hub, resnet20, tmp_path):
     config = {'architecture': 'resnet20', 'label_names': list('abcdefghij'), 'num_classes': 10}
     hub.repos[NAME].files |= {'config.json': json.dumps(config).encode(), 'model.safetensors': resnet20}
     card = weights.convert_file(f'hf://{NAME}', '', tmp_path / 'out', say=lambda line: None)
-    assert card == passport.read(tmp_path / 'out') and card['architecture'] == 'resnet20'
+    assert json.loads(json.dumps(card)) == passport.read(tmp_path / 'out') and card['architecture'] == 'resnet20'
     assert card['class_names'] == list('abcdefghij')
     source = card['source']
     assert (source['revision'], source['bytes']) == (hub_server.COMMIT, len(resnet20))
@@ -321,7 +323,7 @@ def test_names_of_torchvision():
     assert known.keys() - homes.TORCHVISION.keys() == {'densenet264'}  # the paper's, which has no weights there
     assert not homes.TORCHVISION.keys() - known.keys()
     hashes = [start for each in homes.TORCHVISION.values() for start in each]
-    assert len(set(hashes)) == len(hashes) == 27 and all(re.fullmatch('[0-9a-f]{8}', start) for start in hashes)
+    assert len(set(hashes)) == len(hashes) == 26 and all(re.fullmatch('[0-9a-f]{8}', start) for start in hashes)
     assert homes.torchvision_file('alexnet', 0) == 'alexnet-owt-7be5be79.pth'
     assert homes.torchvision_file('resnet50', 1) == 'resnet50-11ad3fa6.pth'
 

@@ -141,7 +141,6 @@ def _from_hub(source, repo, revision, file, arch, say):
 @contextlib.contextmanager
 def _hub_errors(source, repo):
     """Turn the errors of the hub's client into UserErrors, and keep its warnings from the terminal."""
-    import httpx
     from huggingface_hub import constants, errors
 
     home, logger = constants.ENDPOINT, logging.getLogger('huggingface_hub')
@@ -169,7 +168,7 @@ def _hub_errors(source, repo):
                 if constants.HF_HUB_OFFLINE:
                     reason = 'HF_HUB_OFFLINE is set: unset it'
                 raise UserError(f'{source} is not in the cache, and {reason}, {instead}') from None
-            except httpx.HTTPError as error:
+            except errors.HTTPError as error:  # of httpx, or of httpx2
                 raise UserError(
                     f'{source} was not fetched, {home} broke off ({first_line(error)}): run this again, {instead}'
                 ) from None
@@ -320,6 +319,7 @@ def _download(source, address, path, start, say):
                     file.write(block)
                     advance(len(block))
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             partial.unlink(missing_ok=True)
         raise UserError(f'{source} was not fetched: {address} answers {error.code} {error.reason}: {advice}') from None
