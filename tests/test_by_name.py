@@ -229,18 +229,24 @@ def resnet20():
     return safetensors.save(exporting.state_dict('resnet20', model, variables, release))
 
 
-def test_a_release_becomes_a_checkpoint(hub, resnet20, tmp_path):
+def test_a_release_becomes_a_checkpoint_once(hub, resnet20, tmp_path, monkeypatch):
+    """As `--config.init_from` of train.py takes it."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     config = {'architecture': 'resnet20', 'label_names': list('abcdefghij'), 'num_classes': 10}
     hub.repos[NAME].files |= {'config.json': json.dumps(config).encode(), 'model.safetensors': resnet20}
-    card = weights.convert_file(f'hf://{NAME}', '', tmp_path / 'out', say=lambda line: None)
-    assert json.loads(json.dumps(card)) == passport.read(tmp_path / 'out') and card['architecture'] == 'resnet20'
+    folder = weights.converted(f'hf://{NAME}', say=lambda line: None)
+    assert folder == tmp_path / 'imagenet-decade' / 'weights' / 'hf--someone--resnet20.c10'
+    card = passport.read(folder)
+    assert card['architecture'] == checkpoint_config.get_config(str(folder)).architecture == 'resnet20'
     assert card['class_names'] == list('abcdefghij')
     source = card['source']
     assert (source['revision'], source['bytes']) == (hub_server.COMMIT, len(resnet20))
     assert source['sha256'] == hashlib.sha256(resnet20).hexdigest() and source['address'] == f'hf://{NAME}'
-    assert checkpoint_config.get_config(str(tmp_path / 'out')).architecture == 'resnet20'
+    hub.asked.clear()
+    assert weights.converted(f'hf://{NAME}') == folder
     with pytest.raises(UserError, match='already exists and is not overwritten'):
-        weights.convert_file('hf://not/asked', '', tmp_path / 'out')
+        weights.convert_file('hf://not/asked', '', folder)
+    assert not hub.asked
 
 
 def test_a_failed_fetch_leaves_no_folder(hub, tmp_path):
@@ -254,6 +260,7 @@ def test_the_command(hub, resnet20, tmp_path, script):
     """As a user calls it: a new process, HF_ENDPOINT and HF_HOME."""
     hub.repos[NAME].files['model.safetensors'] = resnet20
     script.env |= {'HF_ENDPOINT': hub.address, 'HF_HOME': str(tmp_path / 'home')}
+    hub.breaks = 1
     done = script.fresh('convert.py', '--source', f'hf://{NAME}', '--out', tmp_path / 'out')
     assert done.returncode == 0 and not done.stderr, done.stderr
     assert f'fetching model.safetensors of {NAME}, revision {hub_server.COMMIT}' in done.stdout
@@ -364,13 +371,3 @@ def test_the_list():
 def test_the_list_as_a_command(script):
     done = script('convert.py', '--list')
     assert done.returncode == 0 and done.stdout.splitlines() == list(homes.listed())
-
-
-def test_a_run_starts_from_a_release(hub, resnet20, tmp_path, monkeypatch):
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    hub.repos[NAME].files['model.safetensors'] = resnet20
-    folder = weights.converted(f'hf://{NAME}', say=lambda line: None)
-    assert folder == tmp_path / 'imagenet-decade' / 'weights' / 'hf--someone--resnet20.c10'
-    hub.asked.clear()
-    assert weights.converted(f'hf://{NAME}') == folder and not hub.asked
-    assert passport.read(folder)['source']['address'] == f'hf://{NAME}'

@@ -7,7 +7,6 @@ import contextlib
 import functools
 import http
 import http.client
-import logging
 import os
 import re
 import urllib.error
@@ -142,11 +141,11 @@ def _from_hub(source, repo, revision, file, arch, say):
 def _hub_errors(source, repo):
     """Turn the errors of the hub's client into UserErrors, and keep its warnings from the terminal."""
     from huggingface_hub import constants, errors
+    from huggingface_hub.utils import logging
 
-    home, logger = constants.ENDPOINT, logging.getLogger('huggingface_hub')
+    home, verbosity = constants.ENDPOINT, logging.get_verbosity()
     instead = 'or fetch the file elsewhere and pass --arch NAME --source FILE'
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it announces each new attempt
+    logging.set_verbosity_error()  # it announces each new attempt
     try:
         with foreign.parsing(source, f'a release that {home} serves', f'run this again, {instead}'):
             try:
@@ -173,7 +172,7 @@ def _hub_errors(source, repo):
                     f'{source} was not fetched, {home} broke off ({first_line(error)}): run this again, {instead}'
                 ) from None
     finally:
-        logger.setLevel(level)
+        logging.set_verbosity(verbosity)
 
 
 _Side = Annotated[int, msgspec.Meta(ge=1, le=4096)]
