@@ -434,6 +434,11 @@ def test_converted_weights_have_the_rows_of_their_release(tmp_path):
     card = {'source': {'release': 'torchvision', 'name': 'resnet50'}}
     (line,) = beside(checkpoint(tmp_path, 'resnet50', 'single_224', card=card))
     assert 'no row is known to match' in line and 'these are weights of torchvision/resnet50' in line
+    card = {'source': {'release': 'torchvision', 'name': 'resnet18'}}
+    assert '30.242/10.922' in beside(checkpoint(tmp_path, 'resnet18', 'single_224', card=card))[0]
+    card['source']['address'] = 'hf://timm/resnet18.a1_in1k'  # of another recipe
+    (line,) = beside(checkpoint(tmp_path, 'resnet18', 'single_224', card=card))
+    assert 'these are weights of hf://timm/resnet18.a1_in1k' in line
 
 
 SUBMISSION = (

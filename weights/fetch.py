@@ -54,8 +54,8 @@ class Fetched(NamedTuple):
 
 
 def is_name(source):
-    """Return whether a `--source` is the name of a release, not a file."""
-    return source.startswith((_HUB, _TORCHVISION))
+    """Return whether a source is the name of a release, not a file."""
+    return str(source).startswith((_HUB, _TORCHVISION))
 
 
 def fetch(source, arch='', say=print):
