@@ -33,6 +33,7 @@ class Hub(http.server.ThreadingHTTPServer):
       sends: bytes that are sent in place of a weight file, of the same length, or None.
       status: a code that every request is answered with, or None.
       has_ranges: whether parts of a file can be asked for.
+      headers: {name: value, or None to leave it out} of every answer, in place of the right ones.
     """
 
     daemon_threads = True
@@ -40,7 +41,7 @@ class Hub(http.server.ThreadingHTTPServer):
     def __init__(self):
         super().__init__(('127.0.0.1', 0), Handler)
         self.repos, self.plain, self.asked, self.breaks = {}, {}, [], 0
-        self.sends, self.status, self.has_ranges = None, None, True
+        self.sends, self.status, self.has_ranges, self.headers = None, None, True, {}
         self.address = f'http://127.0.0.1:{self.server_port}'
         self.storage = f'http://localhost:{self.server_port}'  # another host than the hub's, as in reality
 
@@ -134,12 +135,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def send(self, code, contents=b'', headers=None, error=None, stop=None):
         """Send an answer, or with `stop` that many bytes of it before the connection ends."""
+        right = {'Content-Length': str(len(contents)), 'X-Error-Code': error} | (headers or {})
         self.send_response(code)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        if error:
-            self.send_header('X-Error-Code', error)
-        self.send_header('Content-Length', str(len(contents)))
+        for name, value in (right | self.server.headers).items():
+            if value is not None:
+                self.send_header(name, value)
         self.end_headers()
         if self.command == 'GET':
             self.wfile.write(contents[:stop])

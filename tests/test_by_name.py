@@ -151,6 +151,25 @@ def test_what_is_not_there_is_named(hub):
     assert not [path for path in hub.fetched() if path.startswith('/cdn/')]
 
 
+STRANGE = [
+    *({'status': code} for code in (204, 400, 403, 404, 410, 418, 429, 500, 503)),
+    *({'headers': {'X-Repo-Commit': commit}} for commit in (None, '', '../../../elsewhere', '\x1b[31m')),
+    *({'headers': {'X-Linked-Size': size}} for size in ('-1', 'many', '9' * 30, str(5 << 30), '1')),
+    {'headers': {'ETag': None, 'X-Linked-Etag': None}},
+    *({'headers': {'Location': there}} for there in ('file:///etc/passwd', 'http://127.0.0.1:9/', '//', 'x:y')),
+    {'headers': {'Content-Length': 'much'}},
+    {'headers': {'Content-Encoding': 'gzip'}},
+]
+
+
+@pytest.mark.parametrize('strange', STRANGE, ids=str)
+def test_a_strange_server_is_an_error_in_a_line(hub, strange, tmp_path):
+    for name, value in strange.items():
+        setattr(hub, name, value)
+    refused(f'hf://{NAME}')
+    assert sorted(path.name for path in tmp_path.iterdir()) in ([], ['cache'])
+
+
 def test_only_safetensors_unless_another_file_is_named(hub):
     there = hub.repos[NAME].files
     there['pytorch_model.bin'] = there.pop('model.safetensors')
@@ -316,10 +335,26 @@ def test_torchvision_does_not_send_what_it_should(torchvision):
     assert re.search(r'sent has the SHA-256 \w{8}\.\.\., not \w{8}\.\.\.: run', refused('torchvision:resnet18'))
     assert not list(torchvision.file.parent.iterdir())
     torchvision.status = 404
-    assert 'answers 404 Not Found: run this again, or put the file at' in refused('torchvision:resnet18')
+    assert 'answers HTTP Error 404: Not Found: run this again, or put the file at' in refused('torchvision:resnet18')
     torchvision.shutdown()
     torchvision.server_close()
     assert 'cannot be reached' in refused('torchvision:resnet18')
+
+
+@pytest.mark.parametrize(
+    'strange',
+    [
+        *({'status': code} for code in (204, 206, 301, 401, 418, 500)),
+        *({'headers': {'Content-Length': size}} for size in (None, '-1', 'much', '9' * 30, '1')),
+        *({'status': 302, 'headers': {'Location': there}} for there in ('file:///etc/passwd', 'x:y', '//', '/again')),
+    ],
+    ids=str,
+)
+def test_a_strange_server_in_place_of_torchvisions(torchvision, strange):
+    for name, value in strange.items():
+        setattr(torchvision, name, value)
+    refused('torchvision:resnet18')
+    assert not torchvision.file.exists()
 
 
 def test_names_of_torchvision():

@@ -82,7 +82,9 @@ def fetch(source, arch='', say=print):
 
 
 def _bytes(size, source):
-    """Return '1,234 bytes'; raise UserError if a file of that size would not be read."""
+    """Return '1,234 bytes'; raise UserError if that is unknown, or more than is read."""
+    if size is None:
+        raise UserError(f'{source}: its home does not say how many bytes it has, and nothing was fetched')
     if size > files.LARGEST:
         raise UserError(f'{source} has {size:,} bytes; weight files of at most {files.LARGEST:,} are read')
     return f'{size:,} bytes'
@@ -310,7 +312,8 @@ def _download(source, address, path, start, say):
     try:
         with urllib.request.urlopen(request, timeout=_SECONDS) as response:
             done = done if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0
-            total = done + int(response.headers['Content-Length'] or 0)
+            length = response.headers['Content-Length'] or ''
+            total = done + int(length) if length.isdecimal() else None
             say(f'fetching {address}, {_bytes(total, source)}{f", from byte {done:,} on" * bool(done)}')
             with progress.bar(path.name, total) as advance, open(partial, 'ab' if done else 'wb') as file:
                 advance(done)
@@ -321,7 +324,7 @@ def _download(source, address, path, start, say):
         error.close()
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             partial.unlink(missing_ok=True)
-        raise UserError(f'{source} was not fetched: {address} answers {error.code} {error.reason}: {advice}') from None
+        raise UserError(f'{source} was not fetched: {address} answers {first_line(error)}: {advice}') from None
     except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
         reason = first_line(getattr(error, 'reason', error))
         raise UserError(f'{source} was not fetched, {address} cannot be reached ({reason}): {advice}') from None
