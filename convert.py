@@ -1,6 +1,9 @@
 """Convert published weights to a checkpoint, or export a checkpoint.
 
-In:  python convert.py --arch resnet50 --source resnet50.pth --out runs/resnet50_torchvision
+In:  python convert.py --source hf://timm/resnet50.tv_in1k --out runs/resnet50
+     python convert.py --source torchvision:resnet50 --out runs/resnet50
+     python convert.py --arch resnet50 --source resnet50.pth --out runs/resnet50
+     python convert.py --list
 Out: python convert.py --to safetensors --checkpoint runs/resnet50 --out resnet50_hub
 """
 
@@ -18,10 +21,16 @@ from absl import flags
 from runtime.errors import UserError
 from runtime.text import say
 
-ARCH = flags.DEFINE_string('arch', None, 'Our name of the network (`python -m architectures`).')
-SOURCE = flags.DEFINE_string(
-    'source', None, 'The weight file: .safetensors, .pth, .pt, .th, .bin, .ckpt, .npz, .caffemodel.'
+ARCH = flags.DEFINE_string(
+    'arch', '', 'Our name of the network (`python -m architectures`); a release that has a name tells it itself.'
 )
+SOURCE = flags.DEFINE_string(
+    'source',
+    None,
+    'The weight file: .safetensors, .pth, .pt, .th, .bin, .ckpt, .npz, .caffemodel. Or the name of a release, which is '
+    'fetched: hf://OWNER/NAME[@REVISION], torchvision:NAME.',
+)
+LIST = flags.DEFINE_bool('list', False, 'List the releases that can be converted, and their published errors.')
 OUT = flags.DEFINE_string('out', None, 'The folder to create.')
 RELEASE = flags.DEFINE_string(
     'release', '', "The release, if the tensors' names do not determine it: torchvision, timm, caffe, ..."
@@ -39,6 +48,11 @@ STEP = flags.DEFINE_string('step', 'best', "Export, from a workdir: 'best' by it
 
 
 def main():
+    if LIST.value:
+        from weights import homes
+
+        print('\n'.join(homes.listed()))
+        return 0
     if not OUT.value:
         raise UserError('no --out: pass the folder to create')
     import weights
@@ -55,14 +69,14 @@ def main():
         for note in notes:
             say(note)
         return 0
-    for flag, value in (('arch', ARCH.value), ('source', SOURCE.value)):
-        if not value:
-            raise UserError(
-                f'no --{flag}: python convert.py --arch NAME --source FILE --out DIR (or --to FORMAT to export)'
-            )
+    usage = 'python convert.py --arch NAME --source FILE --out DIR, or --source hf://OWNER/NAME --out DIR'
+    if not SOURCE.value:
+        raise UserError(f'no --source: {usage} (or --to FORMAT to export)')
+    if not ARCH.value and not weights.fetch.is_name(SOURCE.value):
+        raise UserError(f'no --arch: {usage}')
     with interrupts.Raised():
         card = weights.convert_file(
-            SOURCE.value, ARCH.value, OUT.value, RELEASE.value, KEEP_BGR.value, MEAN.value, LICENCE.value
+            SOURCE.value, ARCH.value, OUT.value, RELEASE.value, KEEP_BGR.value, MEAN.value, LICENCE.value, say
         )
     source = card['source']
     say(f'{source["file"]}: {source["name"]} ({source["release"]}), {card["num_classes"]} classes')
@@ -71,6 +85,11 @@ def main():
     say(f'passport: {OUT.value}/passport.json')
     say(f'evaluate: python evaluate.py --checkpoint {shlex.quote(OUT.value)} --config.data_dir=DIR')
     return 0
+
+
+def say(line):
+    """Print a line at once: what is fetched may take long."""
+    print(printable(line), flush=True)
 
 
 if __name__ == '__main__':

@@ -27,6 +27,11 @@ CHECK = flags.DEFINE_bool(
 
 def main():
     config, name = command_line.load_config()
+    if config.get('init_from', '').startswith(('hf://', 'torchvision:')):
+        import weights
+
+        with interrupts.Raised():
+            config.init_from = str(weights.converted(config.init_from))
     from training import unread
 
     unread.refuse(config, *command_line.set_keys())

@@ -80,7 +80,9 @@ def trained(checkpoint):
     doubts += _pixels(tested, config)
     if checkpoint.card:
         source = checkpoint.card['source']
-        return Trained(tested, f'{source["release"]}/{source["name"]}', tuple(doubts))
+        address = source.get('address', '')  # of the hub: perhaps another recipe's weights of that network
+        release = address if address.startswith('hf:') else f'{source["release"]}/{source["name"]}'
+        return Trained(tested, release, tuple(doubts))
     ends = [row['step'] for row in read(Path(checkpoint.where).parent.parent) if row['kind'] == 'finished']
     if not ends:
         doubts.append('the log of this run does not say that it is finished')

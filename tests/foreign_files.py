@@ -32,12 +32,24 @@ from input_pipeline.example import NO_CLASSES, ArraySource, is_image
 from runtime import command_line
 from runtime.errors import UserError, first_line
 from training import log, run
-from weights import caffe_file, passport
+from weights import caffe_file, fetch, passport
 from weights import files as weight_files
+from weights.releases import RELEASES
 
 ROOT = Path(__file__).parents[1]
 TORCH = FOLDER / 'files'  # make_files.py wrote them with PyTorch
 _TIME = 1_700_000_000  # of all files: the index of a tar is of its time
+
+
+HUB_CONFIG = {  # as timm writes it: its resnet50.a1_in1k
+    'architecture': 'resnet50', 'num_classes': 1000, 'num_features': 2048,
+    'pretrained_cfg': {
+        'tag': 'a1_in1k', 'custom_load': False, 'input_size': [3, 224, 224], 'test_input_size': [3, 288, 288],
+        'interpolation': 'bicubic', 'crop_pct': 0.95, 'test_crop_pct': 1.0, 'crop_mode': 'center',
+        'mean': [0.485, 0.456, 0.406], 'std': [0.229, 0.224, 0.225], 'num_classes': 1000, 'pool_size': [7, 7],
+        'first_conv': 'conv1', 'classifier': 'fc', 'license': 'apache-2.0',
+    },
+}  # fmt: skip
 
 
 class Format(NamedTuple):
@@ -356,6 +368,20 @@ def _read_weights(folder):
     return weight_files.read(path).tensors
 
 
+def _read_hub_config(folder):
+    path = folder / 'config.json'
+    config = fetch._hub_config(path)
+    return fetch._network(path, config), fetch._pixels(path, config)
+
+
+def _is_a_network_with_a_crop(value, data, whole):
+    arch, pixels = value
+    if not pixels:
+        return arch in RELEASES
+    side, (short, _) = pixels['image_size'], pixels['test_crop']['short_side']
+    return arch in RELEASES and 1 <= side <= short <= 10 * side <= 40_960
+
+
 def _read_passport(folder):
     card = passport.read(folder)
     passport.check(card, CARD['probe'], folder)
@@ -666,6 +692,11 @@ FORMATS = {
     ),
     'passport.json': Format(
         _one('passport.json', json.dumps(CARD).encode()), _read_passport, "Python's json", _is_the_json,
+        kinds=('bytes', 'json'),
+    ),
+    'config.json of a release': Format(
+        _one('config.json', json.dumps(HUB_CONFIG).encode()), _read_hub_config,
+        'a network that has releases, and a crop that a photograph has', _is_a_network_with_a_crop,
         kinds=('bytes', 'json'),
     ),
     # What a run, an evaluation and a figure wrote

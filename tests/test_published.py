@@ -31,6 +31,7 @@ COUNTS = {
     **{'densenet2': (6, 27), 'densenet3': (4, 16), 'densenet161': (1, 4), 'densenet_releases': (8, 8)},
     **{'senet2': (8, 45), 'senet3': (2, 8), 'senet4': (4, 8), 'senet5': (4, 8), 'senet8': (7, 26), 'senet9': (1, 2)},
     **{'senet_test': (1, 1), 'senet_releases': (7, 14), 'ilsvrc2016': (7, 14), 'torchvision': (16, 32)},
+    **{'torchvision_v2': (6, 12), 'timm': (93, 186)},
 }
 
 
@@ -433,6 +434,11 @@ def test_converted_weights_have_the_rows_of_their_release(tmp_path):
     card = {'source': {'release': 'torchvision', 'name': 'resnet50'}}
     (line,) = beside(checkpoint(tmp_path, 'resnet50', 'single_224', card=card))
     assert 'no row is known to match' in line and 'these are weights of torchvision/resnet50' in line
+    card = {'source': {'release': 'torchvision', 'name': 'resnet18'}}
+    assert '30.242/10.922' in beside(checkpoint(tmp_path, 'resnet18', 'single_224', card=card))[0]
+    card['source']['address'] = 'hf://timm/resnet18.a1_in1k'  # of another recipe
+    (line,) = beside(checkpoint(tmp_path, 'resnet18', 'single_224', card=card))
+    assert 'these are weights of hf://timm/resnet18.a1_in1k' in line
 
 
 SUBMISSION = (

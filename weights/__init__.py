@@ -1,6 +1,7 @@
 """Conversion of published weights to our checkpoints, and back: `convert_file` and `export`."""
 
 import json
+import os
 from pathlib import Path
 
 import jax
@@ -13,20 +14,21 @@ from runtime.errors import UserError, nearest
 from runtime.files import atomic_folder, write_atomically
 from training import checkpoints
 from training.run import build_model, check
-from weights import caffe_file, convert, exporting, files, passport
+from weights import caffe_file, convert, exporting, fetch, files, passport
 
 
-def convert_file(source, arch, out, by='', keep_bgr=False, mean='', licence=''):
-    """Convert a weight file to a checkpoint, with its config and its passport.
+def convert_file(source, arch, out, by='', keep_bgr=False, mean='', licence='', say=print):
+    """Convert a weight file, or a release that is fetched by name, to a checkpoint with its config and its passport.
 
     Args:
-      source: the weight file; see `files.read`.
-      arch: our name of the network.
+      source: the weight file, see `files.read`; or the name of a release, see `fetch.fetch`.
+      arch: our name of the network; '' to take that of a release that has a name.
       out: the folder to create; it must not exist or be empty.
       by: the release, if the tensors' names do not determine it; see `releases.py`.
       keep_bgr: do not swap the channels of a first convolution that reads blue, green, red.
       mean: a Caffe .binaryproto with the mean image to subtract.
-      licence: license of the weights, as text.
+      licence: license of the weights, as text; '' for the release's, if it is known.
+      say: called with each line that tells what is fetched from where.
 
     Returns:
       The passport; see `passport.make`.
@@ -35,9 +37,14 @@ def convert_file(source, arch, out, by='', keep_bgr=False, mean='', licence=''):
       UserError: the file does not have the weights of this network, or the folder is not empty.
     """
     with _folder(out) as folder:
-        weights = files.read(source)
-        converted = convert.convert(weights.tensors, arch, by, keep_bgr)
-        config = config_of(arch, converted)
+        if fetch.is_name(source):
+            release = fetch.fetch(source, arch, say)
+        else:
+            release = fetch.Fetched(Path(source), arch)
+        path, arch = release.path, release.arch
+        weights = files.read(path)
+        converted = convert.convert(weights.tensors, arch, by or release.by, keep_bgr)
+        config = config_of(arch, converted, release.pixels)
         measured = {}
         if mean:
             measured = statistics.of_mean_image(np.ascontiguousarray(caffe_file.read_mean(mean)[..., ::-1]))
@@ -45,12 +52,15 @@ def convert_file(source, arch, out, by='', keep_bgr=False, mean='', licence=''):
             config.normalize = 'mean_image'
             config.colour.mean_under_crop = config.test_crop.warp  # only then crops are placed as in Caffe's 256x256
         origin = {
-            **{'file': Path(source).name, 'sha256': files.sha256(source), 'kind': weights.kind},
+            **{'file': path.name, 'bytes': path.stat().st_size, 'kind': weights.kind},
             **{'release': converted.release.by, 'name': converted.release.theirs, 'metadata': weights.metadata},
+            **(release.origin or {'sha256': files.sha256(path)}),
         }
-        licence = licence or weights.metadata.get('license') or None
+        licence = licence or release.licence or weights.metadata.get('license') or None
         notes = [*weights.notes, *converted.notes]
         names = datasets.class_names(config.dataset, config.num_classes, released=True)
+        if len(release.class_names) == config.num_classes:
+            names = release.class_names
         pixels = Pixels(config, measured)
         card = passport.make(config, build_model(config), converted.variables, pixels, origin, licence, notes, names)
         with checkpoints.Checkpoints(folder / checkpoints.FOLDER) as manager:
@@ -60,14 +70,31 @@ def convert_file(source, arch, out, by='', keep_bgr=False, mean='', licence=''):
     return card
 
 
-def config_of(arch, converted):
-    """Return the config of a converted checkpoint, with the network and the pixels of its release."""
-    pixels = converted.release.pixels
-    config = imagenet.get_config() if pixels['dataset'] == 'imagenet' else base.get_config()
+def converted(source, say=print):
+    """Return the folder of a named release's checkpoint: fetched and converted the first time, found in a cache later.
+
+    Args:
+      source: see `fetch.fetch`.
+      say: called with each line that tells what is fetched from where.
+
+    Raises:
+      UserError: see `convert_file`.
+    """
+    cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache', 'imagenet-decade', 'weights')
+    folder = cache / source.replace('://', '--').replace(':', '--').replace('/', '--')
+    if not folder.exists():
+        convert_file(source, '', folder, say=say)
+    return folder
+
+
+def config_of(arch, converted, pixels=None):
+    """Return the config of a converted checkpoint, with the network and the pixels of its release, or its own."""
+    usual = converted.release.pixels
+    config = imagenet.get_config() if usual['dataset'] == 'imagenet' else base.get_config()
     config.architecture = arch
     config.architecture_options.update(converted.release.options)
     config.num_classes = converted.num_classes
-    config.update(pixels)
+    config.update(usual | {key: value for key, value in (pixels or {}).items() if key in usual})
     if converted.bgr:
         config.channel_order = 'bgr'
     return config

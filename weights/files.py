@@ -23,7 +23,9 @@ _LFS = b'version https://git-lfs.github.com/spec/'
 _UNPACKED = 64  # MiB that any archive may unpack to; beyond that, _RATIO times its size
 _RATIO = 20
 
-_LARGEST = 4 << 30  # bytes of a file; the largest network has 0.6 GB, and its optimizer may have as much twice
+_TORCH = '.pth', '.pt', '.th', '.bin', '.tar', '.ckpt'
+SUFFIXES = '.safetensors', '.npz', '.caffemodel', *_TORCH
+LARGEST = 4 << 30  # bytes of a file; the largest network has 0.6 GB, and its optimizer may have as much twice
 
 
 class Weights(NamedTuple):
@@ -58,9 +60,9 @@ def read(path):
         '.safetensors': _safetensors,
         '.npz': _npz,
         '.caffemodel': lambda path: ('caffemodel', caffe_file.read_net(path), {}),
-        **dict.fromkeys(('.pth', '.pt', '.th', '.bin', '.tar', '.ckpt'), _torch),
+        **dict.fromkeys(_TORCH, _torch),
     }
-    with foreign.open_regular(path, _LARGEST) as file:
+    with foreign.open_regular(path, LARGEST) as file:
         if file.read(len(_LFS)) == _LFS:
             raise UserError(f'{path} is a Git LFS pointer, not the file: get it with `git lfs pull`')
     if path.suffix not in readers:
@@ -207,5 +209,24 @@ def _unwrapped(tree, path, notes):
         dropped = [name for name in tree if not name.startswith(prefix)]
         notes.append(f'the prefix {prefix!r} is removed' + f'; left out: {", ".join(dropped)}' * bool(dropped))
         tree = inside
-    # torchvision's oldest DenseNet files have denselayer1.norm.1, later ones denselayer1.norm1.
-    return {re.sub(r'(denselayer\d+\.(?:norm|conv))\.([12])\.', r'\1\2.', name): value for name, value in tree.items()}
+    return {_name(name): value for name, value in _as_torchvision(tree).items()}
+
+
+def _name(name):
+    """Return a later name of a tensor: torchvision's oldest DenseNet files have denselayer1.norm.1, others norm1."""
+    return re.sub(r'(denselayer\d+\.(?:norm|conv))\.([12])\.', r'\1\2.', name)
+
+
+_TIMM_VGG = {'pre_logits.fc1': 'classifier.0', 'pre_logits.fc2': 'classifier.3', 'head.fc': 'classifier.6'}
+
+
+def _as_torchvision(tensors):
+    """Return the tensors of a VGG as torchvision has them; timm's fully connected layers are convolutions."""
+    if 'pre_logits.fc1.weight' not in tensors:
+        return tensors
+    renamed = {}
+    for name, value in tensors.items():
+        layer, _, leaf = name.rpartition('.')
+        matrix = value.reshape(len(value), -1) if layer in _TIMM_VGG and value.ndim == 4 else value
+        renamed[f'{_TIMM_VGG.get(layer, layer)}.{leaf}'] = matrix
+    return renamed

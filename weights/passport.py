@@ -156,7 +156,7 @@ class _Passport(msgspec.Struct):
     architecture: str
     options: dict
     num_classes: int
-    source: dict[str, str | dict[str, str]]
+    source: dict[str, str | int | dict[str, str]]
     licence: str | None
     classes: str
     notes: list[str]

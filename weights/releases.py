@@ -49,7 +49,7 @@ class Release(NamedTuple):
 # Pixels
 
 
-def _center(mean, std='none', size=224, **crop):
+def center(mean, std='none', size=224, **crop):
     """Return config keys for a center crop normalized by constants."""
     crop = {'kind': 'center', 'short_side': (256, 256), 'filter': 'bilinear', 'truncate': True} | crop
     return {
@@ -58,8 +58,8 @@ def _center(mean, std='none', size=224, **crop):
     }
 
 
-TORCH = _center('fb', 'fb', center_rounds='even')
-BICUBIC = _center('fb', 'fb', filter='bicubic', center_rounds='even')
+TORCH = center('fb', 'fb', center_rounds='even')
+BICUBIC = center('fb', 'fb', filter='bicubic', center_rounds='even')
 CIFAR10 = {
     **{'dataset': 'cifar10', 'test_split': 'test', 'channels': 3, 'image_size': 32},
     **{'normalize': 'constant', 'mean': 'fb', 'std': 'fb'},
@@ -70,9 +70,9 @@ MNIST = {
 }
 # Caffe's reference programs resize both sides to 256. Here the aspect ratio is kept, as most users do; the errors in
 # `results/README.md` are for this.
-CAFFE_GOOGLENET = _center('caffe_googlenet')
-CADENE_INCEPTION = _center('bn_inception', center_rounds='even')  # torchvision's crop
-CAFFE_ALEXNET = _center('caffe', size=227, warp=True)
+CAFFE_GOOGLENET = center('caffe_googlenet')
+CADENE_INCEPTION = center('bn_inception', center_rounds='even')  # torchvision's crop
+CAFFE_ALEXNET = center('caffe', size=227, warp=True)
 
 # Releases. Their names and options are in the catalogue (`theirs` of an entry).
 
@@ -91,9 +91,9 @@ _READERS = {
     'caffe_caffenet': (names.same, CAFFE_ALEXNET),
     'caffe GoogLeNet': (names.caffe_googlenet, CAFFE_GOOGLENET),
     'caffe BN-Inception': (names.caffe_bn_inception, CAFFE_GOOGLENET),
-    'caffe_fork': (names.caffe_bn_inception_fork, _center('bn_inception')),
-    'caffe VGG': (names.same, _center('vgg')),
-    'caffe ResNet': (lambda entry, theirs: names.caffe_resnet(int(theirs.name.split('-')[1])), _center('caffe')),
+    'caffe_fork': (names.caffe_bn_inception_fork, center('bn_inception')),
+    'caffe VGG': (names.same, center('vgg')),
+    'caffe ResNet': (lambda entry, theirs: names.caffe_resnet(int(theirs.name.split('-')[1])), center('caffe')),
     'caffe SENet': (names.caffe_senet, CAFFE_GOOGLENET),
 }
 _PER_NETWORK = ('torchvision VGG', 'caffe ResNet')  # whose tables are functions of the entry and its `Theirs`
