@@ -14,18 +14,22 @@ import argparse
 import sys
 from pathlib import Path
 
-from configs import listing
+from configs import listing, variants
 from runtime.errors import one_line
 from runtime.files import write_atomically
+from runtime.text import wrapped
 
 
 def _list():
     width = max(map(len, listing.names()))
+    general = set(variants.GENERAL) - {'fixed'}
     for name in listing.names():
-        special = [key for key in listing.variants_of(name) if key not in ('cifar10', 'folder=', 'epochs=')]
-        print(f'{name:{width}}  {listing.title(name)}' + (f' [{", ".join(special)}]' if special else ''))
-    print('\nBrackets list variants, as in configs/alexnet.py:lecture,cifar10. Others: cifar10, folder=DIR, epochs=N,')
-    print('option.NAME=VALUE.', flush=True)
+        special = [key for key in listing.variants_of(name) if key not in general]
+        line = f'{name:{width}}  {listing.title(name)}' + (f' [{", ".join(special)}]' if special else '')
+        print(wrapped(line, width + 2))
+    others = 'cifar10, folder=DIR, small, finetune, epochs=N, option.NAME=VALUE'
+    print()
+    print(wrapped(f'Brackets list variants, as in configs/alexnet.py:lecture,cifar10. Others: {others}.'), flush=True)
 
 
 def _fail(message):
