@@ -42,6 +42,7 @@ def main():
     from training.workdir import OtherRun
 
     workdir = WORKDIR.value or f'runs/{name}'
+    interrupts.advise('the same command resumes')
     try:
         if CHECK.value:
             from training import preflight

@@ -362,7 +362,7 @@ def run(main, positional=False):
         print(f'{script}: error: {one_line(error)}', file=sys.stderr, flush=True)
         _end(2)
     except KeyboardInterrupt as interrupt:
-        print(f'{script}: interrupted', file=sys.stderr, flush=True)
+        print(f'{script}: {interrupts.interrupted()}', file=sys.stderr, flush=True)
         sys.exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
 
 

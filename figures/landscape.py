@@ -58,6 +58,7 @@ def make(out, config, checkpoint, step='best', split='', count=1000, points=21, 
     grid = mesh.of_this_process()
     values = Path(out).with_name(Path(out).name + '.npz')
     saved = _Saved(values, {'points': points, 'span': span, 'seed': seed})
+    interrupts.advise('the same command resumes')
     surfaces = []
     for index, network in enumerate(networks):
         data = images(network.member, split, count, seed)

@@ -1,5 +1,6 @@
 """What a new user meets first: names of recipes, help, narrow terminals, progress in a file, a network of one's own."""
 
+import logging
 import os
 import re
 import types
@@ -11,6 +12,7 @@ import pytest
 from conftest import ROOT, digits
 
 import architectures
+import evaluation
 from architectures import catalogue, describe
 from architectures.layers import Network
 from configs import command_line
@@ -196,3 +198,10 @@ def test_the_top_5_of_three_classes_is_left_out(monkeypatch):
     assert lines[-1] == '1 image in 40.0 s, 40.0 s per image; 1 program compiled'
     config.num_classes = 10
     assert any('top-5' in line for line in report.lines(config, [checkpoint], result))
+
+
+def test_opening_a_checkpoint_prints_no_warnings(digits_run, caplog):
+    with caplog.at_level('WARNING', 'absl'):
+        logging.getLogger('absl').warning('a warning of another library')
+        evaluation.open_checkpoint(digits_run[0], digits_run[1])
+    assert [record.message for record in caplog.records] == ['a warning of another library']
