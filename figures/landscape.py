@@ -19,7 +19,7 @@ from figures import style
 from figures.inputs import open_several
 from input_pipeline import classes, datasets, loader
 from input_pipeline.progress import bar
-from runtime import foreign, mesh
+from runtime import foreign, interrupts, mesh
 from runtime.errors import UserError
 from runtime.files import write_atomically
 from training import losses, step
