@@ -195,7 +195,7 @@ def _use_finetuning(config):
     its statistics, too few images are left to measure them; photographs are cut to 30% of their area or more, and
     colors stay. The rate is that of the last layers in Donahue et al. 2014 and in Caffe's examples, for all layers.
     """
-    config.init_input = True
+    config.init_input, config.init_layers = True, ()
     if 'frozen_norm' not in config.architecture_options:
         config.architecture_options.frozen_norm = True
     if 'group_size' in config.architecture_options:

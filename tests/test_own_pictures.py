@@ -65,7 +65,7 @@ def test_what_is_held_out_is_the_same_on_every_machine():
     assert np.flatnonzero(sources._held_out(files, labels, 0.3)).tolist() == HELD
 
 
-HELD = [0, 0, 0]
+HELD = [1, 2, 6]  # of the smallest SHA-256
 
 
 def test_a_folder_keeps_the_size_of_the_network(tmp_path):
@@ -73,7 +73,7 @@ def test_a_folder_keeps_the_size_of_the_network(tmp_path):
     for name, size, small in (
         ('resnet50', 224, 64),
         ('googlenet', 224, 80),
-        ('alexnet', 224, 67),
+        ('alexnet', 227, 67),
         ('resnet20', 32, 32),
     ):
         config, smaller = (listing.load(f'{name}:folder={tmp_path}{part},epochs=2') for part in ('', ',small'))
