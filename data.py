@@ -64,6 +64,7 @@ def pack(out='', short_side=256, raw=False, split='both', shard_records=0, threa
     for note in (note for source in sources.values() for note in source.notes):
         say(f'note: {note}')
     command = shlex.join(['python', 'data.py', *sys.argv[1:]])
+    interrupts.advise('the same command resumes')
     manifest = pack.pack(
         sources, out, short_side, raw, config.channels, shard_records, config.on_bad_image, threads, command
     )

@@ -32,8 +32,10 @@ def main():
 
         with interrupts.Raised():
             config.init_from = str(weights.converted(config.init_from))
-    from training import unread
+    from training import finetune, unread
 
+    if 'members' not in config:
+        finetune.adopt(config, command_line.overrides())
     unread.refuse(config, *command_line.set_keys())
     if VERIFY_RESUME.value:
         from training import verify
@@ -45,6 +47,7 @@ def main():
     from training.workdir import OtherRun
 
     workdir = WORKDIR.value or f'runs/{name}'
+    interrupts.advise('the same command resumes')
     try:
         if CHECK.value:
             from training import preflight
@@ -58,9 +61,14 @@ def main():
         raise error.naming(command_line.arguments_for(error.differences)) from None
     except loop.Interrupted as interrupted:
         return 128 + interrupted.signal
-    evaluate = ['python', 'evaluate.py', *command_line.config_arguments(), '--checkpoint', workdir]
     if distributed.is_first():
-        print('evaluate:', shlex.join(evaluate))
+        print('evaluate:', shlex.join(['python', 'evaluate.py', '--checkpoint', workdir]))
+        if config.dataset == 'folder':
+            of_run = shlex.join(['--checkpoint', workdir])
+            worst = shlex.join(['--out', f'{workdir}_errors.png'])
+            print(f'confused classes: python evaluate.py {of_run} --worst')
+            print(f'worst pictures: python visualize.py errors {of_run} {worst}')
+            print(f'predict: python predict.py {of_run} PICTURES')
     return 0
 
 

@@ -16,13 +16,33 @@ import jax.numpy as jnp
 import msgspec
 
 from architectures import layers
-from architectures.catalogue import NETWORKS, unlisted
+from architectures.catalogue import NETWORKS, OWN, unlisted
+from architectures.entry import Entry
 from runtime.errors import UserError, nearest
 
 
 def names():
     """Return the registered names, in chronological order."""
     return tuple(NETWORKS)
+
+
+def register(name, module, **facts):
+    """Register a network of your own, so that a config can name it; call it in the file of the config.
+
+    Args:
+      name: its name, a word; registering it again replaces it.
+      module: its class, a `layers.Network`.
+      **facts: fields of `entry.Entry`, all optional: `input_shape`, `options`, `paper`, ...
+
+    Raises:
+      UserError: the name is not a word or is of a network of this project, or the class is not a network.
+    """
+    if not str(name).isidentifier() or (name in NETWORKS and name not in OWN):
+        problem = 'is a network of this project' if name in NETWORKS else 'is not a word'
+        raise UserError(f'{name!r} {problem}: register yours under another name')
+    if not (isinstance(module, type) and issubclass(module, layers.Network)):
+        raise UserError(f'{name}: {module!r} is not a class of networks: inherit from architectures.layers.Network')
+    OWN[name] = Entry(module, **facts)
 
 
 def create(name, **options):
@@ -42,7 +62,10 @@ def create(name, **options):
     if name not in NETWORKS:
         if advice := unlisted(name):
             raise UserError(f'no architecture {name!r}: {advice}')
-        raise UserError(f'no architecture {name!r}{nearest(name, names())} `python -m architectures` lists them.')
+        raise UserError(
+            f'no architecture {name!r}{nearest(name, names())} `python -m architectures` lists them. One of your own '
+            'needs the config that registers it: pass --config FILE'
+        )
     entry = NETWORKS[name]
     known = {field.name: field.type for field in dataclasses.fields(entry.module)}
     known = {option: kind for option, kind in known.items() if option not in ('parent', 'name')}

@@ -14,6 +14,7 @@ import jax
 
 from architectures import describe
 from runtime.errors import Parser, UserError, one_line
+from runtime.text import terminal_width
 
 
 def _option(text):
@@ -38,15 +39,15 @@ def main():
     try:
         flags = parser.parse_args()
         jax.config.update('jax_platforms', 'cpu')  # networks are only traced: leave the accelerator to others
-        options = dict(map(_option, flags.option))
+        options, width = dict(map(_option, flags.option)), terminal_width()
         if any(wildcard in flags.name for wildcard in '*?['):
             if options or flags.image_size is not None:
                 raise UserError('--option and --image_size need the name of one network')
             entries = describe.networks(flags.name)
-            lines = [json.dumps(list(entries), indent=2, default=str)] if flags.json else describe.table(entries)
+            lines = [json.dumps(list(entries), indent=2, default=str)] if flags.json else describe.table(entries, width)
         else:
             entry = describe.network(flags.name, options, flags.image_size)
-            lines = [json.dumps(entry, indent=2, default=str) if flags.json else describe.text(entry)]
+            lines = [json.dumps(entry, indent=2, default=str) if flags.json else describe.text(entry, width)]
         for line in lines:
             print(line, flush=True)
     except UserError as error:

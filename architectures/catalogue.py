@@ -26,12 +26,16 @@ FAMILIES = (
 
 FOLDER = Path(__file__).parent
 
-# {name: `entry.Entry`}: a view of the families' tables, in their order.
-NETWORKS = ChainMap(*(family.NETWORKS for family in reversed(FAMILIES)))
+OWN = {}  # the networks of `architectures.register`
+
+# {name: `entry.Entry`}: a view of the families' tables, in their order, then OWN.
+NETWORKS = ChainMap(OWN, *(family.NETWORKS for family in reversed(FAMILIES)))
 
 
 def file_of(name):
-    """Return the file that defines a network: 'architectures/vgg.py'."""
+    """Return the file that defines a network: 'architectures/vgg.py'; for one of OWN, its module."""
+    if name in OWN:
+        return OWN[name].module.__module__
     family = next(family for family in FAMILIES if name in family.NETWORKS)
     return f'{family.__name__.replace(".", "/")}.py'
 

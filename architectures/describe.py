@@ -1,6 +1,7 @@
 """The list of networks, and the layers of one network, as data and as text. Networks are traced, not run."""
 
 import fnmatch
+import functools
 import math
 import textwrap
 from pathlib import Path
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import architectures
 import papers
 from architectures import layers, receptive_field, stages
-from architectures.catalogue import NETWORKS, file_of, line_of
+from architectures.catalogue import NETWORKS, OWN, file_of, line_of
 from runtime.errors import UserError, first_line, nearest
 
 LEGEND = (
@@ -92,6 +93,8 @@ def missing(name, counts):
       name: one of `architectures.names()`.
       counts: {count: number} of the traced network, to report where its table has none; {} for non-default options.
     """
+    if name in OWN:  # its facts are optional
+        return
     entry, table = NETWORKS[name], f'NETWORKS of {file_of(name)}'
     for fact in ('paper', 'family', 'parameters', 'multiply_adds'):
         if not getattr(entry, fact):
@@ -236,21 +239,36 @@ def _layer(name, parts):
 _RIGHT = (False, False, False, True, True, False)
 
 
-def table(entries):
-    """Yield the lines of a table of what `networks` returns, one network at a time."""
+def table(entries, width=math.inf):
+    """Yield the lines of a table of what `networks` returns, one network at a time.
+
+    Args:
+      entries: the networks.
+      width: characters of a line; on a narrow terminal a network has two lines.
+    """
     names = architectures.names()
     widths = [max(map(len, names)), max(len(NETWORKS[name].cited) for name in names), 9, 13, 15, 0]
-    yield _line(['name', 'paper', 'input', 'parameters', 'multiply-adds', 'published error, %'], widths, _RIGHT)
+    is_narrow = width < sum(widths) + 2 * len(widths) + max(len(row.brief) for row in papers.HEADLINES.values())
+    first = [widths[0], *widths[2:5]], [False, *_RIGHT[2:5]]
+
+    def lines(name, paper, size, parameters, multiply_adds, error):
+        if not is_narrow:
+            return [_line([name, paper, size, parameters, multiply_adds, error], widths, _RIGHT)]
+        error = f'; published error, %: {error}' if error else ''
+        return [_line([name, size, parameters, multiply_adds], *first), f'  {paper}{error}']
+
+    head = lines('name', 'paper', 'input', 'parameters', 'multiply-adds', '' if is_narrow else 'published error, %')
+    yield from head[:1]
     for entry in entries:
         known, published = NETWORKS[entry['name']], papers.HEADLINES.get(entry['name'])
         counts = [f'{entry[count]:,}' for count in ('parameters', 'multiply_adds')]
         brief = published.brief if published else ''
-        yield _line([entry['name'], known.cited, _by(entry['input_shape']), *counts, brief], widths, _RIGHT)
+        yield from lines(entry['name'], known.cited, _by(entry['input_shape']), *counts, brief)
         yield from (f'  {sentence}' for sentence in (*_mismatches(entry), *entry['missing']))
 
 
-def text(entry):
-    """Format what `network` returns as text."""
+def text(entry, width=math.inf):
+    """Format what `network` returns as text, in lines of at most `width` characters if possible."""
     rows = []
     for layer in entry['layers']:
         shapes = _by(layer['output_shape']), _by(layer['kernel_shape'] or ())
@@ -274,10 +292,12 @@ def text(entry):
     if entry['catalogue']:
         notes += ['Wrong:', *(f'- {sentence}' for sentence in _mismatches(entry))]
     head = ['layer', 'output', 'kernel', '>parameters', '>multiply-adds', '>field', '>stride']
-    parts = [f'{entry["name"]}{options}: images of {_by(entry["input_shape"])}', '', _columns(head, rows), '']
-    return '\n'.join(
-        parts + [textwrap.fill(note, 110, subsequent_indent='  ', break_on_hyphens=False) for note in notes]
-    )
+    columns = _columns(head, rows)
+    if len(columns.partition('\n')[0]) > width:  # without the kernels
+        columns = _columns(head[:2] + head[3:], [row[:2] + row[3:] for row in rows])
+    parts = [f'{entry["name"]}{options}: images of {_by(entry["input_shape"])}', '', columns, '']
+    fill = functools.partial(textwrap.fill, width=min(110, width), subsequent_indent='  ', break_on_hyphens=False)
+    return '\n'.join(parts + [fill(note) for note in notes])
 
 
 def _by(sizes):

@@ -570,13 +570,14 @@ class Layers:
           ceil: whether to fill the last window with zeros at the bottom and right, as in cuda-convnet.
           norm: overrides the unit's `batch_norm`.
         """
-        unit = self.unit
+        unit, pads = self.unit, _pads(x, kernel, stride, padding, ceil)
         norm = unit.batch_norm if norm is None else norm
+        self._check_input(name, x, kernel, pads, groups)
         x = Conv(
             features,
             (kernel, kernel),
             strides=(stride, stride),
-            padding=_pads(x, kernel, stride, padding, ceil),
+            padding=pads,
             feature_group_count=groups,
             use_bias=bias is not None or not unit.batch_norm,
             bias_init=nn.initializers.constant(bias or 0.0),
@@ -614,7 +615,7 @@ class Layers:
         if x.shape[1:3] != (1, 1):
             raise UserError(
                 f'{type(self.unit).__name__}: the images are larger than its training size and give a map of '
-                f'{x.shape[1]}x{x.shape[2]} scores: pass dense=True'
+                f'{x.shape[1]}x{x.shape[2]} scores: use its own size (or dense=True in Python, for the map)'
             )
         return x.reshape(x.shape[0], x.shape[3])
 
@@ -632,6 +633,22 @@ class Layers:
                 f'{x.shape[1]}x{x.shape[2]}, and it needs {window}x{window}'
             )
 
+    def _check_input(self, name, x, window, pads, groups=1):
+        """Raise UserError if no window of a layer fits its input, or a convolution's weights are of other channels."""
+        unit = self.unit
+        if min(size + sum(pad) for size, pad in zip(x.shape[1:3], pads, strict=True)) < window:
+            raise UserError(
+                f'the images are too small: the input of {name} is {x.shape[1]}x{x.shape[2]}, and its windows are '
+                f'{window}x{window}'
+            )
+        if isinstance(unit, Network) and unit.has_variable('params', name):
+            channels = unit.get_variable('params', name)['kernel'].shape[-2] * groups
+            if channels != x.shape[-1]:
+                raise UserError(
+                    f'{type(unit).__name__}: {name} reads {channels} channels, and its input is {x.shape}: images are '
+                    '[B, H, W, C], with the channels last'
+                )
+
     def norm(self, name, x):
         """Batch norm, if the unit has it."""
         unit = self.unit
@@ -647,6 +664,7 @@ class Layers:
 
     def max_pool(self, name, x, window, stride, padding=0, ceil=False):
         """Max pooling."""
+        self._check_input(name, x, window, _pads(x, window, stride, padding, ceil))
         return self.named(name, max_pool(x, window, stride, padding, ceil))
 
     def lrn(self, x):

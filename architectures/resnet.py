@@ -227,12 +227,14 @@ def blocks_per_stage(depth, extra):
 class CifarResNet(Network):
     """The ResNets and plain networks of section 4.2, with 6n + 2 layers, for 32x32 images; shortcut A.
 
-    Options: `depth`, `shortcut`, `scan`, `remat`, as in `ResNet`.
+    Options: `depth`; `width`, the features of the first stage, which the others double; `shortcut`, `scan`, `remat`, as
+    in `ResNet`.
     """
 
     num_classes: int = 10
     batch_norm: bool = True
     depth: int = 20
+    width: int = 16
     shortcut: str = 'A'
     scan: bool = False
     remat: bool = False
@@ -242,8 +244,8 @@ class CifarResNet(Network):
         choose('shortcut', self.shortcut, SHORTCUTS)
         count = blocks_per_stage(self.depth, 2)
         net = self.layers(train)
-        x = net.conv('conv1', images, 16, 3, padding=1, bias=None)
-        for number, width in enumerate((16, 32, 64), start=1):
+        x = net.conv('conv1', images, self.width, 3, padding=1, bias=None)
+        for number, width in enumerate((self.width, 2 * self.width, 4 * self.width), start=1):
             options = {'width': width, 'shortcut': self.shortcut}
             first = {'stride': 1 if number == 1 else 2}
             x = stage(net, f'stage{number}', Basic, count, options, first, x, self.scan, self.remat)

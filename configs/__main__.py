@@ -14,19 +14,30 @@ if __name__ == '__main__':  # before the slow imports: Ctrl-C and `| head` end i
 
 import argparse
 import os
+import shutil
 import sys
+import textwrap
 from pathlib import Path
 
-from configs import listing
+from configs import listing, variants
 
 
 def _list():
     width = max(map(len, listing.names()))
+    general = set(variants.GENERAL) - {'fixed'}
     for name in listing.names():
-        special = [key for key in listing.variants_of(name) if key not in ('cifar10', 'folder=', 'epochs=')]
-        print(f'{name:{width}}  {listing.title(name)}' + (f' [{", ".join(special)}]' if special else ''))
-    print('\nBrackets list variants, as in configs/alexnet.py:lecture,cifar10. Others: cifar10, folder=DIR, epochs=N,')
-    print('option.NAME=VALUE.', flush=True)
+        special = [key for key in listing.variants_of(name) if key not in general]
+        line = f'{name:{width}}  {listing.title(name)}' + (f' [{", ".join(special)}]' if special else '')
+        print(_wrapped(line, ' ' * (width + 2)))
+    others = 'cifar10, folder=DIR, small, finetune, epochs=N, option.NAME=VALUE'
+    print()
+    print(_wrapped(f'Brackets list variants, as in configs/alexnet.py:lecture,cifar10. Others: {others}.'))
+
+
+def _wrapped(line, indent=''):
+    if not sys.stdout.isatty():
+        return line
+    return textwrap.fill(line, max(40, shutil.get_terminal_size().columns), subsequent_indent=indent)
 
 
 def _fail(message):

@@ -36,6 +36,7 @@ def get_config():
     config.labels = ''  # label file of a flat folder or tar; empty: labels.csv or labels.txt next to the images
     config.train_split = 'train'
     config.test_split = 'test'
+    config.val_fraction = 0.0  # folder: the fraction of each class that is held out as the test split; 0: it has one
     config.num_classes = 10
     config.on_bad_image = 'stop'  # an unreadable image: stop, or skip (use the next one, and count)
     config.workers = 0  # processes that load streamed images; 0: threads
@@ -78,6 +79,7 @@ def get_config():
     config.architecture_options = ConfigDict()
     config.dtype = 'float32'  # of the computation: float32, bfloat16; parameters, losses and statistics are float32
     config.init_from = ''  # run or checkpoint to start from
+    config.init_input = False  # take the options of the network and the pixels from the checkpoint of init_from, too
     config.init_layers = ()  # layers to copy, 'NAME' or 'NAME=THEIRS'; (): all with equal name and shape
     config.trained_layers = ()  # layers to train, the others are frozen; (): all
 
@@ -165,7 +167,7 @@ RANGES = {
         'adagrad.initial', 'rmsprop.initial',
     ),
     'at least 0 and below 1': (
-        'sdlm_memory', 'label_smoothing', 'average_decay', 'average_start', 'distortion.scaling',
+        'val_fraction', 'sdlm_memory', 'label_smoothing', 'average_decay', 'average_start', 'distortion.scaling',
         'distortion.squeezing', 'rmsprop.decay', 'rmsprop.momentum', 'adam.beta1', 'adam.beta2',
     ),
     'from 1 to 4,096': ('image_size',),

@@ -1,15 +1,15 @@
 """The decade on one small data set: a network of each family, one after another, each with its recipe scaled down.
 
     python train.py --config configs/decade.py --config.data_dir=FOLDER_OF_CIFAR10S_BINARY_VERSION
-    python train.py --config configs/decade.py:folder=DIR
+    python train.py --config configs/decade.py:folder=DIR,small
 
 Each is the `cifar10` variant of its recipe (variants.py): 30 epochs, small images, its own optimizer, crops and colors,
 and rate drops at the same fractions of the run. There are no published errors for this.
 
-Variants: `folder=DIR`, the photographs of DIR/train/CLASS/IMAGE and DIR/test/CLASS/IMAGE; `epochs=N`; `smallest`, just
-enough epochs for each network to be better than chance. Networks without normalization that start from small random
-weights make no progress in their first 200 steps or so. Networks of 50 or more layers, whose loss jumps at first, take
-batches of 32, with the rate scaled in proportion, for more steps.
+Variants: `folder=DIR`, your own photographs, with `small` at small sizes (configs/variants.py); `epochs=N`;
+`smallest`, just enough epochs for each network to be better than chance. Networks without normalization that start from
+small random weights make no progress in their first 200 steps or so. Networks of 50 or more layers, whose loss jumps at
+first, take batches of 32, with the rate scaled in proportion, for more steps.
 
 Measured: `smallest`, on CIFAR-10's JPEG copy: every network below 90%, from 63.7 (LeNet-5) to 83.9 (OverFeat), in 67
 minutes on 2 cores of an AMD EPYC with other load, 2026-11-26 (results/README.md). The 30 epochs: not run yet.
@@ -69,12 +69,14 @@ SMALLER_BATCHES = ('wide_resnet50_2', 'resnext50_32x4d', 'densenet121', 'se_resn
 
 
 def get_config(variant=''):
-    options = variants.parse(variant, ('folder=', 'epochs=', 'smallest'), 'decade')
+    options = variants.parse(variant, ('folder=', 'small', 'epochs=', 'smallest'), 'decade')
+    if 'small' in options and 'folder=' not in options:
+        raise ValueError('small is for your own photographs: folder=DIR,small')
     if 'smallest' in options and 'epochs=' in options:
         raise ValueError(f'smallest and epochs= contradict each other in {variant!r}: keep one of them')
 
     def form(name):
-        data = f'folder={options["folder="]}' if 'folder=' in options else 'cifar10'
+        data = f'folder={options["folder="]}{",small" * ("small" in options)}' if 'folder=' in options else 'cifar10'
         epochs = SMALLEST[name] if 'smallest' in options else options.get('epochs=')
         return data if epochs is None else f'{data},epochs={epochs}'
 

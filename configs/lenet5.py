@@ -64,6 +64,6 @@ def recipe():
 
 def get_config(variant=''):
     config = variants.apply(recipe(), variant, **VARIANTS)
-    if config.dataset == 'folder':
+    if config.dataset == 'folder' and config.optimizer == 'sdlm':
         config.optimizer = 'sgd'
     return config

@@ -4,11 +4,14 @@ In addition to a recipe's special variants there are
 
     fixed               divide the rate after fixed lengths (`learning_rates`), where the paper divided it manually
     cifar10             a small-budget version on CIFAR-10: 30 epochs, small images, the recipe otherwise unchanged
-    folder=DIR          the same on DIR/train/CLASS/IMAGE and DIR/test/CLASS/IMAGE
+    folder=DIR          your own photographs, at the network's own size: DIR/train/CLASS/IMAGE and DIR/test/CLASS/IMAGE
+                        (or val/), or DIR/CLASS/IMAGE, of which a fifth is held out; 30 epochs
+    small               with folder=DIR: small images, as for cifar10
+    finetune            with folder=DIR: from the weights of --config.init_from, see `_use_finetuning`
     epochs=N            N epochs, with every change of the rate at the same fraction of the run
     option.NAME=VALUE   an option of the network, as in configs/alexnet.py:option.hidden_bias=0.1
 
-A recipe's special variants are applied first, in the given order; then the data; then the length.
+A recipe's special variants are applied first, in the given order; then the data; then fine-tuning; then the length.
 """
 
 import ast
@@ -18,9 +21,10 @@ import math
 import os
 
 SMALL_EPOCHS = 30.0
+HELD_OUT = 0.2  # the fraction of a folder that is tested on if it has no split for that
 OPTION = 'option.'
 DATA = ('cifar10', 'cifar100', 'svhn', 'folder=')  # data sets; only some recipes have the second and third
-GENERAL = ('fixed', 'cifar10', 'folder=', 'epochs=')  # those with '=' take a value
+GENERAL = ('fixed', 'cifar10', 'folder=', 'small', 'finetune', 'epochs=')  # those with '=' take a value
 
 
 class Small:
@@ -67,10 +71,17 @@ def apply(config, variant, small=None, **special):
             config.architecture_options[key[len(OPTION) : -1]] = _value(value)
     if 'fixed' in values:
         config.schedule = 'steps'
+    if alone := [key for key in ('small', 'finetune') if key in values and 'folder=' not in values]:
+        raise ValueError(f'{alone[0]} is for your own photographs: folder=DIR,{alone[0]}')
     if 'cifar10' in values:
         _use_cifar10(config, small)
     if 'folder=' in values:
-        _use_folder(config, small, values['folder='])
+        _use_folder(config, values['folder='])
+        _shorten(config, small)
+    if 'small' in values:
+        _shrink(config, small)
+    if 'finetune' in values:
+        _use_finetuning(config)
     if 'epochs=' in values:
         _set_length(config, _above_0(values['epochs=']))
     elif 'cifar10' in values or 'folder=' in values:
@@ -149,25 +160,74 @@ def _above_0(text):
 def _use_cifar10(config, small):
     if config.dataset != 'cifar10':  # networks for CIFAR-10 only get shorter
         _set_data(config, 'cifar10', 10)
+        _shorten(config, small)
         _shrink(config, small)
 
 
-def _use_folder(config, small, folder):
+def _use_folder(config, folder):
     train = os.path.join(folder, 'train')
-    if not os.path.isdir(train):
-        raise ValueError(f'no folder {train}: folder=DIR reads DIR/train/CLASS/IMAGE and DIR/test/CLASS/IMAGE')
-    with os.scandir(train) as entries:
-        classes = sum(entry.is_dir() and not entry.name.startswith('.') for entry in entries)
-    _set_data(config, 'folder', classes)
+    classes = _folders(train if os.path.isdir(train) else folder)
+    if len(classes) < 2:
+        raise ValueError(
+            f'{folder} does not have two classes: folder=DIR reads DIR/train/CLASS/IMAGE and DIR/test/CLASS/IMAGE, or '
+            'DIR/CLASS/IMAGE'
+        )
+    _set_data(config, 'folder', len(classes))
     config.data_dir = folder
-    _shrink(config, small)
+    if not (os.path.isdir(train) and {'test', 'val', 'validation'} & set(_folders(folder))):
+        config.val_fraction = HELD_OUT
     if config.crop.kind == 'none':
         config.fit = 'resize'
+
+
+def _folders(folder):
+    """Return the names of the folders in a folder, without hidden ones; [] if it does not exist."""
+    if not os.path.isdir(folder):
+        return []
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith('.')]
+
+
+def _use_finetuning(config):
+    """Fine-tune weights that were trained on more images: a low rate, and nothing that needs a long run.
+
+    The network's options and pixels are those of the checkpoint in `init_from` (`training.finetune`). Batch norm keeps
+    its statistics, too few images are left to measure them; photographs are cut to 30% of their area or more, and
+    colors stay. The rate is that of the last layers in Donahue et al. 2014 and in Caffe's examples, for all layers.
+    """
+    config.init_input, config.init_layers = True, ()
+    if 'frozen_norm' not in config.architecture_options:
+        config.architecture_options.frozen_norm = True
+    if 'group_size' in config.architecture_options:
+        del config.architecture_options.group_size
+    config.recompute_batch_stats = 0
+    config.auxiliary_weight = 0.0
+    config.average = 'none'
+    config.colour.jitter = config.colour.lighting = 'none'
+    config.crop.area = (0.3, 1.0)
+    config.optimizer = 'momentum'
+    config.momentum, config.rate_inside, config.bias_rate = 0.9, True, 1.0
+    config.weight_decay, config.decayed = 1e-4, 'weights'
+    config.batch_size = config.reference_batch_size = 16
+    config.schedule = 'steps'
+    config.learning_rate, config.learning_rates = 0.01, ((20, 0.01), (10, 0.001))
+    config.warmup.learning_rate = 0.0
+    config.num_epochs = SMALL_EPOCHS
 
 
 def _set_data(config, dataset, num_classes):
     config.dataset, config.num_classes, config.channels = dataset, num_classes, 3
     config.train_split, config.test_split = 'train', 'test'
+
+
+def _shorten(config, small):
+    """Adapt the recipe of a network for ImageNet to a short run."""
+    if small is None:
+        return
+    if config.schedule == 'plateau':
+        config.schedule = 'steps'
+    config.log_every_steps = 10
+    config.checkpoint_every_steps = 0
 
 
 def _shrink(config, small):
@@ -182,11 +242,7 @@ def _shrink(config, small):
     for key, value in small.options.items():
         if key not in config.architecture_options:
             config.architecture_options[key] = value
-    if config.schedule == 'plateau':
-        config.schedule = 'steps'
     config.test_batch_size = 500
-    config.log_every_steps = 10
-    config.checkpoint_every_steps = 0
 
 
 def _set_length(config, epochs):

@@ -49,9 +49,10 @@ def evaluate(config, *checkpoints, labels='', partial='', resume=False, progress
     scorer = scoring.Scorer(
         members,
         grid.size,
-        loader.bounded_batch(config.test_batch_size, len(source)),
+        config.test_batch_size,
         lambda batch: jax.device_put(batch, mesh.batch_sharding(grid)),
         dense_batch,
+        len(source),
     )
     channels = max(member.pixels.channels for member in members)
 

@@ -23,7 +23,7 @@ def lines(config, checkpoints, result):
         *(f'protocol {protocol.name}: {protocol.description}{_averaged(protocol)}' for protocol in by_name.values()),
         *(line for checkpoint in checkpoints for line in _member(checkpoint)),
     ]
-    for k in (1, 5):
+    for k in (1, 5) if checkpoints[0].member.config.num_classes > 5 else (1,):
         low, high = result[f'top{k}_interval']
         wrong = result[f'wrong_top{k}']
         text.append(f'top-{k} error: {result[f"top{k}_error"]:.2f}% ({wrong:,} wrong; 95%: {low:.2f} to {high:.2f})')
@@ -31,7 +31,9 @@ def lines(config, checkpoints, result):
         text.append(f'counted as wrong: {result["bad_images"]:,} unreadable images')
     if result['left_out']:
         text.append(f'left out: {result["left_out"]:,} images without a label of {result["labels"]}')
-    rate = f'{result["evaluated"]:,} images in {result["seconds"]:.1f} s, {result["images_per_second"]:.1f} per second'
+    speed = result['images_per_second']
+    pace = f'{speed:,.1f} per second' if speed >= 1 else f'{1 / speed if speed else 0:,.1f} s per image'
+    rate = f'{_images(result["evaluated"])} in {result["seconds"]:.1f} s, {pace}'
     compiled = f'{result["compiled"]} program{"" if result["compiled"] == 1 else "s"} compiled'
     return [*text, *compare(config, checkpoints, result), f'{rate}; {compiled}']
 

@@ -9,6 +9,7 @@ Probabilities are averaged in log space, which keeps classes of probability 1e-5
 
 import collections
 import math
+import sys
 from typing import NamedTuple
 
 import jax
@@ -64,7 +65,7 @@ class Key(NamedTuple):
 class Scorer:
     """Runs images through the members; `log_probabilities` is the entry point."""
 
-    def __init__(self, members, mesh_size, batch_size, place, dense_batch=1):
+    def __init__(self, members, mesh_size, batch_size, place, dense_batch=1, most=sys.maxsize):
         """Create the programs of the members.
 
         Args:
@@ -73,9 +74,10 @@ class Scorer:
           batch_size: crops per forward pass.
           place: function that puts a batch on the devices.
           dense_batch: photographs per forward pass of a dense scale.
+          most: the number of photographs, so that no batch has more.
         """
         self.members, self.place = members, place
-        self.batch_size, self.dense_batch, self.mesh_size = batch_size, dense_batch, mesh_size
+        self.batch_size, self.dense_batch, self.mesh_size, self.most = batch_size, dense_batch, mesh_size, most
         self.kinds, self._programs = zip(*map(scales.create, members), strict=True)
 
     @property
@@ -96,7 +98,7 @@ class Scorer:
     def capacity(self, key, item):
         """Return the number of such items in a batch: a multiple of the number of devices."""
         wanted = self.kinds[key.member][key.scale].capacity(item, self.batch_size, self.dense_batch)
-        return -(-wanted // self.mesh_size) * self.mesh_size
+        return -(-min(wanted, self.most) // self.mesh_size) * self.mesh_size
 
     def run(self, key, items):
         """Return the mean scores [number of items, K] of items of one key, on the device."""

@@ -19,7 +19,7 @@ from figures import style
 from figures.inputs import open_several
 from input_pipeline import classes, datasets, loader
 from input_pipeline.progress import bar
-from runtime import foreign, mesh
+from runtime import foreign, interrupts, mesh
 from runtime.errors import UserError
 from runtime.files import write_atomically
 from training import losses, step
@@ -58,6 +58,7 @@ def make(out, config, checkpoint, step='best', split='', count=1000, points=21, 
     grid = mesh.of_this_process()
     values = Path(out).with_name(Path(out).name + '.npz')
     saved = _Saved(values, {'points': points, 'span': span, 'seed': seed})
+    interrupts.advise('the same command resumes')
     surfaces = []
     for index, network in enumerate(networks):
         data = images(network.member, split, count, seed)

@@ -237,7 +237,7 @@ def _error(config, checkpoint, result):
     protocol = checkpoint.member.protocol
     top5 = f'{result["top5_error"]:.2f}% ({result["wrong_top5"]:,} wrong; 95%: {_interval(result["top5_interval"])})'
     pairs = [
-        ('top-5 error', top5),
+        *([('top-5 error', top5)] if config.num_classes > 5 else []),
         ('images', f'{total:,}, {config.dataset}/{config.test_split}'),
         *([('labels', result['labels'])] if result['labels'] else []),
         ('protocol', f'{protocol.name}: {protocol.description}'),

@@ -53,6 +53,7 @@ class Request(NamedTuple):
     num_classes: int
     labels: str
     on_bad_image: str
+    val_fraction: float
 
 
 class DataSet(NamedTuple):
@@ -110,8 +111,9 @@ def _imagenet(request):
 
 def _folder(request, flat=False):
     return sources.open_folder(
-        _data_dir(request), request.split, request.labels, request.num_classes, request.on_bad_image, flat
-    )
+        _data_dir(request), request.split, request.labels, request.num_classes, request.on_bad_image, flat,
+        request.val_fraction,
+    )  # fmt: skip
 
 
 def _tar(request):
@@ -238,7 +240,10 @@ def find(name):
 # Opening
 
 
-def open_source(dataset, split, data_dir='', image_size=32, channels=1, num_classes=10, labels='', on_bad_image='stop'):
+def open_source(
+    dataset, split, data_dir='', image_size=32, channels=1, num_classes=10, labels='', on_bad_image='stop',
+    val_fraction=0.0,
+):  # fmt: skip
     """Open the source of a split; `sources` documents the interface.
 
     Args:
@@ -251,6 +256,7 @@ def open_source(dataset, split, data_dir='', image_size=32, channels=1, num_clas
       labels: the label file of flat images: a path, or a name in DATA_DIR/SPLIT or DATA_DIR; '' looks for labels.csv
         and labels.txt there.
       on_bad_image: 'stop' or 'skip': whether a class without images is an error.
+      val_fraction: of class folders without a folder of test images, the fraction of each class to test on.
 
     Raises:
       UserError: an unknown name or missing data; the message says how to get it.
@@ -258,7 +264,7 @@ def open_source(dataset, split, data_dir='', image_size=32, channels=1, num_clas
     data = find(dataset)
     if not (data.open or data.read):
         raise UserError(f'{dataset} has neither `open` nor `read` in DATASETS of input_pipeline/datasets.py')
-    request = Request(dataset, split, data_dir, image_size, channels, num_classes, labels, on_bad_image)
+    request = Request(dataset, split, data_dir, image_size, channels, num_classes, labels, on_bad_image, val_fraction)
     if data.in_memory:
         return _read_into_memory(data, request)
     source = data.open(request)
@@ -300,7 +306,7 @@ def open_split(config, split, any_classes=False):
     """
     source = open_source(
         config.dataset, split, config.data_dir, config.image_size, config.channels, config.num_classes,
-        config.labels, config.on_bad_image,
+        config.labels, config.on_bad_image, config.val_fraction,
     )  # fmt: skip
     if len(source.class_names) != config.num_classes and not any_classes:
         raise UserError(

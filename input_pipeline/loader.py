@@ -134,12 +134,9 @@ def blank(rows, form):
     }
 
 
-_FEW = 1_024  # images of a batch of any data set
-
-
 def bounded_batch(batch_size, num_examples):
     """Return a batch size for a test, which needs no batch that is larger than its split."""
-    return min(batch_size, max(num_examples, _FEW))
+    return min(batch_size, max(num_examples, 1))
 
 
 _CHUNK = 4  # images that a thread of `map_images` takes at a time: Grain's cost is per chunk, not per image

@@ -7,6 +7,7 @@ name (`classes.known_names`). `ArraySource` keeps its images in memory, and the 
 other sources read one record at a time, from any number of threads, and their pickles are small enough for workers.
 """
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -80,6 +81,10 @@ class FolderSource:
     def __getitem__(self, index):
         path = os.path.join(self.folder, os.fsdecode(self.files[index]))
         return Example(read_image(path), int(self.labels[index]), path)
+
+    def select(self, chosen):
+        """Keep only some images: bool [N]."""
+        self.files, self.labels = self.files[chosen], self.labels[chosen]
 
     def properties(self):
         """Return its properties for `fingerprint.of`."""
@@ -310,16 +315,46 @@ def find_imagenet(data_dir, split, labels=''):
     )
 
 
-def open_folder(data_dir, split, labels='', num_classes=None, on_bad_image='stop', flat=False):
+def open_folder(data_dir, split, labels='', num_classes=None, on_bad_image='stop', flat=False, val_fraction=0.0):
     """Open a split in a folder of splits: class folders, Tiny-ImageNet's, or flat images with a label file.
 
     Args: see `datasets.open_source`.
       flat: the images are flat; False finds out.
     """
+    if val_fraction:
+        return _open_part(Path(data_dir), split, val_fraction, on_bad_image)
     name, notes = find_split(data_dir, split, labels)
     source = _open_split_folder(Path(data_dir), name, labels, num_classes, on_bad_image, flat)
     source.notes = notes + source.notes
     return source
+
+
+def _open_part(data_dir, split, fraction, on_bad_image):
+    """Open DATA_DIR/train/CLASS/IMAGE or DATA_DIR/CLASS/IMAGE without the images held out, or for 'test' only those."""
+    folder = data_dir / 'train' if (data_dir / 'train').is_dir() else data_dir
+    other = next((name for name in HELD_OUT if folder != data_dir and (data_dir / name).is_dir()), None)
+    if other:
+        raise UserError(f'{data_dir / other} has the test images: pass --config.val_fraction=0')
+    check_split(split, ('train', *HELD_OUT))
+    source = FolderSource(folder, on_bad_image)
+    is_held_out = _held_out(source.files.tolist(), source.labels, fraction)
+    source.select(is_held_out if split in HELD_OUT else ~is_held_out)
+    source.name = f'{folder} ({split}, val_fraction={fraction:g})'
+    return source
+
+
+def _held_out(files, labels, fraction):
+    """Return which images are held out: a fraction of each class, at least one of two, drawn by digests of the names.
+
+    So the split depends on nothing else, and hardly changes when images are added.
+    """
+    digests = np.array([hashlib.sha256(file).digest()[:8] for file in files], 'V8').view('>u8')
+    chosen = np.zeros(len(files), bool)
+    for label in np.unique(labels):
+        numbers = np.flatnonzero(labels == label)
+        count = min(len(numbers) - 1, max(1, round(len(numbers) * fraction)))
+        chosen[numbers[np.argsort(digests[numbers], kind='stable')[:count]]] = True
+    return chosen
 
 
 def _open_split_folder(data_dir, split, labels, num_classes, on_bad_image, flat):

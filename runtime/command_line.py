@@ -145,19 +145,23 @@ def set_in_own_file(file):
     }
 
 
-def config_arguments():
-    """Return the arguments on this command line that select and override the config."""
-    arguments = []
-    for argument, following in zip(sys.argv[1:], [*sys.argv[2:], ''], strict=True):
-        if re.match(r'--?config(\.|=|$)', argument):
-            arguments += [argument] if '=' in argument else [argument, following]
-    return arguments
-
-
 def _config_file(argument, following):
     """Return the config file of a --config argument, or None; it may be in the following argument."""
     match = re.fullmatch(r'--?config(?:=(.*))?', argument)
     return match and (following if match[1] is None else match[1])
+
+
+def _with_config_files(argv):
+    """Return the arguments with the file of a recipe instead of its name: configs/NAME.py for NAME."""
+    argv = list(argv)
+    for at, (argument, following) in enumerate(zip(argv, [*argv[1:], ''], strict=True)):
+        value = _config_file(argument, following)
+        name, colon, variant = (value or '').partition(':')
+        if name in listing.names() and not os.path.isfile(name):
+            file = os.path.relpath(Path(listing.__file__).with_name(f'{name}.py'))
+            argv[at : at + 1 + ('=' not in argument)] = [f'--config={file}{colon}{variant}']
+            return _with_config_files(argv)
+    return argv
 
 
 def _check_config_file(argv):
@@ -260,6 +264,7 @@ def _spread(argv):
 def _parse(argv):
     """Parse the flags; raise UserError for a wrong flag, with the nearest valid one."""
     argv = _with_config_of_checkpoint(_spread([argv[0], *map(paths.expanded, argv[1:])]))
+    argv = _with_config_files(argv)
     _check_config_file(argv)
     try:
         return flags.FLAGS(argv)
@@ -339,6 +344,9 @@ def run(main, positional=False):
             raise error
 
     script = Path(sys.argv[0]).name
+    for name in ('config', 'coordinator', 'num_processes', 'process_id'):  # defined here, for the --help of all scripts
+        if name in flags.FLAGS:
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     try:
         app.run(body, flags_parser=_parse)
     except SystemExit as ended:
@@ -351,7 +359,7 @@ def run(main, positional=False):
         print(f'{script}: error: {one_line(error)}', file=sys.stderr, flush=True)
         _end(2)
     except KeyboardInterrupt as interrupt:
-        print(f'{script}: interrupted', file=sys.stderr, flush=True)
+        print(f'{script}: {interrupts.interrupted()}', file=sys.stderr, flush=True)
         sys.exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
 
 

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 
+_advice = ''
 _SAME_SIGNAL_SECONDS = 2  # `timeout` signals a process and its group, a launcher also a parent, which forwards it
 
 
@@ -92,6 +93,17 @@ def _stream(old, number, purpose):
     )  # fmt: skip
 
 
+def advise(advice):
+    """Say what to do after a signal, in the line that says so: 'the same command resumes'."""
+    global _advice
+    _advice = f'; {advice}'
+
+
+def interrupted():
+    """Return the line for a signal."""
+    return f'interrupted{_advice}'
+
+
 def output_failed():
     """Return whether results are lost, because standard output could not be written to; see `listen`."""
     sys.stdout.flush()
@@ -110,7 +122,7 @@ def _end(number, frame):
         sys.stdout.flush()
     with contextlib.suppress(OSError):
         os.write(2, b'\x1b[?25h' if os.isatty(2) else b'')  # a progress bar may have hidden the cursor
-    _tell('interrupted')  # print is not reentrant
+    _tell(interrupted())  # print is not reentrant
     os._exit(128 + number)
 
 

@@ -15,7 +15,7 @@ from safetensors import numpy as safetensors
 import architectures
 import papers
 import weights
-from configs import checkpoint as checkpoint_config
+from runtime import stored_config
 from runtime.errors import UserError, one_line
 from weights import convert, exporting, fetch, files, homes, passport
 from weights.releases import RELEASES
@@ -256,7 +256,7 @@ def test_a_release_becomes_a_checkpoint_once(hub, resnet20, tmp_path, monkeypatc
     folder = weights.converted(f'hf://{NAME}', say=lambda line: None)
     assert folder == tmp_path / 'imagenet-decade' / 'weights' / 'hf--someone--resnet20.c10'
     card = passport.read(folder)
-    assert card['architecture'] == checkpoint_config.get_config(str(folder)).architecture == 'resnet20'
+    assert card['architecture'] == stored_config.get_config(str(folder)).architecture == 'resnet20'
     assert card['class_names'] == list('abcdefghij')
     source = card['source']
     assert (source['revision'], source['bytes']) == (hub_server.COMMIT, len(resnet20))

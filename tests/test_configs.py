@@ -422,7 +422,7 @@ def test_a_folder(tmp_path):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / 'train' / 'README').touch()
     for name, size in (('resnet50', 64), ('googlenet', 80), ('resnet20', 32), ('lenet5', 32)):
-        config = listing.load(f'{name}:folder={tmp_path},epochs=2')
+        config = listing.load(f'{name}:folder={tmp_path},small,epochs=2')
         assert (config.dataset, config.data_dir, config.num_classes) == ('folder', str(tmp_path), 3)
         assert (config.train_split, config.test_split, config.channels) == ('train', 'test', 3)
         assert (config.image_size, config.num_epochs) == (size, 2)
@@ -439,10 +439,10 @@ def test_a_folder(tmp_path):
             'alexnet:lectur',
             'no variant .lectur. of alexnet, did you mean lecture. Known: lecture, cuda_convnet2, unscaled, ',
         ),
-        ('alexnet:small', 'no variant .small. of alexnet. Known: lecture'),
+        ('alexnet:smoll', 'no variant .smoll. of alexnet, did you mean small. Known: lecture'),
         ('alexnet:cifar10,folder=/tmp', 'contradict each other'),
         ('wrn_28_10:cifar10,cifar100', 'cifar10 and cifar100 contradict each other'),
-        ('alexnet:folder=/nowhere', 'no folder /nowhere/train: folder=DIR reads DIR/train/CLASS/IMAGE'),
+        ('alexnet:folder=/nowhere', '/nowhere does not have two classes: folder=DIR reads DIR/train/CLASS/IMAGE'),
         ('alexnet:epochs=0', "epochs must be a number above 0, not '0'"),
         ('alexnet:epochs=nan', "not 'nan'"),
         ('alexnet:epochs=inf', "not 'inf'"),
@@ -653,4 +653,5 @@ def test_a_variant_changes_no_other_config():
 def test_an_unknown_variant_tells_what_there_is():
     with pytest.raises(variants.UnknownVariant) as error:
         listing.load('vgg_d:?')
-    assert error.value.known == ('s384', 'jitter', 'printed', 'lecture', 'fixed', 'cifar10', 'folder=', 'epochs=')
+    general = ('fixed', 'cifar10', 'folder=', 'small', 'finetune', 'epochs=')
+    assert error.value.known == ('s384', 'jitter', 'printed', 'lecture', *general)

@@ -343,9 +343,9 @@ def test_a_huge_test_batch_has_the_size_of_the_split():
     from training import run
 
     config = types.SimpleNamespace(test_batch_size=10_000_000)
-    assert run.test_batch_size(config, 8, 360) == 1_024 and run.test_batch_size(config, 8, 50_001) == 50_008
+    assert run.test_batch_size(config, 8, 360) == 360 and run.test_batch_size(config, 8, 50_001) == 50_008
     config.test_batch_size = 500
-    assert run.test_batch_size(config, 1, 360) == 500
+    assert run.test_batch_size(config, 1, 15) == 15 and run.test_batch_size(config, 8, 15) == 16
     form = loader.Form(4096, 3)
     with pytest.raises(UserError, match='a batch of 10,000,000 images needs 503,316.5 GB of memory'):
         loader.stream([], form, loader.in_order, 1, 10_000_000)

@@ -139,7 +139,7 @@ def opened(file_and_variant):
     if file == 'runtime/stored_config.py':
         return None
     # folder=DIR and epochs=N are the reader's to fill in
-    known = [part for part in variant.split(',') if not PLACEHOLDER.search(part)]
+    known = [part for part in variant.split(',') if not (PLACEHOLDER.search(part) or part in ('small', 'finetune'))]
     return listing.load(f'{Path(file).stem}:{",".join(known)}')
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import architectures
 import weights
+from architectures import layers
 from input_pipeline.pixels import Pixels
 from runtime import stored_config
 from runtime.errors import UserError
@@ -83,3 +84,31 @@ def test_weights_too_large_for_float32_make_no_passport(digits_run):
     variables = jax.tree.map(lambda x: x * np.float32(1e20), golden.variables(model, (32, 32, 1)))
     with pytest.raises(UserError, match='has NaN or infinite activations in .*logits'):
         passport.make(config, model, variables, Pixels(config), {'file': 'x', 'name': 'x'})
+
+
+@pytest.mark.parametrize(
+    'name, options, size, any_size',
+    [
+        ('resnet20', {'depth': 8}, 32, True),
+        ('resnet20', {'depth': 8, 'shortcut': 'C'}, 32, True),
+        ('lenet5', {}, 32, False),
+        pytest.param('googlenet', {}, 64, True, marks=pytest.mark.slow),
+        pytest.param('resnet18', {}, 64, True, marks=pytest.mark.slow),
+        pytest.param('se_resnet18', {'stem_pool': 'padded'}, 64, True, marks=pytest.mark.slow),
+        pytest.param('densenet121', {}, 64, True, marks=pytest.mark.slow),
+    ],
+)
+def test_an_onnx_file_takes_images_of_any_size_if_the_network_does(tmp_path, name, options, size, any_size):
+    runtime = pytest.importorskip('onnxruntime')
+    model = architectures.create(name, num_classes=3, **options)
+    channels = 1 if name == 'lenet5' else 3
+    variables = golden.variables(model, (size, size, channels))
+    with layers.plain_forms():
+        path = tmp_path / 'm.onnx'
+        assert onnx_file.write(path, exporting.forward(model, variables), (size, size, channels), name) is any_size
+    session = runtime.InferenceSession(path, providers=['CPUExecutionProvider'])
+    sizes = [(size, size), (size + 5, size + 14), (size + 3, size)] if any_size else [(size, size)]
+    for rows, columns in sizes:
+        images = np.random.default_rng(0).normal(size=(2, rows, columns, channels)).astype(np.float32)
+        expected = jax.jit(model.apply)(variables, images)
+        np.testing.assert_allclose(session.run(None, {'images': images})[0], expected, rtol=1e-3, atol=1e-3)

@@ -1,12 +1,16 @@
 """The output of a run: a live line on a terminal or plain lines in a file, a table of epochs, a summary."""
 
+import contextlib
 import time
 
 import jax
+import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
-from runtime.text import printable
+from input_pipeline.progress import Intervals
+from runtime.text import duration, printable
 from training import memory
 
 _COLUMNS = (
@@ -18,26 +22,38 @@ _COLUMNS = (
     ('test loss', '{test_loss:>9.4f}'),
     ('test err %', '{test_top1_error:>10.2f}'),
 )
-_PLAIN_SECONDS = 10  # minimum time between plain lines of progress
+_CLASSES = 20  # of a user's own images, that are listed
+_IMBALANCED = 3  # how many times as many images the largest class has as the smallest
+
+
+class _Status(ProgressColumn):
+    """What the run does, and for how long if it counts no steps yet."""
+
+    def render(self, task):
+        since = task.fields['since']
+        return Text(task.fields['status'] + (f', {duration(time.monotonic() - since)}' if since else ''))
 
 
 class Display:
     """The progress of a run of `total_steps`, a context manager. Of several processes, all but one are `quiet`."""
 
     def __init__(self, total_steps, quiet=False):
-        self.console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True, quiet=quiet)
+        self.console = Console(markup=False, emoji=False, highlight=False, quiet=quiet)
         self._live = self.console.is_terminal
+        self.console.soft_wrap = not self._live  # a terminal's lines are broken between words
         self._progress = Progress(
             TextColumn('step {task.completed:,.0f}/{task.total:,.0f}'),
             BarColumn(),
-            TextColumn('{task.percentage:>3.0f}%  {task.fields[status]}  left'),
+            TextColumn('{task.percentage:>3.0f}% '),
+            _Status(),
+            TextColumn(' left'),
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
             disable=not self._live,
         )
-        self._task = self._progress.add_task('', total=total_steps, status='')
-        self._total, self._printed, self._start = total_steps, time.monotonic(), None
+        self._task = self._progress.add_task('', total=total_steps, status='', since=None)
+        self._total, self._intervals, self._start = total_steps, Intervals(), None
 
     def __enter__(self):
         self._progress.start()
@@ -50,14 +66,22 @@ class Display:
         """Print a line above the live one."""
         self.console.print(printable(text))
 
+    @contextlib.contextmanager
+    def compiling(self):
+        """Show that the run compiles its programs, inside the `with`, and then how long that took."""
+        begin = time.monotonic()
+        self._progress.update(self._task, status='compiling', since=begin)
+        yield
+        self._progress.update(self._task, status='', since=None)
+        self.say(f'  compiled in {time.monotonic() - begin:.0f} s')
+
     def advance(self, step, images_per_second, loss):
         """Show the progress."""
         now = time.monotonic()
         self._start = self._start or (now, step)
         status = f'{images_per_second:,.0f} images/s  loss {loss:.4f}'
         self._progress.update(self._task, completed=step, status=status)
-        if not self._live and now - self._printed >= _PLAIN_SECONDS:
-            self._printed = now
+        if not self._live and self._intervals.are_over():
             seconds, steps = now - self._start[0], step - self._start[1]
             left = f'  about {duration(seconds / steps * (self._total - step))} left' if steps else ''
             self.say(f'  step {step:,}/{self._total:,}  {status}{left}')
@@ -76,13 +100,6 @@ class _Zero(dict):
         return 0
 
 
-def duration(seconds):
-    """Format seconds as '1:02:03', or '2:03' below an hour."""
-    seconds = round(seconds)
-    hours, minutes = seconds // 3600, seconds // 60 % 60
-    return f'{hours}:{minutes:02}:{seconds % 60:02}' if hours else f'{minutes}:{seconds % 60:02}'
-
-
 def seconds_table(seconds):
     """Format {purpose: seconds} in one line, in descending order, without purposes that took no time."""
     parts = sorted(((v, k) for k, v in seconds.items() if v >= 0.05), reverse=True)
@@ -98,7 +115,10 @@ def describe(loop):
         f'data: {config.dataset}, {run.num_examples:,} training and {len(run.test_source):,} test images, '
         f'{config.num_classes:,} classes, {"on the device" if run.resident else "streamed"}'
     )
-    say(f'model: {config.architecture}, {parameters:,} parameters')
+    for line in class_lines(config, run.source, run.test_source):
+        say(line)
+    size = config.image_size
+    say(f'model: {config.architecture}, {parameters:,} parameters, images of {size}x{size}')
     device = run.mesh.devices.flat[0]
     several = f' of {jax.process_count()} processes' if jax.process_count() > 1 else ''
     steps = f'{run.total_steps:,} step{"s" * (run.total_steps != 1)} of {config.batch_size:,} images'
@@ -129,9 +149,32 @@ def describe(loop):
         say(f'note: {note}')
 
 
+def class_lines(config, source, test_source):
+    """Return lines on the classes of a user's own images: their names, how many images they have, and what is odd."""
+    labels, test_labels = getattr(source, 'labels', None), getattr(test_source, 'labels', None)
+    if config.dataset not in ('folder', 'flat') or labels is None or test_labels is None:
+        return []
+    names = source.class_names
+    counts, tests = (np.bincount(each, minlength=len(names)) for each in (labels, test_labels))
+    listed = [f'{name} {count:,} + {test:,}' for name, count, test in zip(names, counts, tests, strict=True)]
+    more = f' and {len(names) - _CLASSES:,} more' if len(names) > _CLASSES else ''
+    lines = [f'classes (training + test images): {", ".join(listed[:_CLASSES])}{more}']
+    most, least = np.argmax(counts), np.argmin(counts)
+    if counts[most] >= _IMBALANCED * counts[least]:
+        share = 100 * (1 - tests[most] / max(tests.sum(), 1))
+        lines.append(
+            f'warning: {names[most]} has {counts[most]:,} training images and {names[least]} {counts[least]:,}: '
+            f'answering {names[most]} to every test image is an error of {share:.2f}%'
+        )
+    if untested := [name for name, test in zip(names, tests, strict=True) if not test]:
+        lines.append(f'warning: no test images of {", ".join(untested[:_CLASSES])}')
+    return lines
+
+
 def summarize(loop):
     """Print how a run ended and what its time was spent on."""
     run, say, at, clock = loop.run, loop.display.say, loop.at, loop.clock
+    finished = next((row['time'] for row in reversed(loop.log.rows) if row['kind'] == 'finished'), {})
     last, best = loop.log.last_epoch(), loop.log.best_epoch()
     say(f'{"finished" if run.finished(at, loop.controller) else "stopped by stop_at_step"} at step {at:,}')
     if last:
@@ -148,11 +191,12 @@ def summarize(loop):
         for split, effect in (('train', 'replaced in'), ('test', 'left out of')):
             if f'{split}_bad_images' in last:
                 say(f'{effect} {split} in the last epoch: {last[f"{split}_bad_images"]} images that cannot be read')
-    seconds = clock.seconds()
+    seconds = finished.get('seconds') or clock.seconds()
     if seconds['step'] > 0:
         images = run.position(at)
         say(f'throughput: {images / seconds["step"]:,.0f} images/s in the training step')
-    say(f'seconds, restarts included: {clock.total():.1f} = {seconds_table(seconds)}')
-    peak, owner = memory.peak()
-    say(f'peak memory: {memory.text(peak)} of the {owner}')
+    say(f'seconds, restarts included: {sum(seconds.values()):.1f} = {seconds_table(seconds)}')
+    if loop.programs:
+        peak, owner = memory.peak()
+        say(f'peak memory: {memory.text(peak)} of the {owner}')
     say(f'results: {loop.workdir}')

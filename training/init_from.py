@@ -7,7 +7,7 @@ import numpy as np
 from flax import traverse_util
 
 from input_pipeline import classes
-from runtime import mesh
+from runtime import mesh, stored_config
 from runtime.errors import UserError, nearest
 from training import checkpoints
 
@@ -30,7 +30,7 @@ class InitialWeights(NamedTuple):
     notes: tuple
 
 
-def load(path, variables, layers=(), pixels=None, class_names=None):
+def load(path, variables, layers=(), pixels=None, class_names=None, image_size=0):
     """Read the weights that a network starts from out of a checkpoint.
 
     Args:
@@ -41,6 +41,7 @@ def load(path, variables, layers=(), pixels=None, class_names=None):
       pixels: the config's values for the keys `checkpoints.INPUT`; a note reports differences from the checkpoint.
       class_names: class names of the training data, see `input_pipeline.classes.known_names`. A note reports if the
         checkpoint has as many but different classes: then its classifier fits, too.
+      image_size: of the config; a note reports another one of the checkpoint. 0: it is not compared.
 
     Raises:
       UserError: no checkpoint; a named layer that either network lacks or whose shapes differ; no layer fits.
@@ -74,6 +75,10 @@ def load(path, variables, layers=(), pixels=None, class_names=None):
     ]
     if differences:
         notes += (f'init_from: the checkpoint was trained on other pixels: {"; ".join(differences)}',)
+    size = _image_size(path)
+    if image_size and size not in (None, image_size):
+        here = f'{image_size}x{image_size}'
+        notes += (f'init_from: the checkpoint was made for images of {size}x{size}, and here they are {here}',)
     names, theirs = class_names, info.get('class_names')
     if names and theirs and len(names) == len(theirs) and not classes.same_classes(names, theirs):
         difference = classes.first_difference(theirs, names)
@@ -87,6 +92,14 @@ def apply(weights, variables):
     for path, array in weights.arrays.items():
         flat[path] = mesh.put(array.astype(flat[path].dtype), flat[path].sharding)
     return traverse_util.unflatten_dict(flat) | {k: v for k, v in variables.items() if not v}
+
+
+def _image_size(path):
+    """Return the size of the images of a checkpoint, or None if no config is stored with it."""
+    try:
+        return stored_config.get_config(str(path)).image_size
+    except ValueError:
+        return None
 
 
 def _as_json(value):

@@ -181,6 +181,7 @@ _Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 class _Time(msgspec.Struct):
     total: _Seconds
+    seconds: dict[str, _Seconds] = {}  # by purpose, of a row 'finished'
 
 
 class _Row(msgspec.Struct):

@@ -74,7 +74,7 @@ def train(config, workdir, started=None):
         with clock.time('checkpoint'):
             manager.wait()
         if run.finished(loop.at, loop.controller) and not is_finished(workdir):
-            loop.write('finished')
+            loop.log.write('finished', loop.at, {'total': clock.total(), 'seconds': clock.seconds()})
         copy()
         console.summarize(loop)
         return log.last_epoch()
@@ -101,7 +101,7 @@ class Loop:
     def train(self, measured):
         """Train to the last step; `measured` are the statistics of the data set that the config needs."""
         self.display.header()
-        with self.clock.time('compile'):
+        with self.clock.time('compile'), self.display.compiling():
             self.programs = self.run.compiled(measured, self.state)
         if self.is_untested():  # the run was stopped between an epoch's last step and its test
             self.end_epoch()

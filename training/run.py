@@ -180,12 +180,14 @@ class Run:
 
     def _convolutions(self):
         """Return the paths of the network's convolutions; raise UserError if the images are too small for it."""
+        size, name = self.config.image_size, self.config.architecture
         try:
             return architectures.convolutions(self.model, self.image_shape)
         except (TypeError, ValueError, ZeroDivisionError) as error:
-            size, name = self.config.image_size, self.config.architecture
             reason = f'{first_line(error)}{catalogue.line_of(error)}'
             raise UserError(f'{name} cannot process images of {size}x{size} ({reason})') from None
+        except UserError as error:
+            raise UserError(f'{name} cannot process images of {size}x{size} ({error})') from None
 
     def _check_parts(self):
         """Raise UserError unless devices and batch norm's groups divide each part of the batch."""
@@ -211,7 +213,10 @@ class Run:
         variables = jax.eval_shape(self.initial_state).variables
         pixels = {key: getattr(self.config, key) for key in checkpoints.INPUT}
         names = classes.known_names(self.source)
-        return init_from.load(self.config.init_from, variables, self.config.init_layers, pixels, names)
+        config = self.config
+        return init_from.load(
+            config.init_from, variables, config.init_layers, pixels, names, image_size=config.image_size
+        )
 
     def rate(self, at, controller):
         """Return the learning rate of step `at`."""

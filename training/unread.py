@@ -54,7 +54,7 @@ RULES = (
     _Rule(('label_smoothing',), 'loss', ('cross_entropy',)),
     _Rule(('average_decay',), 'average', ('ema',)),
     _Rule(('average_start',), 'average', ('uniform',)),
-    _Rule(('init_layers',), 'init_from', _is_on),
+    _Rule(('init_layers', 'init_input'), 'init_from', _is_on),
     _Rule(('distortion.',), 'distortion.versions', _not(1)),
     _Rule(('colour.jitter_strength',), 'colour.jitter', _is_on),
     _Rule(('colour.lighting_deviation',), 'colour.lighting', _is_on),
@@ -65,6 +65,7 @@ RULES = (
     _Rule(('channel_order',), 'channels', (3,)),
     _Rule(('data_dir',), 'dataset', _not(*datasets.names_where(lambda data: not data.data_dir))),
     _Rule(('labels',), 'dataset', datasets.names_where(lambda data: data.labels)),
+    _Rule(('val_fraction',), 'dataset', ('folder',)),
 )
 
 

@@ -302,7 +302,8 @@ def _is_unread(key, path, config):
 def _statistics_differ(path, config):
     """Return whether a config.json and a config may have different statistics of the data."""
     saved, current = _flat(_read(path)), _flat(json.loads(_text(config)))
-    keys = {'dataset', 'data_dir', 'labels', 'train_split', 'image_size', 'channels', 'fit', 'on_bad_image'}
+    keys = {'dataset', 'data_dir', 'labels', 'train_split', 'val_fraction', 'image_size', 'channels', 'fit'}
+    keys |= {'on_bad_image'}
     keys |= {key for key in saved.keys() | current.keys() if key.startswith(('crop.', 'test_crop.'))}
     return any(saved.get(key) != current.get(key) for key in keys)
 

@@ -152,8 +152,9 @@ def onnx(out, config, model, variables, card, by):
     """Write model.onnx: the same, for ONNX Runtime and others."""
     shape = config.image_size, config.image_size, config.channels
     with layers.plain_forms():
-        onnx_file.write(out / 'model.onnx', forward(model, variables), shape, config.architecture)
-    return ['model.onnx: float32 [batch, H, W, C], normalized as in passport.json, to logits; any batch size']
+        any_size = onnx_file.write(out / 'model.onnx', forward(model, variables), shape, config.architecture)
+    sizes = 'any batch and image size' if any_size else f'any batch size, images of {shape[0]}x{shape[1]}'
+    return [f'model.onnx: float32 [batch, H, W, C], normalized as in passport.json, to logits; {sizes}']
 
 
 # Readers: compute logits from an exported folder, independently of the network that was written.

@@ -6,6 +6,7 @@ supports many more operations, but up to version 0.17 it pools over the wrong ax
 """
 
 import functools
+import math
 
 import jax
 import numpy as np
@@ -18,16 +19,23 @@ from runtime.errors import UserError
 OPSET = 18
 _TO_CHANNELS_FIRST, _BACK = (0, 3, 1, 2), (0, 2, 3, 1)
 _LONGEST = np.iinfo(np.int64).max
+_MORE = 1, 2, 4, 8, 16  # pixels, added to the images
+_SMALL = 1_000  # numbers: longer constants are weights, whatever the size of the images
 
 
 def write(path, function, image_shape, name):
     """Write a function of images as an ONNX file, with input 'images' [batch, H, W, C] and output 'logits'.
+
+    The batch has any size, and the images do if the graph is the same for all of a few sizes.
 
     Args:
       path: path of the file.
       function: images -> logits, with its weights as constants.
       image_shape: (H, W, C).
       name: name of the graph.
+
+    Returns:
+      Whether the graph takes images of any size.
 
     Raises:
       UserError: the package onnx is missing, or an operation has no rule.
@@ -36,22 +44,44 @@ def write(path, function, image_shape, name):
         import onnx
     except ImportError:
         raise UserError('writing ONNX needs another package: pip install onnx') from None
-    (batch,) = jax_export.symbolic_shape('batch')
-    closed = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((batch, *image_shape), 'float32'))
-    out, helper = _Graph(onnx), onnx.helper
-    table = {operation: functools.partial(rule, out) for operation, rule in _RULES.items()}
-    rules = graph.Rules('ONNX (weights/onnx_file.py)', follows=str, table=table, computes=True)
-    (result,) = graph.walk(rules, closed, ['images'])
-    out.node('Identity', result, name='logits')
-    (logits,) = closed.out_avals
+    (out, logits), helper = _trace(onnx, function, image_shape), onnx.helper
+    any_size = _fits_other_sizes(out, onnx, function, image_shape)
+    sides = ('height', 'width', image_shape[2]) if any_size else image_shape
     ends = [
         helper.make_tensor_value_info(label, onnx.TensorProto.FLOAT, ['batch', *shape])
-        for label, shape in (('images', image_shape), ('logits', logits.shape[1:]))
+        for label, shape in (('images', sides), ('logits', logits.shape[1:]))
     ]
     onnx_graph = helper.make_graph(out.nodes, name, ends[:1], ends[1:], out.initializers)
     model = helper.make_model(onnx_graph, opset_imports=[helper.make_opsetid('', OPSET)], ir_version=10)
     onnx.checker.check_model(model)
     onnx.save(model, path)
+    return any_size
+
+
+def _trace(onnx, function, image_shape):
+    """Return the `_Graph` of a function of images of one size, and the abstract value of its result."""
+    (batch,) = jax_export.symbolic_shape('batch')
+    closed = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((batch, *image_shape), 'float32'))
+    out = _Graph(onnx)
+    table = {operation: functools.partial(rule, out) for operation, rule in _RULES.items()}
+    rules = graph.Rules('ONNX (weights/onnx_file.py)', follows=str, table=table, computes=True)
+    (result,) = graph.walk(rules, closed, ['images'])
+    out.node('Identity', result, name='logits')
+    out.remove_unread()
+    return out, closed.out_avals[0]
+
+
+def _fits_other_sizes(out, onnx, function, image_shape):
+    """Return whether the graph is the same for larger images, of every remainder by the strides of a network."""
+    rows, columns, channels = image_shape
+    for more in _MORE:
+        try:
+            other, _ = _trace(onnx, function, (rows + more, columns + 2 * more + 1, channels))
+        except (UserError, TypeError, ValueError, ZeroDivisionError):  # raised by a network for a wrong shape
+            return False
+        if out.digest() != other.digest():
+            return False
+    return True
 
 
 class _Graph:
@@ -59,6 +89,7 @@ class _Graph:
 
     def __init__(self, onnx):
         self.onnx, self.nodes, self.initializers, self.count = onnx, [], [], 0
+        self.sums = {}  # name of a sum: (what is summed, its axes, how many numbers)
 
     def node(self, kind, *inputs, name=None, **attributes):
         """Add a node; return the name of its output."""
@@ -76,6 +107,24 @@ class _Graph:
         name = f'constant_{self.count}'
         self.initializers.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
+
+    def remove_unread(self):
+        """Remove the nodes and constants that the logits do not depend on."""
+        read, nodes = {'logits'}, []
+        for node in reversed(self.nodes):
+            if read & {*node.output}:
+                nodes.append(node)
+                read |= {*node.input}
+        self.nodes = nodes[::-1]
+        self.initializers = [tensor for tensor in self.initializers if tensor.name in read]
+
+    def digest(self):
+        """Return a list that is equal for graphs that compute the same, given the same weights."""
+        constants = [
+            (tensor.name, tensor.dims[:], tensor.raw_data if np.prod(tensor.dims) <= _SMALL else b'')
+            for tensor in self.initializers
+        ]
+        return [node.SerializeToString(deterministic=True) for node in self.nodes] + constants
 
     def integers(self, kind, x, *numbers, **attributes):
         """Add a node that reads x and lists of integers."""
@@ -106,6 +155,18 @@ def _pool(kind, out, operation, x, **attributes):
     return out.channels_first(kind, x, **sizes, **attributes)
 
 
+def _max_pool(out, operation, x):
+    """A window that hangs over the end is said by a mode, not by a padding, which depends on the size."""
+    window, strides, padding = (
+        operation.params[key][1:3] for key in ('window_dimensions', 'window_strides', 'padding')
+    )
+    sizes = operation.inputs[0].shape[1:3]
+    overhang = [(0, -(size - side) % step) for size, side, step in zip(sizes, window, strides, strict=True)]
+    if [tuple(pads) for pads in padding] != overhang:
+        return _pool('MaxPool', out, operation, x)
+    return out.channels_first('MaxPool', x, kernel_shape=window, strides=strides, ceil_mode=1)
+
+
 def _sum_pool(out, operation, x):
     mean = _pool('AveragePool', out, operation, x, count_include_pad=1)
     return out.node('Mul', mean, np.float32(np.prod(operation.params['window_dimensions'])))
@@ -125,7 +186,26 @@ def _product(out, operation, x, y):
 
 def _reshape(out, operation, x, sides=None):
     sides = sides or operation.outputs[0].shape  # of which one may be symbolic
-    return out.integers('Reshape', x, [n if isinstance(n, int) else -1 for n in sides])
+    result = out.integers('Reshape', x, [n if isinstance(n, int) else -1 for n in sides])
+    if x in out.sums:
+        out.sums[result] = out.sums[x]
+    return result
+
+
+def _reduce_sum(out, operation, x):
+    axes = operation.params['axes']
+    result = out.integers('ReduceSum', x, axes, keepdims=0)
+    out.sums[result] = x, axes, math.prod(operation.inputs[0].shape[axis] for axis in axes)
+    return result
+
+
+def _divide(out, operation, x, y):
+    """A sum over all of a map divided by its size is its mean, whatever the size."""
+    if isinstance(x, str) and x in out.sums and not isinstance(y, str) and np.size(y) == 1:
+        summed, axes, count = out.sums[x]
+        if float(np.asarray(y).item()) == count:
+            return _reshape(out, operation, out.integers('ReduceMean', summed, axes, keepdims=0))
+    return out.node('Div', x, y)
 
 
 def _broadcast(out, operation, x):
@@ -142,7 +222,8 @@ def _pad(out, operation, x, value):
 
 def _slice(out, operation, x):
     params = operation.params
-    ends = [n if isinstance(n, int) else _LONGEST for n in params['limit_indices']]
+    limits = zip(params['limit_indices'], operation.inputs[0].shape, strict=True)
+    ends = [n if isinstance(n, int) and n != side else _LONGEST for n, side in limits]
     axes, steps = range(len(ends)), params['strides'] or [1] * len(ends)
     return out.integers('Slice', x, params['start_indices'], ends, axes, steps)
 
@@ -157,7 +238,7 @@ def _node(kind):
 
 
 _RULES = {
-    **{'add': _node('Add'), 'sub': _node('Sub'), 'mul': _node('Mul'), 'div': _node('Div'), 'neg': _node('Neg')},
+    **{'add': _node('Add'), 'sub': _node('Sub'), 'mul': _node('Mul'), 'div': _divide, 'neg': _node('Neg')},
     **{'max': _node('Max'), 'min': _node('Min'), 'abs': _node('Abs'), 'pow': _node('Pow'), 'sqrt': _node('Sqrt')},
     **{'exp': _node('Exp'), 'log': _node('Log'), 'tanh': _node('Tanh'), 'logistic': _node('Sigmoid')},
     **{'ge': _node('GreaterOrEqual'), 'gt': _node('Greater'), 'le': _node('LessOrEqual'), 'lt': _node('Less')},
@@ -167,9 +248,9 @@ _RULES = {
     'select_n': lambda out, operation, which, no, yes: out.node('Where', which, yes, no),
     'conv_general_dilated': _convolution,
     'dot_general': _product,
-    'reduce_window_max': functools.partial(_pool, 'MaxPool'),
+    'reduce_window_max': _max_pool,
     'reduce_window_sum': _sum_pool,
-    'reduce_sum': lambda out, operation, x: out.integers('ReduceSum', x, operation.params['axes'], keepdims=0),
+    'reduce_sum': _reduce_sum,
     **dict.fromkeys(('reshape', 'squeeze', 'expand_dims'), _reshape),
     'broadcast_in_dim': _broadcast,
     'transpose': lambda out, operation, x: out.node('Transpose', x, perm=operation.params['permutation']),
