@@ -231,6 +231,23 @@ def _keys(config):
     return [*config] + [inner for value in config.values() if isinstance(value, ConfigDict) for inner in value]
 
 
+def _with_recipes(argv):
+    """Return the arguments, with its path for a recipe that is given by name, or as configs/NAME.py from elsewhere."""
+    argv = list(argv)
+    for place, (argument, following) in enumerate(zip(argv[:], [*argv[1:], ''], strict=True)):
+        value = _config_file(argument, following)
+        file, colon, variant = (value or '').partition(':')
+        name = Path(file).stem
+        known = name in (*listing.names(), 'checkpoint') and file in (name, f'{name}.py', f'configs/{name}.py')
+        if known and not Path(file).is_file():
+            path = f'{Path(listing.__file__).with_name(name)}.py{colon}{variant}'
+            if '=' in argument:
+                argv[place] = f'--config={path}'
+            else:
+                argv[place + 1] = path
+    return argv
+
+
 def _with_config_of_checkpoint(argv):
     """Return the arguments, with a --config for the config stored with --checkpoint if they have none."""
     has_config = any(_config_file(*pair) for pair in zip(argv, [*argv[1:], ''], strict=True))
@@ -262,7 +279,7 @@ def _spread(argv):
 
 def _parse(argv):
     """Parse the flags; raise UserError for a wrong flag, with the nearest valid one."""
-    argv = _with_config_of_checkpoint(_spread([argv[0], *map(paths.expanded, argv[1:])]))
+    argv = _with_config_of_checkpoint(_with_recipes(_spread([argv[0], *map(paths.expanded, argv[1:])])))
     _check_config_file(argv)
     try:
         return flags.FLAGS(argv)
