@@ -87,10 +87,5 @@ def main():
     return 0
 
 
-def say(line):
-    """Print a line at once: what is fetched may take long."""
-    print(printable(line), flush=True)
-
-
 if __name__ == '__main__':
     command_line.run(main)

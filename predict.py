@@ -1,4 +1,7 @@
-"""Classify photographs: `python predict.py --checkpoint runs/resnet50 cat.jpg dog.jpg`, or a folder of them."""
+"""Classify photographs: `python predict.py --checkpoint runs/resnet50 cat.jpg dog.jpg`, or a folder of them.
+
+With `--out features.npz` it writes the activations of a layer instead.
+"""
 
 from runtime import interrupts  # first, so that Ctrl-C is handled from here on
 
@@ -12,6 +15,7 @@ import sys
 
 from absl import flags
 
+from runtime import files
 from runtime.errors import UserError
 from runtime.text import say
 
@@ -23,6 +27,8 @@ GRID = flags.DEFINE_string(
     'grid', None, 'Draw the photographs and their probabilities to this file: .png, .svg or .html.'
 )
 IGNORE_EXIF = flags.DEFINE_bool('ignore_exif', False, 'Ignore the EXIF orientation of photographs.')
+OUT = flags.DEFINE_string('out', None, 'In place of predictions, write the features of the photographs to this .npz.')
+LAYER = flags.DEFINE_string('layer', '', 'The layer of --out, as the paper names it; default: the last hidden layer.')
 
 
 def main(paths):
@@ -34,6 +40,7 @@ def main(paths):
         from figures import style
 
         style.check(GRID.value)
+    _check_features()
     config, _ = command_line.load_config()
     from evaluation import open_checkpoint, prediction, protocols
     from input_pipeline.progress import bar
@@ -51,11 +58,12 @@ def main(paths):
     source = prediction.Files(photographs, IGNORE_EXIF.value)
     for note in (*notes, *(f'{note} (--ignore_exif leaves them as stored)' for note in source.notes)):
         say(f'note: {note}', file=sys.stderr)
+    if OUT.value:
+        return _write_features(opened.member, source, photographs)
     pages = predictions.pages(GRID.value, len(source)) if GRID.value else []
     with bar('predicting', len(source)) as advance:
         answers = prediction.predict(opened.member, source, advance)
-    if left_out := sorted({*photographs} - {entry['file'] for entry in answers}):
-        say(f'note: left out, not readable as images: {", ".join(left_out)}', file=sys.stderr)
+    _note_left_out({*photographs} - {entry['file'] for entry in answers})
     if JSON.value:
         print(json.dumps(answers, indent=2))
     else:
@@ -67,6 +75,42 @@ def main(paths):
         numbers = {path: number for number, path in enumerate(photographs)}
         pictures = (source[numbers[entry['file']]].image for entry in answers)
         predictions.draw(answers, pictures, pages, title(opened))
+    return 0
+
+
+def _note_left_out(left_out):
+    if left_out:
+        say(f'note: left out, not readable as images: {", ".join(sorted(left_out))}', file=sys.stderr)
+
+
+def _check_features():
+    """Check the flags of features before any file is read."""
+    if LAYER.value and not OUT.value:
+        raise UserError('--layer is the layer of --out: pass --out FILE.npz, too')
+    if OUT.value:
+        if not OUT.value.endswith('.npz'):
+            raise UserError(f'{OUT.value}: features are written to a .npz file')
+        for flag in (GRID, JSON, PROTOCOL):
+            if flag.present:
+                raise UserError(f'--out writes features, not predictions: leave --{flag.name} out')
+        files.check(OUT.value)
+
+
+def _write_features(member, source, photographs):
+    """Write the features of photographs: `features` [N, ...], `files` [N] and `layer`."""
+    import numpy as np
+
+    from evaluation import apply
+    from input_pipeline.progress import bar
+
+    with bar('features', len(source)) as advance:
+        features, numbers = apply.outputs(member, source, apply.features(member, LAYER.value), advance)
+    names = [photographs[number] for number in numbers]
+    _note_left_out({*photographs} - {*names})
+    with files.atomic_file(OUT.value, 'wb') as file:
+        np.savez(file, features=features, files=np.array(names), layer=np.array(LAYER.value or 'last hidden'))
+    shape = '×'.join(map(str, features.shape))
+    say(f'{OUT.value}: {LAYER.value or "last hidden layer"} of {len(names):,} photographs, {shape}')
     return 0
 
 

@@ -26,7 +26,9 @@ FIGURES = {  # name: what it shows
     'filters': 'kernels of the first convolution (AlexNet, figure 3)',
     'deconvnet': 'the strongest activations of a layer, projected to pixels (Zeiler and Fergus 2013, figure 2)',
     'occlusion': 'the probability of a class while a gray square slides over the image (ZFNet, figure 7)',
+    'gradcam': 'where a network sees a class: Grad-CAM, CAM, occlusion, deconvnet (Selvaraju 2017, Zhou 2016)',
     'features': 'images with their nearest neighbors in the last hidden layer (AlexNet, figure 4, right)',
+    'confusion': 'which class a network takes for which, over its test images',
     'landscape': 'the loss over two random directions, as contours and surfaces (Li et al. 2018)',
     'degradation': 'training and test error of runs: plain20, plain56, resnet20, resnet56 (He et al. 2015, figure 6)',
     'compare': "LeNet-5 and scikit-learn's classifiers on the same digits: accuracy, parameters, memory",
@@ -44,7 +46,9 @@ flags.DEFINE_string('step', 'best', "Which checkpoint of a workdir: 'best' by te
 flags.DEFINE_multi_string('images', [], 'Image files and folders to use in place of the test split.')
 flags.DEFINE_string('split', '', 'Split of the data, as the config names it.')
 flags.DEFINE_integer('columns', 0, 'Pictures side by side.', lower_bound=0)
-flags.DEFINE_integer('count', 0, 'Number of images; for features, of neighbors.', lower_bound=0)
+flags.DEFINE_integer(
+    'count', 0, 'Number of images; for features, of neighbors; for confusion, of classes.', lower_bound=0
+)
 flags.DEFINE_integer('queries', 0, 'Number of images of the test split whose neighbors to find.', lower_bound=0)
 flags.DEFINE_integer('size', 0, 'Side of the gray square in pixels; default: a quarter of the image.', lower_bound=0)
 flags.DEFINE_integer('stride', 0, 'Pixels between positions of the gray square.', lower_bound=0)

@@ -87,7 +87,7 @@ class GoogLeNet(Network):
         x = net.max_pool('pool2', net.lrn(x), 3, 2, ceil=True)
         for name, row in GOOGLENET.items():
             x = GoogLeNetModule(row=row, train=train, name=f'inception_{name}', **self.shared)(x)
-            net.named(f'inception_{name}', x)
+            x = net.named(f'inception_{name}', x)
             if name in ('3b', '4e'):
                 x = net.max_pool('pool3' if name == '3b' else 'pool4', x, 3, 2, ceil=True)
             if name in ('4a', '4d') and train and self.auxiliary_heads:
@@ -168,7 +168,7 @@ class BNInception(Network):
             x = BNInceptionModule(
                 row=row, conv_bias=bias, train=train, name=f'inception_{name}', **self.shared
             )(x)  # fmt: skip
-            net.named(f'inception_{name}', x)
+            x = net.named(f'inception_{name}', x)
         x = net.average('global_pool', x, 7, dense)
         return net.logits('classifier', net.dropout(x, self.dropout), dense)
 

@@ -331,6 +331,23 @@ def project(model, variables, images, layer, places):
     return values, transpose(jnp.zeros_like(activations).at[at].set(values))[0]
 
 
+def project_class(model, variables, images, classes):
+    """Project the scores of classes to pixels: run the layers backwards from the logits.
+
+    Args:
+      model: an instance of one of NETWORKS.
+      variables: its variables.
+      images: its input, [B, H, W, C].
+      classes: int [B], the class of each image.
+
+    Returns:
+      [B, H, W, C].
+    """
+    with layers.layers_from(_DeconvnetLayers):
+        logits, transpose = jax.vjp(lambda images: model.apply(variables, images), images)
+    return transpose(jax.nn.one_hot(classes, logits.shape[-1], dtype=logits.dtype))[0]
+
+
 def _projector(member, layer, source):
     """Return the function (indices of images, places) -> (uint8 images [B, H, W, C] in RGB or gray, projections)."""
     form = member.pixels.test_form

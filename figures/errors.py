@@ -3,7 +3,8 @@
 import math
 
 import evaluation
-from figures import apply, pictures, style
+from evaluation import apply
+from figures import pictures, style
 from figures.inputs import open_data, open_one
 from input_pipeline.progress import bar
 from runtime.errors import UserError

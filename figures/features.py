@@ -6,7 +6,8 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 import architectures
-from figures import apply, pictures, style
+from evaluation import apply
+from figures import pictures, style
 from figures.inputs import open_data, open_one
 from input_pipeline.progress import bar
 from runtime.errors import UserError

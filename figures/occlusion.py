@@ -8,8 +8,8 @@ import matplotlib
 import numpy as np
 from matplotlib.patches import Patch, Rectangle
 
-from evaluation import prediction
-from figures import apply, pictures, style
+from evaluation import apply, prediction
+from figures import pictures, style
 from figures.inputs import open_data, open_one
 from figures.predictions import sample
 from input_pipeline.progress import bar
@@ -72,7 +72,7 @@ def slider(member, size, stride):
       stride: pixels between positions.
 
     Returns:
-      (uint8 [H, W, C], its offset), from `figures.apply.view` -> float32 [rows, columns, K], the probability of each
+      (uint8 [H, W, C], its offset), from `evaluation.apply.view` -> float32 [rows, columns, K], the probability of each
       class by the position of the square's center; see `middles`.
     """
 

@@ -5,8 +5,8 @@ import math
 import sys
 from pathlib import Path
 
-from evaluation import prediction
-from figures import apply, style
+from evaluation import apply, prediction
+from figures import style
 from figures.inputs import open_data, open_one
 from figures.pictures import short
 from input_pipeline import geometry, loader

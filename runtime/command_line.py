@@ -151,19 +151,6 @@ def _config_file(argument, following):
     return match and (following if match[1] is None else match[1])
 
 
-def _with_config_files(argv):
-    """Return the arguments with the file of a recipe instead of its name: configs/NAME.py for NAME."""
-    argv = list(argv)
-    for at, (argument, following) in enumerate(zip(argv, [*argv[1:], ''], strict=True)):
-        value = _config_file(argument, following)
-        name, colon, variant = (value or '').partition(':')
-        if name in listing.names() and not os.path.isfile(name):
-            file = os.path.relpath(Path(listing.__file__).with_name(f'{name}.py'))
-            argv[at : at + 1 + ('=' not in argument)] = [f'--config={file}{colon}{variant}']
-            return _with_config_files(argv)
-    return argv
-
-
 def _check_config_file(argv):
     """Raise UserError for a missing or invalid config file; ml_collections checks only at the first use."""
     for argument, following in zip(argv, [*argv[1:], ''], strict=True):
@@ -233,6 +220,22 @@ def _keys(config):
     return [*config] + [inner for value in config.values() if isinstance(value, ConfigDict) for inner in value]
 
 
+def _with_recipes(argv):
+    """Return the arguments, with its path for a recipe that is given by name, or as configs/NAME.py from elsewhere."""
+    argv = list(argv)
+    for place, (argument, following) in enumerate(zip(argv[:], [*argv[1:], ''], strict=True)):
+        file, colon, variant = (_config_file(argument, following) or '').partition(':')
+        name = Path(file).stem
+        if name in listing.names() and file in (name, f'{name}.py', f'configs/{name}.py') and not Path(file).is_file():
+            path = Path(listing.__file__).with_name(f'{name}.py')
+            path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+            if '=' in argument:
+                argv[place] = f'--config={path}{colon}{variant}'
+            else:
+                argv[place + 1] = f'{path}{colon}{variant}'
+    return argv
+
+
 def _with_config_of_checkpoint(argv):
     """Return the arguments, with a --config for the config stored with --checkpoint if they have none."""
     has_config = any(_config_file(*pair) for pair in zip(argv, [*argv[1:], ''], strict=True))
@@ -263,8 +266,7 @@ def _spread(argv):
 
 def _parse(argv):
     """Parse the flags; raise UserError for a wrong flag, with the nearest valid one."""
-    argv = _with_config_of_checkpoint(_spread([argv[0], *map(paths.expanded, argv[1:])]))
-    argv = _with_config_files(argv)
+    argv = _with_config_of_checkpoint(_with_recipes(_spread([argv[0], *map(paths.expanded, argv[1:])])))
     _check_config_file(argv)
     try:
         return flags.FLAGS(argv)

@@ -22,7 +22,7 @@ def printable(text):
 
 def say(*lines, file=None):
     """Print texts, each as one `printable` line, on standard output by default."""
-    print(*map(printable, lines), sep='\n', file=file)
+    print(*map(printable, lines), sep='\n', file=file, flush=True)
 
 
 def printable_lines(text):

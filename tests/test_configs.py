@@ -467,6 +467,20 @@ def test_what_a_user_gets_wrong_is_reported_in_one_line(name, says):
     assert len(str(error.value).splitlines()) == 1
 
 
+def test_a_recipe_is_found_from_every_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = f'{ROOT}/configs/alexnet.py'
+    for name in ('alexnet', 'alexnet.py', 'configs/alexnet.py'):
+        for variant in ('', ':cifar10,folder=alexnet'):
+            spaced, joined = ['x', '--config', name + variant], ['x', f'--config={name}{variant}', '--a']
+            assert command_line._with_recipes(spaced) == ['x', '--config', recipe + variant]
+            assert command_line._with_recipes(joined) == ['x', f'--config={recipe}{variant}', '--a']
+    for other in (['x', '--config', 'mine/alexnet.py'], ['x', '--config'], ['x', '--config=none'], ['x', 'alexnet']):
+        assert command_line._with_recipes(other) == other
+    (tmp_path / 'alexnet.py').write_text('')  # the user's own
+    assert command_line._with_recipes(['x', '--config', 'alexnet.py']) == ['x', '--config', 'alexnet.py']
+
+
 def test_the_scripts_say_so_too_and_name_runs_by_their_variants():
     argv = [sys.executable, 'train.py', '--config', 'configs/alexnet.py:epochs=0']
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)

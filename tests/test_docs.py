@@ -229,6 +229,10 @@ def test_a_wrong_command_is_found():
 
 
 def test_an_installed_package_has_every_module_that_the_scripts_import():
-    project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['tool']['setuptools']
-    assert set(project['packages']) == OURS - {'tests'}
-    assert set(project['py-modules']) == {path.stem for path in ROOT.glob('*.py')}
+    project = tomllib.loads((ROOT / 'pyproject.toml').read_text())
+    rooms = OURS - {'tests', 'imagenet_decade'}
+    folders = {f'imagenet_decade.{room}': room for room in rooms} | {'imagenet_decade.scripts': '.'}
+    assert project['tool']['setuptools']['package-dir'] == folders
+    assert set(project['tool']['setuptools']['packages']) == {'imagenet_decade', *folders}
+    commands = {path.stem for path in ROOT.glob('*.py')} | {'architectures', 'configs'}
+    assert set(project['project']['scripts']) == {f'decade-{name}' for name in commands}

@@ -5,8 +5,8 @@ import pytest
 from conftest import evaluate_folder
 
 import evaluation
-from evaluation import results
-from figures import apply, errors, inputs, style
+from evaluation import apply, results
+from figures import errors, inputs, style
 
 
 def row(index, label, said, probability, rank=1, counts=True):

@@ -11,7 +11,8 @@ from PIL import Image
 import architectures
 from architectures import layers, lenet
 from architectures.catalogue import NETWORKS
-from figures import apply, features, inputs
+from evaluation import apply
+from figures import features, inputs
 from runtime.errors import UserError
 
 

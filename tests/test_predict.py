@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from evaluation import prediction
+from evaluation import apply, prediction
 from figures import inputs, predictions, style
 from input_pipeline import datasets
 from runtime.errors import UserError
@@ -160,3 +160,38 @@ def test_the_script_says_what_it_does_and_nothing_of_pillows(digits_run, script,
     assert done.stderr.splitlines() == [f'note: {tmp_path}: {heic}', f'note: {turned}']
     with Image.open(tmp_path / 'grid.png') as page:
         assert page.height < 3000
+
+
+def test_features_of_photographs(digits_run, script, digit, tmp_path):
+    config, workdir = digits_run
+    names = [save(tmp_path / f'{n}.png', np.roll(digit, n, 1)) for n in range(3)]
+    (tmp_path / 'bad.png').write_bytes(b'no image')
+    member = inputs.open_one(config, [workdir]).member
+    for layer in ('', 'pool2'):
+        out = tmp_path / f'{layer}.npz'
+        flags = ('--layer', layer, '--config.on_bad_image=skip')
+        done = script('predict.py', '--checkpoint', workdir, tmp_path, *flags, '--out', out)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == f'note: left out, not readable as images: {tmp_path}/bad.png\n'
+        with np.load(out) as written:
+            values = dict(written)
+        expected, _ = apply.outputs(member, prediction.Files(names), apply.features(member, layer))
+        np.testing.assert_allclose(values['features'], expected, atol=1e-4)
+        assert values['files'].tolist() == names and values['layer'] == (layer or 'last hidden')
+        assert expected.shape == ((3, 5, 5, 16) if layer else (3, 84))
+        assert f'{out}: {layer or "last hidden layer"} of 3 photographs' in done.stdout
+
+
+@pytest.mark.parametrize(
+    'flags, message',
+    [
+        (('--layer', 'conv1'), 'pass --out FILE.npz, too'),
+        (('--out', 'f.csv'), 'f.csv: features are written to a .npz file'),
+        (('--out', 'missing/f.npz'), 'missing/f.npz cannot be written'),
+        (('--out', 'f.npz', '--json'), 'leave --json out'),
+        (('--out', 'f.npz', '--protocol', 'single'), 'leave --protocol out'),
+    ],
+)
+def test_flags_of_features_that_cannot_be(digits_run, script, digit, tmp_path, flags, message):
+    done = script('predict.py', '--checkpoint', digits_run[1], save(tmp_path / 'a.png', digit), *flags)
+    assert done.returncode == 2 and message in done.stderr and done.stderr.count('\n') == 1

@@ -6,7 +6,8 @@ import pytest
 from matplotlib import colors
 from PIL import Image
 
-from figures import apply, inputs, predictions, style
+from evaluation import apply
+from figures import inputs, predictions, style
 from input_pipeline.pixels import Pixels
 
 
