@@ -37,6 +37,7 @@ def get_config():
     config.train_split = 'train'
     config.test_split = 'test'
     config.val_fraction = 0.0  # folder: the fraction of each class that is held out as the test split; 0: it has one
+    config.val_seed = 0  # draws the images that are held out
     config.num_classes = 10
     config.on_bad_image = 'stop'  # an unreadable image: stop, or skip (use the next one, and count)
     config.workers = 0  # processes that load streamed images; 0: threads
@@ -162,8 +163,8 @@ RANGES = {
         'adagrad.epsilon', 'rmsprop.epsilon', 'adam.epsilon', 'mesh.model',
     ),
     'at least 0': (
-        'seed', 'checkpoint_every_steps', 'steps', 'stop_at_step', 'workers', 'weight_decay', 'momentum', 'bias_rate',
-        'clip_norm', 'filter_rms', 'auxiliary_weight', 'recompute_batch_stats', 'steps_per_dispatch', 'stall_steps',
+        'val_seed', 'seed', 'checkpoint_every_steps', 'steps', 'stop_at_step', 'workers', 'weight_decay', 'momentum',
+        'bias_rate', 'clip_norm', 'filter_rms', 'auxiliary_weight', 'recompute_batch_stats', 'steps_per_dispatch', 'stall_steps',
         'adagrad.initial', 'rmsprop.initial',
     ),
     'at least 0 and below 1': (

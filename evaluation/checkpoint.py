@@ -17,7 +17,10 @@ from training import checkpoints
 from training.run import build_model, check
 from weights import passport
 
-DATA = ('dataset', 'data_dir', 'labels', 'test_split', 'val_fraction', 'on_bad_image', 'workers', 'test_batch_size')
+DATA = (
+    'dataset', 'data_dir', 'labels', 'test_split', 'val_fraction', 'val_seed', 'on_bad_image', 'workers',
+    'test_batch_size',
+)  # fmt: skip
 
 
 class Checkpoint(NamedTuple):

@@ -54,6 +54,7 @@ class Request(NamedTuple):
     labels: str
     on_bad_image: str
     val_fraction: float
+    val_seed: int
 
 
 class DataSet(NamedTuple):
@@ -112,7 +113,7 @@ def _imagenet(request):
 def _folder(request, flat=False):
     return sources.open_folder(
         _data_dir(request), request.split, request.labels, request.num_classes, request.on_bad_image, flat,
-        request.val_fraction,
+        request.val_fraction, request.val_seed,
     )  # fmt: skip
 
 
@@ -242,7 +243,7 @@ def find(name):
 
 def open_source(
     dataset, split, data_dir='', image_size=32, channels=1, num_classes=10, labels='', on_bad_image='stop',
-    val_fraction=0.0,
+    val_fraction=0.0, val_seed=0,
 ):  # fmt: skip
     """Open the source of a split; `sources` documents the interface.
 
@@ -257,6 +258,7 @@ def open_source(
         and labels.txt there.
       on_bad_image: 'stop' or 'skip': whether a class without images is an error.
       val_fraction: of class folders without a folder of test images, the fraction of each class to test on.
+      val_seed: draws those images.
 
     Raises:
       UserError: an unknown name or missing data; the message says how to get it.
@@ -264,7 +266,9 @@ def open_source(
     data = find(dataset)
     if not (data.open or data.read):
         raise UserError(f'{dataset} has neither `open` nor `read` in DATASETS of input_pipeline/datasets.py')
-    request = Request(dataset, split, data_dir, image_size, channels, num_classes, labels, on_bad_image, val_fraction)
+    request = Request(
+        dataset, split, data_dir, image_size, channels, num_classes, labels, on_bad_image, val_fraction, val_seed
+    )
     if data.in_memory:
         return _read_into_memory(data, request)
     source = data.open(request)
@@ -306,7 +310,7 @@ def open_split(config, split, any_classes=False):
     """
     source = open_source(
         config.dataset, split, config.data_dir, config.image_size, config.channels, config.num_classes,
-        config.labels, config.on_bad_image, config.val_fraction,
+        config.labels, config.on_bad_image, config.val_fraction, config.val_seed,
     )  # fmt: skip
     if len(source.class_names) != config.num_classes and not any_classes:
         raise UserError(

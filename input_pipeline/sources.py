@@ -315,21 +315,23 @@ def find_imagenet(data_dir, split, labels=''):
     )
 
 
-def open_folder(data_dir, split, labels='', num_classes=None, on_bad_image='stop', flat=False, val_fraction=0.0):
+def open_folder(
+    data_dir, split, labels='', num_classes=None, on_bad_image='stop', flat=False, val_fraction=0.0, val_seed=0
+):
     """Open a split in a folder of splits: class folders, Tiny-ImageNet's, or flat images with a label file.
 
     Args: see `datasets.open_source`.
       flat: the images are flat; False finds out.
     """
     if val_fraction:
-        return _open_part(Path(data_dir), split, val_fraction, on_bad_image)
+        return _open_part(Path(data_dir), split, val_fraction, val_seed, on_bad_image)
     name, notes = find_split(data_dir, split, labels)
     source = _open_split_folder(Path(data_dir), name, labels, num_classes, on_bad_image, flat)
     source.notes = notes + source.notes
     return source
 
 
-def _open_part(data_dir, split, fraction, on_bad_image):
+def _open_part(data_dir, split, fraction, seed, on_bad_image):
     """Open DATA_DIR/train/CLASS/IMAGE or DATA_DIR/CLASS/IMAGE without the images held out, or for 'test' only those."""
     folder = data_dir / 'train' if (data_dir / 'train').is_dir() else data_dir
     other = next((name for name in HELD_OUT if folder != data_dir and (data_dir / name).is_dir()), None)
@@ -337,18 +339,18 @@ def _open_part(data_dir, split, fraction, on_bad_image):
         raise UserError(f'{data_dir / other} has the test images: pass --config.val_fraction=0')
     check_split(split, ('train', *HELD_OUT))
     source = FolderSource(folder, on_bad_image)
-    is_held_out = _held_out(source.files.tolist(), source.labels, fraction)
+    is_held_out = _held_out(source.files.tolist(), source.labels, fraction, seed)
     source.select(is_held_out if split in HELD_OUT else ~is_held_out)
     source.name = f'{folder} ({split}, val_fraction={fraction:g})'
     return source
 
 
-def _held_out(files, labels, fraction):
-    """Return which images are held out: a fraction of each class, at least one of two, drawn by digests of the names.
+def _held_out(files, labels, fraction, seed):
+    """Return which images are held out: a fraction of each class, at least one of two.
 
-    So the split depends on nothing else, and hardly changes when images are added.
+    They are drawn by digests of the seed and their names. So the split depends on nothing else, and hardly changes when images are added.
     """
-    digests = np.array([hashlib.sha256(file).digest()[:8] for file in files], 'V8').view('>u8')
+    digests = np.array([hashlib.sha256(b'%d %b' % (seed, file)).digest()[:8] for file in files], 'V8').view('>u8')
     chosen = np.zeros(len(files), bool)
     for label in np.unique(labels):
         numbers = np.flatnonzero(labels == label)

@@ -26,8 +26,8 @@ def pictures(folder, classes=CLASSES):
     return folder
 
 
-def split(folder, part, fraction):
-    source = datasets.open_source('folder', part, str(folder), val_fraction=fraction)
+def split(folder, part, fraction, seed=0):
+    source = datasets.open_source('folder', part, str(folder), val_fraction=fraction, val_seed=seed)
     return [source[number].name for number in range(len(source))], source
 
 
@@ -41,6 +41,7 @@ def test_a_single_folder_is_divided(tmp_path, below):
     assert source.class_names == test_source.class_names == ('cat', 'dog', 'eel', 'fly')
     assert split(tmp_path, 'train', 0.2)[0] == train
     assert {*held_out} < {*split(tmp_path, 'test', 0.5)[0]}  # the same order of names
+    assert {*held_out} != {*split(tmp_path, 'test', 0.2, seed=1)[0]}
 
 
 def test_the_split_hardly_changes_when_images_are_added(tmp_path):

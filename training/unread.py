@@ -66,6 +66,7 @@ RULES = (
     _Rule(('data_dir',), 'dataset', _not(*datasets.names_where(lambda data: not data.data_dir))),
     _Rule(('labels',), 'dataset', datasets.names_where(lambda data: data.labels)),
     _Rule(('val_fraction',), 'dataset', ('folder',)),
+    _Rule(('val_seed',), 'val_fraction', _is_on),
 )
 
 

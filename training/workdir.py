@@ -303,7 +303,7 @@ def _statistics_differ(path, config):
     """Return whether a config.json and a config may have different statistics of the data."""
     saved, current = _flat(_read(path)), _flat(json.loads(_text(config)))
     keys = {'dataset', 'data_dir', 'labels', 'train_split', 'val_fraction', 'image_size', 'channels', 'fit'}
-    keys |= {'on_bad_image'}
+    keys |= {'val_seed', 'on_bad_image'}
     keys |= {key for key in saved.keys() | current.keys() if key.startswith(('crop.', 'test_crop.'))}
     return any(saved.get(key) != current.get(key) for key in keys)
 
