@@ -164,8 +164,8 @@ RANGES = {
     ),
     'at least 0': (
         'val_seed', 'seed', 'checkpoint_every_steps', 'steps', 'stop_at_step', 'workers', 'weight_decay', 'momentum',
-        'bias_rate', 'clip_norm', 'filter_rms', 'auxiliary_weight', 'recompute_batch_stats', 'steps_per_dispatch', 'stall_steps',
-        'adagrad.initial', 'rmsprop.initial',
+        'bias_rate', 'clip_norm', 'filter_rms', 'auxiliary_weight', 'recompute_batch_stats', 'steps_per_dispatch',
+        'stall_steps', 'adagrad.initial', 'rmsprop.initial',
     ),
     'at least 0 and below 1': (
         'val_fraction', 'sdlm_memory', 'label_smoothing', 'average_decay', 'average_start', 'distortion.scaling',

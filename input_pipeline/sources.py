@@ -348,7 +348,8 @@ def _open_part(data_dir, split, fraction, seed, on_bad_image):
 def _held_out(files, labels, fraction, seed):
     """Return which images are held out: a fraction of each class, at least one of two.
 
-    They are drawn by digests of the seed and their names. So the split depends on nothing else, and hardly changes when images are added.
+    They are drawn by digests of the seed and their names. So the split depends on nothing else, and hardly
+    changes when images are added.
     """
     digests = np.array([hashlib.sha256(b'%d %b' % (seed, file)).digest()[:8] for file in files], 'V8').view('>u8')
     chosen = np.zeros(len(files), bool)
