@@ -254,7 +254,7 @@ def table(entries, width=math.inf):
     def lines(name, paper, size, parameters, multiply_adds, error):
         if not is_narrow:
             return [_line([name, paper, size, parameters, multiply_adds, error], widths, _RIGHT)]
-        error = f'; published error, %: {error}' if error else ''
+        error = f'; published, %: {error}' if error else ''
         return [_line([name, size, parameters, multiply_adds], *first), f'  {paper}{error}']
 
     head = lines('name', 'paper', 'input', 'parameters', 'multiply-adds', '' if is_narrow else 'published error, %')

@@ -1,7 +1,6 @@
 """What a new user meets first: names of recipes, help, narrow terminals, progress in a file, a network of one's own."""
 
 import logging
-import os
 import re
 import types
 
@@ -26,22 +25,14 @@ from training.run import Run
     'given, file',
     [
         (['--config', 'lenet5_digits'], 'configs/lenet5_digits.py'),
-        (['--config=alexnet:cifar10,epochs=3'], 'configs/alexnet.py:cifar10,epochs=3'),
+        (['--config', 'alexnet:cifar10,epochs=3'], 'configs/alexnet.py:cifar10,epochs=3'),
         (['--config', 'alexnet:lecture', '--workdir', 'lenet5'], 'configs/alexnet.py:lecture'),
     ],
 )
 def test_a_recipe_is_found_by_its_name(monkeypatch, given, file):
     monkeypatch.chdir(ROOT)
-    argv = command_line._with_config_files(['train.py', *given])
-    assert argv[:2] == ['train.py', f'--config={file}'] and argv[2:] == given[2:]
-
-
-def test_a_file_of_that_name_comes_first(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / 'lenet5').touch()
-    assert command_line._with_config_files(['train.py', '--config', 'lenet5']) == ['train.py', '--config', 'lenet5']
-    (elsewhere,) = command_line._with_config_files(['--config=alexnet'])
-    assert os.path.samefile(elsewhere.partition('=')[2], ROOT / 'configs' / 'alexnet.py')
+    argv = command_line._with_recipes(['train.py', *given])
+    assert argv == ['train.py', '--config', file, *given[2:]]
 
 
 @pytest.mark.parametrize('name', ['train.py', 'evaluate.py', 'predict.py'])
@@ -86,7 +77,7 @@ def test_lines_are_broken_between_words_on_a_terminal(monkeypatch):
 def test_the_tables_of_networks_fit_a_narrow_terminal(width):
     lines = list(describe.table(describe.networks('vgg_*'), width))
     assert max(map(len, lines)) <= width and len(lines) == 1 + 2 * 6
-    assert lines[2].startswith('  Simonyan and Zisserman 2014; published error, %: ')
+    assert lines[2].startswith('  Simonyan and Zisserman 2014; published, %: ')
     wide = list(describe.table(describe.networks('vgg_*')))
     assert len(wide) == 7 and 'Simonyan' in wide[1]
     for name in ('vgg_d', 'resnet50'):

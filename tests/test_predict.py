@@ -164,15 +164,17 @@ def test_the_script_says_what_it_does_and_nothing_of_pillows(digits_run, script,
 
 def test_features_of_photographs(digits_run, script, digit, tmp_path):
     config, workdir = digits_run
-    names = [save(tmp_path / f'{n}.png', np.roll(digit, n, 1)) for n in range(3)]
-    (tmp_path / 'bad.png').write_bytes(b'no image')
+    photographs = tmp_path / 'photographs'
+    photographs.mkdir()
+    names = [save(photographs / f'{n}.png', np.roll(digit, n, 1)) for n in range(3)]
+    (photographs / 'bad.png').write_bytes(b'no image')
     member = inputs.open_one(config, [workdir]).member
     for layer in ('', 'pool2'):
         out = tmp_path / f'{layer}.npz'
         flags = ('--layer', layer, '--config.on_bad_image=skip')
-        done = script('predict.py', '--checkpoint', workdir, tmp_path, *flags, '--out', out)
+        done = script('predict.py', '--checkpoint', workdir, photographs, *flags, '--out', out)
         assert done.returncode == 0, done.stderr
-        assert done.stderr == f'note: left out, not readable as images: {tmp_path}/bad.png\n'
+        assert done.stderr == f'note: left out, not readable as images: {photographs}/bad.png\n'
         with np.load(out) as written:
             values = dict(written)
         expected, _ = apply.outputs(member, prediction.Files(names), apply.features(member, layer))

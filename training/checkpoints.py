@@ -8,10 +8,12 @@ an older version has none.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import errno
 import itertools
 import json
+import logging
 import os
 import sys
 import zlib
@@ -163,6 +165,21 @@ class _Manager(ocp.CheckpointManager):
             return None
 
 
+@contextlib.contextmanager
+def _without_warnings(read_only):
+    """Leave out Orbax's warnings that a folder opened for reading is read only."""
+
+    def is_other(record):
+        return not read_only or record.module != 'checkpoint_manager'
+
+    logger = logging.getLogger('absl')
+    logger.addFilter(is_other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_other)
+
+
 class Checkpoints:
     """The checkpoints of one run; a context manager, which waits for the last one to be on the disk."""
 
@@ -186,7 +203,7 @@ class Checkpoints:
             raise UserError(f'{self.folder} cannot be made ({error.strerror}); pass another folder') from None
         if isinstance(self.folder, Path):
             foreign.check_folder(self.folder, of_json=('info', 'metrics', _DIGESTS))  # Orbax would wait for a FIFO
-        with foreign.parsing(self.folder, 'a folder of checkpoints'):
+        with foreign.parsing(self.folder, 'a folder of checkpoints'), _without_warnings(read_only):
             self._manager = _Manager(
                 self.folder,
                 item_handlers={
