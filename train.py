@@ -64,12 +64,25 @@ def main():
     if distributed.is_first():
         print('evaluate:', shlex.join(['python', 'evaluate.py', '--checkpoint', workdir]))
         if config.dataset == 'folder':
-            of_run = shlex.join(['--checkpoint', workdir])
-            worst = shlex.join(['--out', f'{workdir}_errors.png'])
-            print(f'confused classes: python evaluate.py {of_run} --worst')
-            print(f'worst pictures: python visualize.py errors {of_run} {worst}')
-            print(f'predict: python predict.py {of_run} PICTURES')
+            show_errors(config, workdir)
     return 0
+
+
+def show_errors(config, workdir):
+    """Print the errors of the best checkpoint on a user's own pictures, and the commands to look further."""
+    import jax
+
+    import evaluation
+    from evaluation import report
+    from runtime.text import say
+
+    if jax.process_count() == 1:
+        _, rows, names = evaluation.evaluate(config, evaluation.open_checkpoint(config, workdir))
+        say(*report.worst(rows, names))
+    of_run = shlex.join(['--checkpoint', workdir])
+    for figure in ('confusion', 'errors'):
+        print(f'{figure}: python visualize.py {figure} {of_run} {shlex.join(["--out", f"{workdir}_{figure}.png"])}')
+    print(f'predict: python predict.py {of_run} PICTURES')
 
 
 def train_series(config, workdir):

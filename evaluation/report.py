@@ -2,8 +2,10 @@
 
 from evaluation import published, results, views
 from input_pipeline import datasets
+from runtime.text import cut
 
 WORST = 10
+_MATRIX = 12  # classes whose confusion matrix fits a terminal
 MOST = 3  # differences from a row that are listed
 
 
@@ -107,7 +109,32 @@ def _origin(row, config=None, result=None):
 
 
 def worst(rows, names, count=WORST):
-    """Yield lines with the classes of largest error and the most often confused pairs."""
+    """Yield lines with the confusion matrix of a few classes, or the classes and pairs with the most errors of many,
+    and the pictures whose wrong answers have the largest probabilities."""
+    if len(names) <= _MATRIX:
+        yield from _matrix(rows, names)
+    else:
+        yield from _worst_classes(rows, names, count)
+    wrong = sorted((row for row in rows if row.counts and row.rank > 0), key=lambda row: -row.probabilities[0])
+    if wrong:
+        yield 'worst pictures:'
+    for row in wrong[:count]:
+        yield f'  {row.name}: {names[row.classes[0]]} {row.probabilities[0]:.2f}, and it is {names[row.label]}'
+
+
+def _matrix(rows, names):
+    """Yield the lines of a confusion matrix."""
+    counts = results.confusion_matrix(rows, len(names))
+    texts = [cut(str(name), 12) for name in names]
+    first = max(map(len, texts))
+    yield 'confusion matrix (a row for each true class, a column for each predicted one):'
+    yield f'  {"":{first}}  ' + '  '.join(texts)
+    for text, row in zip(texts, counts, strict=True):
+        columns = (f'{number:>{len(column)},}' for number, column in zip(row, texts, strict=True))
+        yield f'  {text:{first}}  ' + '  '.join(columns)
+
+
+def _worst_classes(rows, names, count):
     yield 'worst classes (top-1 error):'
     for _, name, images, error in results.by_class(rows, names)[:count]:
         yield f'  {error:6.2f}%  {name} ({_images(images)})'

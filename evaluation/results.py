@@ -115,6 +115,21 @@ def confusions(rows, names):
     return [(names[true], names[predicted], count) for (true, predicted), count in pairs.most_common()]
 
 
+def confusion_matrix(rows, num_classes):
+    """Return the confusion matrix, int [true class, predicted class], of the images that could be read.
+
+    Args:
+      rows: list of `Row`.
+      num_classes: number of classes.
+    """
+    counts = np.zeros((num_classes, num_classes), int)
+    for row in rows:
+        if row.counts and row.rank >= 0:
+            wrong = (number for number in row.classes if number != row.label)  # the first may have an equal score
+            counts[row.label, row.label if row.rank == 0 else next(wrong)] += 1
+    return counts
+
+
 def details(rows, names):
     """Return {'classes': error of each class, worst first; 'confusions': confused pairs, most frequent first}."""
     return {

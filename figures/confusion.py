@@ -3,6 +3,7 @@
 import numpy as np
 
 import evaluation
+from evaluation import results
 from figures import pictures, style
 from figures.inputs import open_data, open_one
 from input_pipeline.progress import bar
@@ -26,7 +27,7 @@ def make(out, config, checkpoint, step='best', count=30):
     data = open_data(config, member=network.member)
     with bar(network.title, len(data.source)) as progress:
         result, rows, names = evaluation.evaluate(config, network.checkpoint, labels=data.labels, progress=progress)
-    counts = matrix(rows, len(names))
+    counts = results.confusion_matrix(rows, len(names))
     classes = most_confused(counts, count)
     every = f'{len(classes)} classes' if len(classes) == len(names) else (
         f'the {len(classes)} of {len(names):,} classes with the most errors'
@@ -34,21 +35,6 @@ def make(out, config, checkpoint, step='best', count=30):
     title = f'{every}; {result["wrong_top1"]:,} of {result["num_examples"]:,} images wrong, {data.title}'
     with style.look():
         style.save(draw(counts, classes, names, f'{title}\n{network.title}'), out)
-
-
-def matrix(rows, num_classes):
-    """Return the confusion matrix, int [true class, predicted class], of the images that could be read.
-
-    Args:
-      rows: list of `evaluation.results.Row`.
-      num_classes: number of classes.
-    """
-    counts = np.zeros((num_classes, num_classes), int)
-    for row in rows:
-        if row.counts and row.rank >= 0:
-            wrong = (number for number in row.classes if number != row.label)  # the first may have an equal score
-            counts[row.label, row.label if row.rank == 0 else next(wrong)] += 1
-    return counts
 
 
 def most_confused(counts, most):
@@ -63,7 +49,7 @@ def draw(counts, classes, names, title):
     """Return the figure of a confusion matrix; call it inside `style.look`.
 
     Args:
-      counts: from `matrix`.
+      counts: from `evaluation.results.confusion_matrix`.
       classes: the classes to draw.
       names: names of all classes.
       title: title of the figure.

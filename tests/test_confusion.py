@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 import evaluation
-from evaluation import apply, results
+from evaluation import apply, report, results
 from figures import confusion, inputs, style
 from runtime.errors import UserError
 
@@ -19,14 +19,14 @@ def test_it_is_scikit_learns(digits_run):
     network, source = inputs.open_one(config, [workdir]), inputs.open_data(config).source
     logits, _ = apply.outputs(network.member, source, lambda model, v, images: model.apply(v, images))
     result, rows, names = evaluation.evaluate(config, network.checkpoint)
-    counts = confusion.matrix(rows, len(names))
+    counts = results.confusion_matrix(rows, len(names))
     np.testing.assert_array_equal(counts, confusion_matrix(source.labels, logits.argmax(1), labels=range(10)))
     assert counts.sum() - np.trace(counts) == result['wrong_top1'] > 0
 
 
 def test_ties_are_errors_and_what_was_not_read_is_left_out():
     rows = [row(1, (1, 2), 1), row(1, (1, 2), 0), row(0, (), -1), row(2, (0, 2), 1), row(2, (0, 2), 1, counts=False)]
-    assert confusion.matrix(rows, 3).tolist() == [[0, 0, 0], [0, 1, 1], [1, 0, 0]]
+    assert results.confusion_matrix(rows, 3).tolist() == [[0, 0, 0], [0, 1, 1], [1, 0, 0]]
 
 
 def test_the_classes_with_the_most_errors_are_drawn():
@@ -56,3 +56,25 @@ def test_the_same_checkpoint_gives_the_same_file(digits_run, tmp_path):
     assert 'the 3 of 10 classes with the most errors' in (tmp_path / 'c.html').read_text()
     with pytest.raises(UserError, match='--count must be at least 2, not 1'):
         confusion.make(tmp_path / 'd.png', config, [workdir], count=1)
+
+
+def test_as_text():
+    rows = [
+        row(0, (0, 1), 0),
+        row(1, (0, 1), 1)._replace(name='cat.png', probabilities=(0.75, 0.25)),
+        row(1, (1, 0), 0),
+    ]
+    assert list(report.worst(rows, ('dog', 'a cat'))) == [
+        'confusion matrix (a row for each true class, a column for each predicted one):',
+        '         dog  a cat',
+        '  dog      1      0',
+        '  a cat    1      1',
+        'worst pictures:',
+        '  cat.png: dog 0.75, and it is a cat',
+    ]
+    assert list(report.worst(rows, (*'ab', *range(20))))[:4] == [
+        'worst classes (top-1 error):',
+        '   50.00%  b (2 images)',
+        '    0.00%  a (1 image)',
+        'most confused (true, predicted):',
+    ]

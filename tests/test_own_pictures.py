@@ -174,6 +174,7 @@ def test_finetuning_from_the_command_line(digits_run, tmp_path, script):
     assert 'classes (training + test images): cat 10 + 2, dog 3 + 1' in done.stdout
     assert 'warning: cat has 10 training images and dog 3' in done.stdout
     assert 'images of 32x32' in done.stdout and 'other pixels' not in done.stdout
+    assert 'confusion matrix (a row for each true class' in done.stdout
     assert f'predict: python predict.py --checkpoint {workdir} PICTURES' in done.stdout
     config = stored_config.get_config(str(workdir))
     assert (config.channels, config.fit, config.val_fraction) == (1, 'resize', 0.2)

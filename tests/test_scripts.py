@@ -106,7 +106,7 @@ def test_an_ensemble_of_a_checkpoint_with_itself_is_the_checkpoint(trained, scri
         output = tmp_path / f'{members}.json'
         done = script('evaluate.py', '--checkpoint', *[workdir] * members, '--output', output, '--worst')
         assert done.returncode == 0, done.stderr
-        assert 'worst classes' in done.stdout and 'most confused' in done.stdout
+        assert 'confusion matrix' in done.stdout and 'worst pictures' in done.stdout
         results.append(json.loads(output.read_text()))
     one, two = results
     assert two['protocol'] == ['single'] * 2 and two['checkpoint'] == [one['checkpoint']] * 2
