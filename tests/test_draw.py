@@ -271,8 +271,8 @@ def test_what_cannot_be_drawn_is_reported(tmp_path):
 
 def test_files_other_than_python_are_packaged_too():
     tool = tomllib.loads((ROOT / 'pyproject.toml').read_text())['tool']['setuptools']
-    for package in tool['packages']:
-        for path in (ROOT / package).iterdir():
+    for package, folder in tool['package-dir'].items():
+        for path in (ROOT / folder).iterdir() if folder != '.' else ():
             if path.is_file() and path.suffix != '.py':
                 assert any(fnmatch.fnmatch(path.name, glob) for glob in tool['package-data'].get(package, [])), path
 

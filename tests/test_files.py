@@ -97,7 +97,8 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path):
         files.check(path)
 
 
-OTHERS = {  # shards whose writer takes a path, folders, buckets, and a file that the next run continues to fetch
+OTHERS = {  # golden files, shards whose writer takes a path, folders, buckets, and a file that the next run continues
+    'configs/__main__.py': 1,
     'input_pipeline/pack.py': 1,
     'input_pipeline/prepare.py': 3,
     'training/checkpoints.py': 2,

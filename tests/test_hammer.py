@@ -58,6 +58,6 @@ def test_every_kind_of_failure_is_seen_and_kept(tmp_path):
 
 @pytest.mark.slow
 def test_a_short_run(tmp_path):
-    command = [*PYTHON, 'scripts/hammer.py', '--minutes', '0.2', '--kills', '3', '--keep', tmp_path]
+    command = [*PYTHON, 'scripts/hammer.py', '--minutes', '0.1', '--kills', '3', '--keep', tmp_path]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr

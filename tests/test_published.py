@@ -420,7 +420,8 @@ def test_another_protocol_is_named(tmp_path):
 
 
 def _folder(path):
-    (path / 'images' / 'train' / 'class').mkdir(parents=True)
+    for name in ('one', 'other'):
+        (path / 'images' / 'train' / name).mkdir(parents=True)
     return path / 'images'
 
 
