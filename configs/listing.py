@@ -46,11 +46,11 @@ def title(name):
 
 
 def variants_of(name):
-    """Return the names of a recipe's variants; those that take a value end with '='."""
+    """Return the names of a recipe's variants, without those of `folder=`; those that take a value end with '='."""
     try:
         _module(name).get_config('?')
     except variants.UnknownVariant as error:
-        return error.known
+        return tuple(key for key in error.known if key not in variants.OF_FOLDER)
     raise AssertionError(f'{name} accepts unknown variants')
 
 

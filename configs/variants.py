@@ -24,7 +24,8 @@ SMALL_EPOCHS = 30.0
 HELD_OUT = 0.2  # the fraction of a folder that is tested on if it has no split for that
 OPTION = 'option.'
 DATA = ('cifar10', 'cifar100', 'svhn', 'folder=')  # data sets; only some recipes have the second and third
-GENERAL = ('fixed', 'cifar10', 'folder=', 'small', 'finetune', 'epochs=')  # those with '=' take a value
+OF_FOLDER = ('small', 'finetune')  # only together with folder=DIR
+GENERAL = ('fixed', 'cifar10', 'folder=', *OF_FOLDER, 'epochs=')  # those with '=' take a value
 
 
 class Small:
@@ -71,7 +72,7 @@ def apply(config, variant, small=None, **special):
             config.architecture_options[key[len(OPTION) : -1]] = _value(value)
     if 'fixed' in values:
         config.schedule = 'steps'
-    if alone := [key for key in ('small', 'finetune') if key in values and 'folder=' not in values]:
+    if alone := [key for key in OF_FOLDER if key in values and 'folder=' not in values]:
         raise ValueError(f'{alone[0]} is for your own photographs: folder=DIR,{alone[0]}')
     if 'cifar10' in values:
         _use_cifar10(config, small)
