@@ -194,7 +194,8 @@ def _use_finetuning(config):
 
     The network's options and pixels are those of the checkpoint in `init_from` (`training.finetune`). Batch norm keeps
     its statistics, too few images are left to measure them; photographs are cut to 30% of their area or more, and
-    colors stay. The rate is that of the last layers in Donahue et al. 2014 and in Caffe's examples, for all layers.
+    colors stay. The rate is a tenth of that of most networks for ImageNet, "not clobbering the initialization" (Girshick
+    et al. 2014, section 2.3).
     """
     config.init_input, config.init_layers = True, ()
     if 'frozen_norm' not in config.architecture_options:
@@ -211,7 +212,7 @@ def _use_finetuning(config):
     config.weight_decay, config.decayed = 1e-4, 'weights'
     config.batch_size = config.reference_batch_size = 16
     config.schedule = 'steps'
-    config.learning_rate, config.learning_rates = 0.01, ((20, 0.01), (10, 0.001))
+    config.learning_rate, config.learning_rates = 0.001, ((20, 0.001), (10, 0.0001))
     config.warmup.learning_rate = 0.0
     config.num_epochs = SMALL_EPOCHS
 
