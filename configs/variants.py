@@ -194,8 +194,7 @@ def _use_finetuning(config):
 
     The network's options and pixels are those of the checkpoint in `init_from` (`training.finetune`). Batch norm keeps
     its statistics, too few images are left to measure them; photographs are cut to 30% of their area or more, and
-    colors stay. The rate is a tenth of that of most networks for ImageNet, "not clobbering the initialization" (Girshick
-    et al. 2014, section 2.3).
+    colors stay. The rate is a tenth of that of most networks for ImageNet, as in Girshick et al. 2014, section 2.3.
     """
     config.init_input, config.init_layers = True, ()
     if 'frozen_norm' not in config.architecture_options:

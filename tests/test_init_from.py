@@ -54,7 +54,7 @@ def test_vgg_d_starts_from_seven_layers_of_a(vgg_a):
     for name, layer in after['params'].items():
         chex.assert_trees_all_equal(layer, source[name] if name in OF_A else fresh['params'][name])
     assert weights.notes[0].endswith('7 layers copied: conv1_1, conv2_1, conv3_1, conv3_2, fc6, fc7, fc8')
-    assert weights.notes[1].startswith('init_from: 9 layers start at random: conv1_2, conv2_2, conv3_3, ')
+    assert weights.notes[1].startswith('init_from: start at random (9): conv1_2, conv2_2, conv3_3, ')
 
 
 def test_without_names_all_layers_that_fit_are_taken(vgg_a):

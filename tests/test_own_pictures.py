@@ -106,7 +106,7 @@ def test_finetuning_needs_nothing_that_a_short_run_cannot_give(tmp_path):
         assert config.architecture_options.frozen_norm and 'group_size' not in config.architecture_options
         assert (config.optimizer, config.schedule, config.num_epochs) == ('momentum', 'steps', 30)
     longer = listing.load(f'resnet50:folder={tmp_path},finetune,epochs=60,option.frozen_norm=false')
-    assert longer.learning_rates == ((40, 0.01), (20, 0.001)) and not longer.architecture_options.frozen_norm
+    assert longer.learning_rates == ((40, 0.001), (20, 0.0001)) and not longer.architecture_options.frozen_norm
 
 
 def stored(folder, **changes):

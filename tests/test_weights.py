@@ -276,7 +276,7 @@ def test_a_failure_leaves_nothing(tmp_path, file):
 def test_fine_tuning_starts_from_it_with_a_new_classifier(converted):
     fresh, _ = filled('resnet20', RELEASES['resnet20'][0], num_classes=7)
     copied = init_from.load(converted, fresh, pixels={'mean': 'cifar10'})
-    assert copied.left == ['fc'] and copied.notes[1] == 'init_from: 1 layers start at random: fc'
+    assert copied.left == ['fc'] and copied.notes[1] == 'init_from: start at random (1): fc'
     assert copied.notes[2] == "init_from: the checkpoint was trained on other pixels: mean='fb', here 'cifar10'"
 
 

@@ -64,9 +64,7 @@ def load(path, variables, layers=(), pixels=None, class_names=None, image_size=0
     left = [name for name in _layers_of(ours) if name not in copied]
     notes = (
         f'init_from {where}: {len(copied)} layers copied: {_listed(copied)}',
-        f'init_from: {len(left)} layer{"s start" if len(left) > 1 else " starts"} at random: {_listed(left)}'
-        if left
-        else 'init_from: all layers were copied',
+        f'init_from: start at random ({len(left)}): {_listed(left)}' if left else 'init_from: all layers were copied',
     )
     differences = [
         f'{key}={saved!r}, here {value!r}'
