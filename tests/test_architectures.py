@@ -379,8 +379,7 @@ IN_BFLOAT16 = (
 @pytest.mark.slow
 @pytest.mark.parametrize(
     'name, dtype',
-    [(name, 'float32') for name in NAMES if not deep(name)]
-    + [(name, 'bfloat16') for name in IN_BFLOAT16],
+    [(name, 'float32') for name in NAMES if not deep(name)] + [(name, 'bfloat16') for name in IN_BFLOAT16],
 )
 def test_every_parameter_of_every_network_learns(name, dtype, monkeypatch):
     """With a fourth of the features and every layer. Long rows of equal blocks run as scans, on images of 64. Deep
