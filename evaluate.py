@@ -33,9 +33,14 @@ AVERAGE = flags.DEFINE_enum(
 TRIM = flags.DEFINE_bool('trim', False, 'In dense passes, keep the middle of the long side, a multiple of 32.')
 WEIGHTS = flags.DEFINE_list('weights', [], 'Weights of the members of an ensemble, as in 2,1.')
 LABELS = flags.DEFINE_string(
-    'labels', '', 'subset=own, subset=all, imagenet_v2, imagenet_a, imagenet_r, or real=FILE (real.json).'
+    'labels',
+    '',
+    'subset=own, subset=all, imagenet_v2, imagenet_a, imagenet_r, imagenet_sketch, or real=FILE (real.json).',
 )
 TABLE = flags.DEFINE_string('table', '', "A paper's table to run on these checkpoints: vgg3 to vgg7, resnet3, ...")
+CLEAN_ERROR = flags.DEFINE_float(
+    'clean_error', None, 'For the relative mCE of ImageNet-C: the top-1 error on the clean images, in percent.', 0, 100
+)
 WORST = flags.DEFINE_bool('worst', False, 'Also print the worst classes and the most confused pairs.')
 OUTPUT = flags.DEFINE_string('output', None, 'Also write the result as JSON to this file.')
 PREDICTIONS = flags.DEFINE_string('predictions', None, "Also write each image's best five classes, as CSV.")
@@ -51,12 +56,14 @@ def main():
     _check_flags()
     config, _ = command_line.load_config()
     import evaluation
-    from evaluation import protocols, report, results, tables
+    from evaluation import corruptions, protocols, report, results, tables
     from input_pipeline import classes, labels
     from runtime import distributed
     from training import unread
 
     unread.refuse(config, *command_line.set_keys())
+    corrupted = corruptions.find(config.data_dir) if corruptions.is_complete(config) else ()
+    _check_corruptions(corrupted)
     is_subset = LABELS.value in ('imagenet_a', 'imagenet_r') or LABELS.value.startswith('subset')
     if SUBMISSION.value and (config.num_classes != len(classes.NAMES) or is_subset):
         raise UserError("--submission needs all of ILSVRC's 1000 classes, and these are fewer: leave it out")
@@ -74,6 +81,8 @@ def main():
         table = tables.run(
             planned, lambda number, members: _evaluate(config, members, partials, f'_{number}')[0], TRIM.value
         )
+    elif corrupted:
+        result = _evaluate_corruptions(config, checkpoints, corrupted, partials)
     else:
         result, rows, names = _evaluate(config, checkpoints, partials)
     if not distributed.is_first():
@@ -81,6 +90,9 @@ def main():
     elif TABLE.value:
         print('\n'.join(tables.lines(TABLE.value, table)))
         _write_json(tables.values(table))
+    elif corrupted:
+        say(*corruptions.lines(config, checkpoints, result))
+        _write_json(result)
     else:
         say(*report.lines(config, checkpoints, result))
         if WORST.value:
@@ -108,8 +120,41 @@ def _check_flags():
             raise UserError(f'--table uses the protocols of its rows: leave --{flag.name} out')
 
 
-def _evaluate(config, checkpoints, partials, suffix=''):
-    """Call `evaluation.evaluate` with a progress bar, and add the file of its finished rows to `partials`."""
+def _check_corruptions(parts):
+    """Check the flags that do not go with all of ImageNet-C, or only with it, and say what is missing of it."""
+    from evaluation import corruptions
+    from runtime import distributed
+
+    if not parts and CLEAN_ERROR.value is not None:
+        raise UserError('--clean_error is for all of ImageNet-C (--config.dataset=imagenet_c): leave it out')
+    for flag in (TABLE, PREDICTIONS, SUBMISSION, WORST):
+        if parts and flag.value:
+            raise UserError(
+                f'ImageNet-C is 75 tests: leave --{flag.name} out, or name one of them, as in --config.test_split=fog/3'
+            )
+    missing = corruptions.missing(parts) if parts else ''
+    if missing and distributed.is_first():
+        say(f'note: no mean corruption error (mCE), because these are missing: {missing}', file=sys.stderr)
+
+
+def _evaluate_corruptions(config, checkpoints, parts, partials):
+    """Return the result of the checkpoints on the parts of ImageNet-C."""
+    from evaluation import corruptions
+
+    def evaluate(number, part_config, scorer):
+        return _evaluate(part_config, checkpoints, partials, f'_{number}', part_config.test_split, scorer)[0]
+
+    return corruptions.summary(corruptions.run(config, checkpoints, parts, evaluate), CLEAN_ERROR.value)
+
+
+def _evaluate(config, checkpoints, partials, suffix='', part='', scorer=None):
+    """Call `evaluation.evaluate` with a progress bar, and add the file of its finished rows to `partials`.
+
+    Args:
+      suffix: of the name of that file.
+      part: name of the part, for the progress bar.
+      scorer: see `evaluation.evaluate`.
+    """
     import evaluation
     from input_pipeline import datasets
     from input_pipeline.progress import bar
@@ -121,14 +166,21 @@ def _evaluate(config, checkpoints, partials, suffix=''):
     for note in source.notes if distributed.is_first() and suffix in ('', '_0') else ():
         say(f'note: {note}', file=sys.stderr)
     try:
-        with interrupts.Raised() as interrupt, bar(checkpoints[0].member.config.architecture, len(source)) as advance:
+        title = f'{checkpoints[0].member.config.architecture} {part}'.strip()
+        with interrupts.Raised() as interrupt, bar(title, len(source)) as advance:
 
             def progress(amount=1):
                 interrupt.check()
                 advance(amount)
 
             return evaluation.evaluate(
-                config, *checkpoints, labels=LABELS.value, partial=partial, resume=RESUME.value, progress=progress
+                config,
+                *checkpoints,
+                labels=LABELS.value,
+                partial=partial,
+                resume=RESUME.value,
+                progress=progress,
+                scorer=scorer,
             )
     except KeyboardInterrupt:
         print('interrupted' + ('; the same command with --resume continues' if partial else ''), flush=True)

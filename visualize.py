@@ -29,6 +29,7 @@ FIGURES = {  # name: what it shows
     'gradcam': 'where a network sees a class: Grad-CAM, CAM, occlusion, deconvnet (Selvaraju 2017, Zhou 2016)',
     'features': 'images with their nearest neighbors in the last hidden layer (AlexNet, figure 4, right)',
     'confusion': 'which class a network takes for which, over its test images',
+    'reliability': 'how often networks are right, over the probability that they give (Guo et al. 2017, figure 1)',
     'landscape': 'the loss over two random directions, as contours and surfaces (Li et al. 2018)',
     'degradation': 'training and test error of runs: plain20, plain56, resnet20, resnet56 (He et al. 2015, figure 6)',
     'compare': "LeNet-5 and scikit-learn's classifiers on the same digits: accuracy, parameters, memory",

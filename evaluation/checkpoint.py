@@ -171,7 +171,12 @@ def fitting(member):
 
 
 def _protocol(config, name, average, trimmed):
-    """Return the named protocol; for 'single', the one that equals the config's own view, if there is one."""
+    """Return the named protocol; for 'single', the one that equals the config's own view, if there is one.
+
+    Images that are crops already are seen whole.
+    """
+    if name == 'single' and datasets.find(config.dataset).is_cropped:
+        name = f'single_{config.image_size}_of_{config.image_size}'
     protocol = protocols.create(name, trimmed, config.architecture)
     if name == 'single':
         protocol = _own_view(config) or protocol

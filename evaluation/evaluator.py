@@ -6,6 +6,7 @@ With several processes, each evaluates its share of the images, and all of them 
 import contextlib
 import hashlib
 import json
+import sys
 import time
 
 import jax
@@ -17,7 +18,7 @@ from runtime import distributed, mesh
 from weights import passport
 
 
-def evaluate(config, *checkpoints, labels='', partial='', resume=False, progress=lambda amount: None):
+def evaluate(config, *checkpoints, labels='', partial='', resume=False, progress=lambda amount: None, scorer=None):
     """Evaluate a checkpoint, or several as an ensemble, on the config's test split, counting every image exactly once.
 
     Args:
@@ -28,6 +29,7 @@ def evaluate(config, *checkpoints, labels='', partial='', resume=False, progress
         caller removes it once the result is saved. Each process has its own.
       resume: whether to resume from that file.
       progress: called with the number of images finished since its last call.
+      scorer: from `create_scorer`, to compile the programs only once for several calls; None for a new one.
 
     Returns:
       (result, rows, names of the classes). The result has the keys of `results.summary` and 'protocol', 'average',
@@ -44,16 +46,8 @@ def evaluate(config, *checkpoints, labels='', partial='', resume=False, progress
         label_set = label_sets.create(labels, source, config.num_classes, label_sets.names_of(members))
         facts |= {'the number of test images': len(source), 'the list of classes': source.class_names}
         facts['the checkpoint'] = [checkpoint.step for checkpoint in checkpoints]
-    grid, (part, parts) = mesh.of_this_process(), (jax.process_index(), jax.process_count())
-    dense_batch = 1 if jax.default_backend() == 'cpu' else 8
-    scorer = scoring.Scorer(
-        members,
-        grid.size,
-        config.test_batch_size,
-        lambda batch: jax.device_put(batch, mesh.batch_sharding(grid)),
-        dense_batch,
-        len(source),
-    )
+    part, parts = jax.process_index(), jax.process_count()
+    scorer = scorer or create_scorer(config, checkpoints, len(source))
     channels = max(member.pixels.channels for member in members)
 
     def rows_of(numbers):
@@ -103,6 +97,25 @@ def evaluate(config, *checkpoints, labels='', partial='', resume=False, progress
         'compiled': len(scorer.programs),
     }
     return result, sorted(rows), label_set.names
+
+
+def create_scorer(config, checkpoints, most=sys.maxsize):
+    """Return the `scoring.Scorer` of checkpoints on the devices of this process, for `evaluate`.
+
+    Args:
+      config: config of the first checkpoint.
+      checkpoints: returned by `open_checkpoint`.
+      most: the number of images, so that no batch has more.
+    """
+    grid, dense_batch = mesh.of_this_process(), 1 if jax.default_backend() == 'cpu' else 8
+    return scoring.Scorer(
+        [checkpoint.member for checkpoint in checkpoints],
+        grid.size,
+        config.test_batch_size,
+        lambda batch: jax.device_put(batch, mesh.batch_sharding(grid)),
+        dense_batch,
+        most,
+    )
 
 
 def _identity(checkpoints, source, labels):

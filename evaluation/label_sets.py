@@ -1,4 +1,4 @@
-"""Label sets: ReaL, ImageNetV2, -A and -R for ImageNet's classes, and a subset of the classes for any network.
+"""Label sets: ReaL, ImageNetV2, -A, -R and -Sketch for ImageNet's classes, and a subset of the classes for any network.
 
 A label set maps a source's labels to classes of the network, and may restrict the outputs to some of its classes.
 """
@@ -59,7 +59,8 @@ class LabelSet(NamedTuple):
     accepted: Callable | None = None
 
 
-KNOWN = ('subset=own', 'subset=all', 'imagenet_v2', 'imagenet_a', 'imagenet_r', 'real=FILE')
+_IMAGENET = ('imagenet_v2', 'imagenet_a', 'imagenet_r', 'imagenet_sketch', 'real')  # for its 1000 classes
+KNOWN = ('subset=own', 'subset=all', *_IMAGENET[:-1], 'real=FILE')
 
 
 def names_of(members):
@@ -82,8 +83,8 @@ def create(text, source, num_classes, names=None):
         'subset=own' or 'subset=all' if the source has only some of the network's classes: errors over their outputs
         alone, or over all outputs.
         'imagenet_v2' (folders called 0 to 999, whose alphabetical order is not that of the classes), 'imagenet_a',
-        'imagenet_r' (folders of 200 WordNet ids), or 'real=FILE', ReaL's real.json: the right classes of each image, in
-        the order of file names; images without any are left out.
+        'imagenet_r' (folders of 200 WordNet ids), 'imagenet_sketch' (folders of all WordNet ids), or 'real=FILE',
+        ReaL's real.json: the right classes of each image, in the order of file names; images without any are left out.
       source: from `input_pipeline.sources`.
       num_classes: number of the network's classes.
       names: names of the network's classes, see `classes.known_names`; None if its checkpoint does not have them.
@@ -96,7 +97,7 @@ def create(text, source, num_classes, names=None):
         return _own_labels(source, num_classes, names)
     if text in ('subset=own', 'subset=all'):
         return _subset(text, source, num_classes, names)
-    if name not in ('imagenet_v2', 'imagenet_a', 'imagenet_r', 'real') or (name == 'real') != bool(path):
+    if name not in _IMAGENET or (name == 'real') != bool(path):
         raise UserError(f'no labels {text!r}{nearest(text, KNOWN)} There are: {", ".join(KNOWN)}.')
     if num_classes != 1000:
         raise UserError(f"--labels {text} needs ImageNet's 1000 classes, and the network has {num_classes}")
@@ -110,6 +111,11 @@ def create(text, source, num_classes, names=None):
             raise UserError(f'{source.name} is not ImageNetV2: its folders are not called 0 to 999')
         numbers = [int(folder) for folder in source.class_names]
         return LabelSet('ImageNetV2', None, lambda label: numbers[label], NAMES)
+    if name == 'imagenet_sketch':
+        if tuple(source.class_names) != WNIDS:
+            difference = classes.first_difference(WNIDS, source.class_names)
+            raise UserError(f'{source.name} is not ImageNet-Sketch, with a folder for each WordNet id: {difference}')
+        return LabelSet('ImageNet-Sketch', None, int, NAMES)
     subset = {'imagenet_a': IMAGENET_A, 'imagenet_r': IMAGENET_R}[name]
     if len(source.class_names) != len(subset):
         raise UserError(f'{source.name} has {len(source.class_names)} classes, and {name} {len(subset)}')

@@ -17,27 +17,52 @@ def lines(config, checkpoints, result):
       checkpoints: the members, from `open_checkpoint`.
       result: from `evaluator.evaluate`.
     """
-    networks = [checkpoint.member.config.architecture for checkpoint in checkpoints]
-    by_name = {checkpoint.member.protocol.name: checkpoint.member.protocol for checkpoint in checkpoints}
-    labels = f', labels of {result["labels"]}' if result['labels'] else ''
-    text = [
-        f'{" + ".join(networks)} on {config.dataset}/{config.test_split}{labels}, {_images(result["num_examples"])}',
-        *(f'protocol {protocol.name}: {protocol.description}{_averaged(protocol)}' for protocol in by_name.values()),
-        *(line for checkpoint in checkpoints for line in _member(checkpoint)),
-    ]
+    text = head(checkpoints, result, f'{config.dataset}/{config.test_split}')
     for k in (1, 5) if checkpoints[0].member.config.num_classes > 5 else (1,):
         low, high = result[f'top{k}_interval']
         wrong = result[f'wrong_top{k}']
         text.append(f'top-{k} error: {result[f"top{k}_error"]:.2f}% ({wrong:,} wrong; 95%: {low:.2f} to {high:.2f})')
+    text.append(calibration(result))
     if result['bad_images']:
         text.append(f'counted as wrong: {result["bad_images"]:,} unreadable images')
     if result['left_out']:
         text.append(f'left out: {result["left_out"]:,} images without a label of {result["labels"]}')
-    speed = result['images_per_second']
-    pace = f'{speed:,.1f} per second' if speed >= 1 else f'{1 / speed if speed else 0:,.1f} s per image'
-    rate = f'{_images(result["evaluated"])} in {result["seconds"]:.1f} s, {pace}'
+    return [*text, *compare(config, checkpoints, result), speed(result)]
+
+
+def head(checkpoints, result, data):
+    """Return the lines about the data, the protocols and the checkpoints of a result.
+
+    Args:
+      checkpoints, result: see `lines`.
+      data: text that names the data.
+    """
+    networks = [checkpoint.member.config.architecture for checkpoint in checkpoints]
+    by_name = {checkpoint.member.protocol.name: checkpoint.member.protocol for checkpoint in checkpoints}
+    labels = f', labels of {result["labels"]}' if result['labels'] else ''
+    return [
+        f'{" + ".join(networks)} on {data}{labels}, {_images(result["num_examples"])}',
+        *(f'protocol {protocol.name}: {protocol.description}{_averaged(protocol)}' for protocol in by_name.values()),
+        *(line for checkpoint in checkpoints for line in _member(checkpoint)),
+    ]
+
+
+def speed(result):
+    """Return the line about the time that a result took."""
+    rate = result['images_per_second']
+    pace = f'{rate:,.1f} per second' if rate >= 1 else f'{1 / rate if rate else 0:,.1f} s per image'
     compiled = f'{result["compiled"]} program{"" if result["compiled"] == 1 else "s"} compiled'
-    return [*text, *compare(config, checkpoints, result), f'{rate}; {compiled}']
+    return f'{_images(result["evaluated"])} in {result["seconds"]:.1f} s, {pace}; {compiled}'
+
+
+def calibration(result):
+    """Return the line about the expected calibration error of a result."""
+    if result['ece'] is None:
+        return 'expected calibration error: unknown, some outputs are not numbers'
+    return (
+        f'expected calibration error: {result["ece"]:.2f}% (mean confidence {result["confidence"]:.2f}%, '
+        f'{results.BINS} bins)'
+    )
 
 
 def _images(count):
@@ -71,6 +96,8 @@ def compare(config, checkpoints, result):
     """
     if result['labels']:
         return ['published: the papers tested on other labels']
+    if datasets.find(config.dataset).is_cropped:
+        return ['published: the papers tested on other images']
     if len({checkpoint.member.weight for checkpoint in checkpoints}) > 1:
         return ["published: nothing; the papers' ensembles weigh all members equally"]
     if len({str(checkpoint.where) for checkpoint in checkpoints}) < len(checkpoints):

@@ -17,6 +17,7 @@ from runtime.files import atomic_file
 
 _Z = 1.959964  # normal quantile for a 95% interval
 TOP = 5
+BINS = 15  # of the calibration error: Guo et al. 2017, section 2
 _FEW_BYTES, _ROW_BYTES = 1 << 20, 4096  # of a partial evaluation: in all, and for each image at most
 
 
@@ -72,7 +73,7 @@ def summary(rows):
 
     Returns:
       {'top1_error', 'top5_error' (percent), 'top1_interval', 'top5_interval' (95%, Wilson), 'wrong_top1', 'wrong_top5',
-      'num_examples', 'loss', 'bad_images', 'left_out'}.
+      'num_examples', 'loss', 'bad_images', 'left_out'}, and the keys of `calibration`.
 
     Raises:
       UserError: if none of the images could be read.
@@ -90,7 +91,47 @@ def summary(rows):
         errors[f'{name}_interval'] = [100 * bound for bound in wilson(wrong, total)]
     errors['bad_images'] = total - len(read)
     errors['left_out'] = len(rows) - total
-    return errors
+    return errors | calibration(read)
+
+
+def calibration(rows, bins=BINS):
+    """Return how well the probability of the predicted class says whether it is right (Guo et al. 2017, section 2).
+
+    The images are grouped by the probability of their predicted class, their confidence, in bins of equal width that
+    include their upper end. The expected calibration error is the mean, over the images, of the difference between the
+    accuracy and the mean confidence of their bin. As in the top-1 error, a tie is wrong.
+
+    Args:
+      rows: list of `Row` of images that could be read.
+      bins: number of bins.
+
+    Returns:
+      {'ece': the expected calibration error; 'confidence': mean confidence; 'reliability': [{'low', 'high' (ends of the
+      bin), 'num_examples', 'confidence', 'accuracy'}] of the bins with images}, in percent. If an output of the
+      network is not a number: None, None and [].
+    """
+    confidence = np.array([r.probabilities[0] for r in rows])
+    if not np.all(np.isfinite(confidence)):
+        return {'ece': None, 'confidence': None, 'reliability': []}
+    places = np.clip(np.ceil(bins * confidence).astype(int) - 1, 0, bins - 1)
+    counts = np.bincount(places, minlength=bins)
+    right = np.bincount(places, [r.rank == 0 for r in rows], bins)
+    expected = np.bincount(places, confidence, bins)
+    reliability = [
+        {
+            'low': 100 * k / bins,
+            'high': 100 * (k + 1) / bins,
+            'num_examples': int(counts[k]),
+            'confidence': 100 * float(expected[k] / counts[k]),
+            'accuracy': 100 * float(right[k] / counts[k]),
+        }
+        for k in np.flatnonzero(counts).tolist()
+    ]
+    return {
+        'ece': 100 * float(np.sum(np.abs(right - expected)) / len(rows)),
+        'confidence': 100 * float(np.mean(confidence)),
+        'reliability': reliability,
+    }
 
 
 def wilson(wrong, total):

@@ -242,6 +242,7 @@ def _error(config, checkpoint, result):
         *([('labels', result['labels'])] if result['labels'] else []),
         ('protocol', f'{protocol.name}: {protocol.description}'),
         ('loss', '-' if result['loss'] is None else f'{result["loss"]:.4f}'),
+        tuple(evaluation_report.calibration(result).split(': ', 1)),
         *([('unreadable, counted as wrong', f'{result["bad_images"]:,}')] if result['bad_images'] else []),
         *(line.split(': ', 1) for line in evaluation_report.compare(config, [checkpoint], result)),
     ]

@@ -72,6 +72,7 @@ class DataSet(NamedTuple):
       image_folders: whether 32x32 images in DATA_DIR/SPLIT/CLASS may replace its files.
       test_images: number of test images in the papers.
       view: name of the protocol that tests each image once and uncropped; '' if images are cropped.
+      is_cropped: whether its images are crops of photographs, which a network sees whole, resized to its size.
       mean, std: of the channels, in gray levels (0..255), for `config.mean=NAME` and `config.std=NAME`.
       box: for handwritten digits, the side of an image and the side of the central box that a digit fills.
     """
@@ -87,6 +88,7 @@ class DataSet(NamedTuple):
     image_folders: bool = False
     test_images: int = 0
     view: str = ''
+    is_cropped: bool = False
     mean: tuple | float | None = None
     std: tuple | float | None = None
     box: tuple | None = None
@@ -157,6 +159,34 @@ def _imagenette(request):
     return classes.relabel_to(source, IMAGENETTE, 'Imagenette', request.on_bad_image)
 
 
+def _imagenet_c(request):
+    from papers import imagenet_c
+
+    corruption, _, severity = request.split.partition('/')
+    names = (*imagenet_c.ALEXNET, *imagenet_c.EXTRA)
+    if corruption not in names or severity not in map(str, imagenet_c.SEVERITIES):
+        raise UserError(
+            f'ImageNet-C has no split {request.split!r}{nearest(corruption, names)} Its splits, all for tests, are '
+            f'CORRUPTION/SEVERITY, as in --config.test_split=fog/3: {", ".join(names)}; 1 to 5'
+        )
+    folder = imagenet_c_folder(_data_dir(request), request.split)
+    if folder is None:
+        raise UserError(
+            f'no folder {Path(request.data_dir) / request.split}: pass --config.data_dir=FOLDER, in which the archives '
+            'of ImageNet-C are unpacked'
+        )
+    return _folder(request._replace(data_dir=str(folder.parent), split=severity, labels=''))
+
+
+def imagenet_c_folder(data_dir, split):
+    """Return the folder of a split of ImageNet-C, CORRUPTION/SEVERITY, or None if it is missing.
+
+    The archives are unpacked in one folder, or each in a folder of its name.
+    """
+    folders = (Path(data_dir) / archive / split for archive in ('', 'noise', 'blur', 'weather', 'digital', 'extra'))
+    return next(filter(Path.is_dir, folders), None)
+
+
 def _idx(title, folder):
     return lambda request: small_sets.idx(request.data_dir, request.split, title, folder)
 
@@ -212,6 +242,10 @@ DATASETS = {
         mean=(122.451, 114.2655, 101.3625), std=(70.635, 68.6205, 71.9355),  # .4802, .4481, .3975; .2770, .2691, .2821
     ),
     'imagenette': DataSet('Imagenette', open=_imagenette, class_names=IMAGENETTE, test_images=3_925),
+    'imagenet_c': DataSet(
+        'ImageNet-C', open=_imagenet_c, class_names=classes.WNIDS, any_classes=True, is_cropped=True,
+        test_images=50_000,
+    ),
     'folder': DataSet('class folders', open=_folder, labels=True),
     'flat': DataSet('images with a label file', open=functools.partial(_folder, flat=True), labels=True),
     'tar': DataSet('the tars of ImageNet', open=_tar, labels=True),

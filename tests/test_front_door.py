@@ -179,7 +179,7 @@ def test_the_top_5_of_three_classes_is_left_out(monkeypatch):
     checkpoint = types.SimpleNamespace(member=types.SimpleNamespace(config=config, protocol=protocol))
     result = {
         'labels': '', 'num_examples': 15, 'bad_images': 0, 'left_out': 0, 'evaluated': 1, 'seconds': 40.0,
-        'images_per_second': 0.025, 'compiled': 1,
+        'images_per_second': 0.025, 'compiled': 1, 'ece': 2.0, 'confidence': 90.0,
     }  # fmt: skip
     for k in (1, 5):
         result |= {f'top{k}_interval': (0.0, 1.0), f'wrong_top{k}': 0, f'top{k}_error': 0.0}
