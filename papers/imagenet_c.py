@@ -7,8 +7,8 @@ SEVERITIES = (1, 2, 3, 4, 5)
 IMAGES = 50_000  # for each corruption and severity
 
 # Top-1 error in percent, the mean over the five severities, of torchvision's AlexNet on each of the 15 corruptions. The
-# paper gives all errors as multiples of these (section 4, table 1). Its authors have them in the spreadsheet under
-# "Calculating the mCE" in https://github.com/hendrycks/robustness; copied from google-research/augmix, imagenet.py.
+# paper gives all errors as multiples of these (section 4.2, table 1). Its authors have them in the spreadsheet under
+# "Calculating the mCE" in https://github.com/hendrycks/robustness, as google-research/augmix, imagenet.py, prints them.
 ALEXNET = {
     'gaussian_noise': Decimal('88.6428'),
     'shot_noise': Decimal('89.4468'),
