@@ -1,8 +1,8 @@
 """ImageNet-C: a network's errors under 15 corruptions of 5 severities (Hendrycks and Dietterich 2019).
 
-The corruption error (CE) of a network (section 4.2) is the sum of its errors over the severities, divided by AlexNet's; the mean
-corruption error (mCE) is the mean over the 15 corruptions. The relative CE compares how much the errors rise: the error
-on the clean images is subtracted from each, above and below the line.
+The corruption error (CE) of a network is the sum of its errors over the severities, divided by AlexNet's; the mean
+corruption error (mCE) is the mean over the 15 corruptions (section 4.2). The relative CE compares how much the errors
+rise: the errors on the clean images are subtracted from both sums.
 """
 
 from typing import NamedTuple
