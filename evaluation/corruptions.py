@@ -44,12 +44,14 @@ def find(data_dir):
     """Return the `PARTS` that there are.
 
     Raises:
-      UserError: there are none.
+      UserError: there are none, or no `data_dir`.
     """
-    parts = [part for part in PARTS if data_dir and datasets.imagenet_c_folder(data_dir, part)]
+    if not data_dir:
+        raise UserError("the data set 'imagenet_c' needs --config.data_dir=FOLDER")
+    parts = [part for part in PARTS if datasets.imagenet_c_folder(data_dir, part)]
     if not parts:
         raise UserError(
-            f'{data_dir or "--config.data_dir"} has no folder {PARTS[0]}, nor any other CORRUPTION/SEVERITY of '
+            f'{data_dir} has no folder {PARTS[0]}, nor any other CORRUPTION/SEVERITY of '
             'ImageNet-C: pass --config.data_dir=FOLDER, in which its archives are unpacked'
         )
     return parts

@@ -165,8 +165,9 @@ def _imagenet_c(request):
     corruption, _, severity = request.split.partition('/')
     names = (*imagenet_c.ALEXNET, *imagenet_c.EXTRA)
     if corruption not in names or severity not in map(str, imagenet_c.SEVERITIES):
+        hint = '.' if corruption in names else nearest(corruption, names)
         raise UserError(
-            f'ImageNet-C has no split {request.split!r}{nearest(corruption, names)} Its splits, all for tests, are '
+            f'ImageNet-C has no split {request.split!r}{hint} Its splits, all for tests, are '
             f'CORRUPTION/SEVERITY, as in --config.test_split=fog/3: {", ".join(names)}; 1 to 5'
         )
     folder = imagenet_c_folder(_data_dir(request), request.split)
