@@ -57,6 +57,7 @@ def main():
     config, _ = command_line.load_config()
     import evaluation
     from evaluation import corruptions, protocols, report, results, tables
+    from evaluation.checkpoint import view_of
     from input_pipeline import classes, labels
     from runtime import distributed
     from training import unread
@@ -68,7 +69,7 @@ def main():
     if SUBMISSION.value and (config.num_classes != len(classes.NAMES) or is_subset):
         raise UserError("--submission needs all of ILSVRC's 1000 classes, and these are fewer: leave it out")
     ids = labels.ilsvrc_ids(DEVKIT.value) if SUBMISSION.value else None
-    protocols.refuse(PROTOCOL.value, command_line.overrides())
+    protocols.refuse([view_of(config, name) for name in PROTOCOL.value or ['single']], command_line.overrides())
     trim = TRIM.value and not TABLE.value
     checkpoints = evaluation.open_members(
         config, CHECKPOINT.value, STEP.value, PROTOCOL.value, AVERAGE.value, trim, WEIGHTS.value

@@ -170,13 +170,15 @@ def fitting(member):
     ]
 
 
-def _protocol(config, name, average, trimmed):
-    """Return the named protocol; for 'single', the one that equals the config's own view, if there is one.
+def view_of(config, name):
+    """Return the name of a protocol; if images are crops already, 'single' is the one that sees them whole."""
+    is_whole = name == 'single' and datasets.find(config.dataset).is_cropped
+    return f'single_{config.image_size}_of_{config.image_size}' if is_whole else name
 
-    Images that are crops already are seen whole.
-    """
-    if name == 'single' and datasets.find(config.dataset).is_cropped:
-        name = f'single_{config.image_size}_of_{config.image_size}'
+
+def _protocol(config, name, average, trimmed):
+    """Return the named protocol; for 'single', the one that equals the config's own view, if there is one."""
+    name = view_of(config, name)
     protocol = protocols.create(name, trimmed, config.architecture)
     if name == 'single':
         protocol = _own_view(config) or protocol

@@ -16,7 +16,7 @@ from input_pipeline import classes, datasets
 from input_pipeline.pixels import Pixels
 from papers import imagenet_c
 from runtime.errors import UserError
-from training import checkpoints, unread
+from training import checkpoints
 from training.run import build_model
 
 RNG = np.random.default_rng(0)
@@ -85,7 +85,6 @@ def test_a_crop_is_seen_whole(side):
     ((_, item),) = scoring.Scorer([member], 1, 4, jax.device_put).items(image)
     expected = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
     np.testing.assert_array_equal(item.pixels, expected)
-    assert 'another dataset' in unread.why(config, 'test_crop.short_side')
 
 
 def test_sketches_are_of_all_classes(tmp_path):
@@ -203,7 +202,7 @@ def test_part_of_it(tiny, script, tmp_path):
         (('--worst',), 'ImageNet-C is 75 tests: leave --worst out, or name one of them'),
         (('--config.test_split=fog/1', '--clean_error=60'), '--clean_error is for all of ImageNet-C'),
         (('--clean_error=600',), 'clean_error'),
-        (('--config.test_crop.short_side=(40,40)',), 'has no effect with dataset='),
+        (('--config.test_crop.kind=center',), 'has no effect with --protocol single_32_of_32, which'),
         (('--config.data_dir=nowhere',), 'nowhere has no folder gaussian_noise/1'),
         (('--config.test_split=fog',), "ImageNet-C has no split 'fog'"),
     ):

@@ -66,11 +66,6 @@ RULES = (
     _Rule(('data_dir',), 'dataset', _not(*datasets.names_where(lambda data: not data.data_dir))),
     _Rule(('labels',), 'dataset', datasets.names_where(lambda data: data.labels)),
     _Rule(('val_fraction',), 'dataset', ('folder',)),
-    _Rule(
-        ('test_crop.kind', 'test_crop.short_side', 'test_crop.square', 'test_crop.warp'),
-        'dataset',
-        _not(*datasets.names_where(lambda data: data.is_cropped)),
-    ),
     _Rule(('val_seed',), 'val_fraction', _is_on),
 )
 
