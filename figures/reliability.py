@@ -37,6 +37,7 @@ def draw(found, titles, title):
     """
     count = len(found)
     figure = style.figure(_WIDTH * count + 1, _HEIGHT)
+    figure.get_layout_engine().set(wspace=0.06)  # 100 and 0 of two panels stand apart
     panels = figure.subplots(2, count, sharex=True, sharey='row', squeeze=False, height_ratios=(1, 2))
     for result, text, shares, accuracies in zip(found, titles, *panels, strict=True):
         _draw_shares(shares, result)
