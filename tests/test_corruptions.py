@@ -168,7 +168,7 @@ def test_all_of_it_with_one_command(tiny, script, tmp_path):
     assert "AlexNet's errors: Hendrycks and Dietterich 2019, 50,000 images of 1,000 classes each; here 9" in lines
     assert not list(network.glob('*.partial'))
     one = script(*command, '--config.test_split=fog/3', '--worst')
-    assert f'top-1 error: {errors[9, 2]:.2f}%' in one.stdout and 'worst classes' in one.stdout, one.stderr
+    assert f'top-1 error: {errors[9, 2]:.2f}%' in one.stdout and 'worst pictures' in one.stdout, one.stderr
     assert 'published: the papers tested on other images' in one.stdout
 
 
