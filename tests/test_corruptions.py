@@ -102,7 +102,10 @@ def test_sketches_are_of_all_classes(tmp_path):
 
 def test_splits(tmp_path):
     for split, says in (
-        ('val', "no split 'val'.*CORRUPTION/SEVERITY, as in --config.test_split=fog/3: gaussian_noise, "),
+        (
+            'val',
+            "no split 'val'.*CORRUPTION/SEVERITY, as in --config.test_split=fog/3 .*test_split=test.: gaussian_noise, ",
+        ),
         ('fgo/3', "no split 'fgo/3', did you mean fog"),
         ('fog/6', "no split 'fog/6'"),
         ('fog/3', 'no folder .*/fog/3: pass --config.data_dir=FOLDER'),
