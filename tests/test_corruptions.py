@@ -104,7 +104,7 @@ def test_splits(tmp_path):
     for split, says in (
         (
             'val',
-            "no split 'val'.*CORRUPTION/SEVERITY, as in --config.test_split=fog/3 .*test_split=test.: gaussian_noise, ",
+            "no split 'val'.*CORRUPTION/SEVERITY, .*split=fog/3 .*split=test.: gaussian_noise, ",
         ),
         ('fgo/3', "no split 'fgo/3', did you mean fog"),
         ('fog/6', "no split 'fog/6'"),
