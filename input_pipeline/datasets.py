@@ -167,8 +167,8 @@ def _imagenet_c(request):
     if corruption not in names or severity not in map(str, imagenet_c.SEVERITIES):
         hint = '.' if corruption in names else nearest(corruption, names)
         raise UserError(
-            f'ImageNet-C has no split {request.split!r}{hint} Its splits, all for tests, are CORRUPTION/SEVERITY, as in '
-            '--config.test_split=fog/3 (evaluate.py takes all with --config.test_split=test): '
+            f'ImageNet-C has no split {request.split!r}{hint} Its splits, all for tests, are CORRUPTION/SEVERITY, as '
+            'in --config.test_split=fog/3 (evaluate.py takes all with --config.test_split=test): '
             f'{", ".join(names)}; 1 to 5'
         )
     folder = imagenet_c_folder(_data_dir(request), request.split)
