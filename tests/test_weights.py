@@ -376,7 +376,8 @@ def test_onnx_runtime_answers_as_the_network(name, tmp_path, monkeypatch):
     session = onnxruntime.InferenceSession(tmp_path / 'm.onnx')
     quick = {'xla_backend_optimization_level': 0}
     forward = jax.jit(model.apply, compiler_options=layers.compiler_options() | quick)
-    assert session.get_inputs()[0].shape == ['batch', *shape]
+    batch, *_, channels = session.get_inputs()[0].shape  # some take images of any size (test_exports.py)
+    assert (batch, channels) == ('batch', shape[-1])
     images = golden.uniform('images', (3, *shape))
     expected = np.asarray(forward(variables, images))
     for size in (1, 3):
