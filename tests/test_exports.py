@@ -96,9 +96,7 @@ def test_weights_too_large_for_float32_make_no_passport(digits_run):
         pytest.param('googlenet', {}, 64, True, marks=pytest.mark.slow),
     ],
 )
-def test_an_onnx_file_takes_any_size_if_the_network_does(
-    tmp_path, monkeypatch, name, options, size, any_size
-):
+def test_an_onnx_file_takes_any_size_if_the_network_does(tmp_path, monkeypatch, name, options, size, any_size):
     if name == 'googlenet':
         quarter(monkeypatch)
     runtime = pytest.importorskip('onnxruntime')
