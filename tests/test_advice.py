@@ -108,6 +108,7 @@ def test_groups_of_batch_norm():
     assert run.Run(config).model.group_size == 32
 
 
+@pytest.mark.slow
 def test_layers_that_are_named(digits_run, monkeypatch):
     _, workdir = digits_run
     variables = {'params': {'head': {'kernel': np.zeros((84, 10)), 'bias': np.zeros(10)}}, 'batch_stats': {}}

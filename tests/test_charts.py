@@ -201,6 +201,7 @@ def test_the_counted_parameters_suffice_for_the_output(trained, data):
     np.testing.assert_array_equal(votes.argmax(1), svm.predict(images[:5]))
 
 
+@pytest.mark.slow
 def test_accuracies_over_seeds(data):
     found = {one.name: one for one in compare.of_classifiers(*data, 300, 2)}
     for one in compare.of_classifiers(*data, 300, 1):
@@ -210,6 +211,7 @@ def test_accuracies_over_seeds(data):
     assert svm.accuracies[0] != svm.accuracies[1]  # of other images
 
 
+@pytest.mark.slow
 def test_networks_are_compared_by_their_seeds(tmp_path, monkeypatch):
     config = digits()
     model = architectures.create('lenet5', num_classes=10)

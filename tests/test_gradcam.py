@@ -52,7 +52,7 @@ def test_maps_are_the_activations_and_a_replaced_one_is_read():
     )
 
 
-@pytest.mark.parametrize('layer', ['conv1', 'conv2', 'pool2'])
+@pytest.mark.parametrize('layer', [pytest.param('conv1', marks=pytest.mark.slow), 'conv2'])
 def test_its_weights_are_the_mean_gradients(layer):
     """The derivative of the score along one map, all of whose cells rise, is the sum of their gradients."""
     model, variables, images = network('lenet5', shift=0.005, activation='tanh')
@@ -148,6 +148,7 @@ def test_the_deconvnet_of_a_class_is_that_of_its_logit():
     assert np.ptp(found) > 0
 
 
+@pytest.mark.slow
 def test_the_same_checkpoint_gives_the_same_file(digits_run, tmp_path):
     config, workdir = digits_run
     for name in ('a.png', 'b.png'):

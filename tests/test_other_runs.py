@@ -181,6 +181,7 @@ def test_after_a_nan_loss_the_run_continues_with_a_lower_rate(tmp_path):
     assert all(np.isfinite(row['loss']) for row in rows if row['kind'] == 'train')
 
 
+@pytest.mark.slow
 def test_a_broken_image_is_skipped_as_the_message_says(tmp_path):
     """Before the first step, and in the middle of a run."""
     rng = np.random.default_rng(0)

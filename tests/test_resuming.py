@@ -127,6 +127,7 @@ def test_the_events_of_a_run_stopped_anywhere_are_the_lines_of_its_log(tmp_path)
 # Another batch size
 
 
+@pytest.mark.slow
 def test_a_polynomial_rate_counts_the_examples_of_both_batch_sizes(tmp_path):
     config = config_of(steps=60, schedule='polynomial', learning_rate=0.002, decay_power=0.7, stop_at_step=23)
     loop.train(config, tmp_path)

@@ -65,6 +65,7 @@ def test_a_run_that_does_not_learn_is_warned_of_once(tmp_path, capfd):
     assert capfd.readouterr().out.count('warning: step 90') == 1
 
 
+@pytest.mark.slow
 def test_dead_layers_are_named(tmp_path):
     config = config_of()
     config.architecture_options.initializer = 'gaussian_1e-30'  # biases start at 0
