@@ -46,7 +46,7 @@ class RunLog:
     """
 
     def __init__(self, workdir, rows=(), resume_step=None, time=None, epoch_is_closed=True, writes=True):
-        self._path, self._file, self._sinks = Path(workdir) / NAME, None, []
+        self._path, self._file, self._sinks, self.tracker = Path(workdir) / NAME, None, [], None
         self.rows = list(rows)
         if resume_step is not None:
 
@@ -80,8 +80,9 @@ class RunLog:
         open_run = functools.partial(trackers.open_run, config, self._path.parent, *known[-1:])
         sink = _Sink(config.tracker, open_run, Exception, self.rows[since:])  # whatever its library raises
         self._sinks.append(sink)
-        if sink.writer and not known:
-            self.write('tracker', step, time, tracker=config.tracker, id=sink.writer.run_id)
+        self.tracker = sink.writer
+        if self.tracker and not known:
+            self.write('tracker', step, time, tracker=config.tracker, id=self.tracker.run_id)
 
     def write(self, kind, step, time, **values):
         """Append a row; it is in the file when this returns."""
