@@ -33,7 +33,7 @@ class WandB:
 
         self._run = wandb.init(id=run_id, resume='allow', name=folder.name, config=values, dir=folder)
         self._run.define_metric('*', step_metric='step')  # its own count of steps takes no step twice
-        self.run_id, self.where = self._run.id, self._run.url or self._run.dir
+        self.run_id, self.where = self._run.id, self._run.url or self._run.settings.sync_dir
 
     def write(self, step, numbers):
         """Add {name: number} of a step."""
