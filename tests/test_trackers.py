@@ -98,6 +98,15 @@ def test_only_the_process_that_writes_tracks(tmp_path, monkeypatch):
     assert [row['kind'] for row in run_log.rows] == ['train']
 
 
+@pytest.mark.parametrize(
+    'row', [{'tracker': 'wandb'}, {'tracker': 'wandb', 'id': 7}, {'tracker': ['wandb'], 'id': 'a'}]
+)
+def test_a_damaged_id_is_refused(tmp_path, row):
+    (tmp_path / log.NAME).write_text(json.dumps({'kind': 'tracker', 'step': 0, 'time': TIME, **row}) + '\n')
+    with pytest.raises(UserError, match='line 1 of .*metrics.jsonl is not a row of a log'):
+        log.read(tmp_path)
+
+
 # With W&B and MLflow, offline: what their own readers find
 
 CONFIG = (
