@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, digits, one_device_environment
 
+from configs import base
 from runtime.errors import UserError
 from training import log, loop, trackers
 
@@ -52,6 +53,7 @@ def test_a_folder_with_the_name_of_a_package_is_none(tmp_path, monkeypatch):
 
 
 def test_an_unknown_tracker_is_named(tmp_path):
+    assert base.CHOICES['tracker'] == ('', *trackers.TRACKERS)
     with pytest.raises(UserError, match="^tracker must be one of empty, wandb, mlflow, not 'tensorbord'$"):
         loop.train(digits(tracker='tensorbord'), tmp_path)
 
