@@ -153,6 +153,7 @@ def get_config():
     config.stop_at_step = 0  # 0: run to the end
     config.stall_steps = 1000  # warn once after so many steps without progress; 0: never
     config.profile_steps = ''  # FIRST:LAST, such as 10:15: trace these steps for TensorBoard, in workdir/profile
+    config.tracker = ''  # also log to an experiment tracker: wandb, mlflow; empty: none
     return locked(config)
 
 
@@ -190,6 +191,7 @@ CHOICES = {
     'channel_order': ('rgb', 'bgr'),
     'fit': ('pad', 'resize'),
     'on_bad_image': ('stop', 'skip'),
+    'tracker': ('', 'wandb', 'mlflow'),
     'plateau.metric': ('test_top1_error', 'test_top5_error', 'test_loss', 'train_loss', 'train_error'),
 }
 
@@ -226,7 +228,7 @@ def problem(config):
                 return f'{key} must be {limits}, not {value(key)}'
     for key, allowed in CHOICES.items():
         if value(key) not in allowed:
-            return f'{key} must be one of {", ".join(map(str, allowed))}, not {value(key)!r}'
+            return f'{key} must be one of {", ".join(str(one) or "empty" for one in allowed)}, not {value(key)!r}'
     for key in config:
         if not _is_finite(value(key)):
             return f'{key} must be finite, not {value(key)}'

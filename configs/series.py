@@ -5,7 +5,9 @@ from ml_collections import ConfigDict
 from configs import base
 
 # Keys that all members share: `--config.KEY=VALUE` sets them for all.
-SHARED = ('data_dir', 'labels', 'on_bad_image', 'workers', 'dtype', 'scale_lr', 'accumulate', 'test_batch_size')
+SHARED = (
+    'data_dir', 'labels', 'on_bad_image', 'workers', 'dtype', 'scale_lr', 'accumulate', 'test_batch_size', 'tracker',
+)  # fmt: skip
 
 
 def create(**members):

@@ -127,7 +127,7 @@ def network_of(origin):
 _FREE = (
     'accumulate', 'architecture', 'architecture_options', 'data_dir', 'data_seed', 'dtype', 'init_from', 'labels',
     'log_every_steps', 'checkpoint_every_steps', 'mesh', 'on_bad_image', 'profile_steps', 'scale_lr', 'seed',
-    'stall_steps', 'statistics', 'steps_per_dispatch', 'stop_at_step', 'test_batch_size', 'workers',
+    'stall_steps', 'statistics', 'steps_per_dispatch', 'stop_at_step', 'test_batch_size', 'tracker', 'workers',
 )  # fmt: skip
 # Options of a network that change how it is computed, not what.
 _FREE_OPTIONS = ('dtype', 'scan', 'remat', 'parent', 'name')

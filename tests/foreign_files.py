@@ -276,6 +276,7 @@ _EPOCH = {
     **{'test_top1_error': 12.5, 'test_top5_error': 1.5, 'test_loss': 2.0},
 }
 LOG = [
+    {'kind': 'tracker', 'step': 0, 'tracker': 'wandb', 'id': 'a1', 'time': {'total': 0.5}},
     {'kind': 'train', 'step': 10, 'loss': 2.5, 'time': {'total': 1.0}},
     {'kind': 'epoch', 'step': 20, 'epoch': 1.0, **_EPOCH, 'time': {'total': 2.0}},
     {'kind': 'decision', 'step': 20, 'by_hand': 'learning_rate', 'time': {'total': 2.0}},

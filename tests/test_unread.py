@@ -23,8 +23,8 @@ ALWAYS = {  # keys that have an effect whatever the others are
     'colour.scale', 'colour.value_shift', 'crop.kind', 'data_seed', 'dataset', 'distortion.versions', 'dtype',
     'filter_rms', 'image_size', 'init_from', 'log_every_steps', 'loss', 'mesh.model', 'normalize', 'num_classes',
     'optimizer', 'profile_steps', 'scale_lr', 'schedule', 'seed', 'stall_steps', 'steps', 'stop_at_step',
-    'test_batch_size', 'test_crop.kind', 'test_split', 'train_split', 'trained_layers', 'warmup.learning_rate',
-    'weight_decay',
+    'test_batch_size', 'test_crop.kind', 'test_split', 'tracker', 'train_split', 'trained_layers',
+    'warmup.learning_rate', 'weight_decay',
 }  # fmt: skip
 OTHERS = ('sgd', 'adam', 'adagrad', 'rmsprop')  # optimizers that have no velocity as they are
 RULES = {  # key: (another value, what must be so for it to be read, or one such case or several where it is not)

@@ -126,6 +126,8 @@ def describe(loop):
         f'run: {steps}, {config.optimizer}, seed {config.seed}, on {run.mesh.size} {device.device_kind} '
         f'device{"s" * (run.mesh.size > 1)}{several}, in {loop.workdir}'
     )
+    if loop.log.tracker:
+        say(f'tracker: {config.tracker}, run {loop.log.tracker.run_id}, in {loop.log.tracker.where}')
     if config.mesh.model > 1:
         sharded = sum(not sharding.is_fully_replicated for sharding in jax.tree.leaves(run.state_sharding.params))
         say(f'{sharded} large parameters and their momentum are sharded over {config.mesh.model} devices')

@@ -18,7 +18,7 @@ import jax
 from input_pipeline import datasets, statistics
 from runtime import distributed, mesh
 from runtime.interrupts import Caught, Interrupted
-from training import checkpoints, console, profile, schedules, stall
+from training import checkpoints, console, profile, schedules, stall, trackers
 from training.clock import Clock
 from training.log import RunLog
 from training.run import Programs, Run, check
@@ -44,6 +44,7 @@ def train(config, workdir, started=None):
     clock = Clock(started or time.time())
     with distributed.Agreed() as facts:
         check(config)
+        trackers.check(config.tracker)
         workdir, place = open_place(workdir)
         splits = datasets.open_splits(config)
         run = Run(config, splits=splits, **resume_point(place, *splits, config.on_bad_image))
@@ -62,6 +63,7 @@ def train(config, workdir, started=None):
         manager = stack.enter_context(checkpoints.Checkpoints(place / checkpoints.FOLDER, after_save=copy))
         state, log = restore(run, workdir, manager, clock)
         stack.callback(log.close)
+        log.track(config, int(state.step), {'total': clock.total()})
         signals = stack.enter_context(Caught(distributed.largest))
         display = stack.enter_context(console.Display(run.total_steps, quiet=not distributed.is_first()))
         trace = stack.enter_context(profile.Trace(config.profile_steps, workdir, display.say))

@@ -15,7 +15,7 @@ from input_pipeline import loader, statistics
 from runtime import mesh
 from runtime.errors import UserError
 from runtime.text import printable
-from training import memory, series
+from training import memory, series, trackers
 from training import workdir as folders
 from training.console import duration
 from training.run import Run, check, test_batch_size
@@ -63,6 +63,7 @@ def check_run(config, workdir, say=print):
 
 def _check_one(config, workdir, say):
     check(config)
+    trackers.check(config.tracker)
     available = memory.available()  # before the data set is loaded
     devices = jax.devices()
     say(

@@ -45,7 +45,7 @@ def verify_resume(argv, config, say=print):
     every = max(1, min(epoch, total // _CHECKPOINTS))
     steps = min(total, every * _CHECKPOINTS)
     flags = [a for a in argv[1:] if 'verify_resume' not in a]
-    flags += [f'--config.checkpoint_every_steps={every}', f'--config.stop_at_step={steps}']
+    flags += [f'--config.checkpoint_every_steps={every}', f'--config.stop_at_step={steps}', '--config.tracker=']
     with tempfile.TemporaryDirectory() as folder:
         straight, killed = Path(folder, 'straight'), Path(folder, 'killed')
         say(f'running {steps:,} steps without interruption, with a checkpoint every {every:,}')

@@ -27,7 +27,7 @@ _MIRRORED = (stored_config.NAME, log.NAME, STATISTICS)
 _FREE = (
     'accumulate', 'batch_size', 'data_dir', 'labels', 'statistics', 'log_every_steps', 'checkpoint_every_steps',
     'profile_steps', 'steps_per_dispatch', 'stall_steps', 'stop_at_step', 'workers', 'mesh.model', 'test_batch_size',
-    'on_bad_image', 'architecture_options.remat',
+    'on_bad_image', 'architecture_options.remat', 'tracker',
 )  # fmt: skip
 
 # Keys that concern only future steps: they may change until the run is finished, and the log records each change as a
