@@ -18,7 +18,7 @@ import jax
 from input_pipeline import datasets, statistics
 from runtime import distributed, mesh
 from runtime.interrupts import Caught, Interrupted
-from training import checkpoints, console, profile, schedules, stall, trackers
+from training import checkpoints, console, profile, schedules, stall
 from training.clock import Clock
 from training.log import RunLog
 from training.run import Programs, Run, check
@@ -44,7 +44,6 @@ def train(config, workdir, started=None):
     clock = Clock(started or time.time())
     with distributed.Agreed() as facts:
         check(config)
-        trackers.check(config.tracker)
         workdir, place = open_place(workdir)
         splits = datasets.open_splits(config)
         run = Run(config, splits=splits, **resume_point(place, *splits, config.on_bad_image))
@@ -52,10 +51,9 @@ def train(config, workdir, started=None):
         if config.statistics:
             statistics.of_run(config, workdir)  # a missing file is refused before the folder is claimed
     with contextlib.ExitStack() as stack:
-        changes = {}
         with distributed.Agreed():
+            changes = stack.enter_context(claimed(workdir, config, any(run.start))) if distributed.is_first() else {}
             if distributed.is_first():
-                changes = stack.enter_context(claimed(workdir, config, has_checkpoint=run.start != (0, 0)))
                 run.check_length(changes)
                 statistics.of_run(config, workdir, run.source)
         measured = statistics.of_run(config, workdir)

@@ -17,7 +17,7 @@ from runtime import distributed, stored_config, system
 from runtime.errors import UserError
 from runtime.files import write_atomically
 from runtime.text import say
-from training import checkpoints, log, unread
+from training import checkpoints, log, trackers, unread
 from training.run import normalized_together
 
 _MIRRORED = (stored_config.NAME, log.NAME, STATISTICS)
@@ -128,8 +128,10 @@ def claimed(workdir, config, has_checkpoint=True):
       has_checkpoint: whether the run has a checkpoint; before the first one, every key may change.
 
     Raises:
-      UserError: the folder cannot be written, another process trains in it, or its content is not this run.
+      UserError: the package of the tracker is missing, the folder cannot be written, another process trains in it, or
+        its content is not this run.
     """
+    trackers.check(config.tracker)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         if not os.access(workdir, os.W_OK):
