@@ -18,6 +18,7 @@ from PIL import Image
 import architectures
 import evaluation
 import imagenet_decade
+import weights
 from evaluation import apply, prediction
 from figures import inputs
 from runtime.errors import UserError
@@ -124,6 +125,32 @@ def test_what_is_no_checkpoint_is_said(tmp_path):
             load(tmp_path / 'missing')
     with pytest.raises(UserError, match='has no config.json'):
         evaluation.load(tmp_path)
+
+
+def test_a_release_is_loaded_by_its_name(monkeypatch, digits_run):
+    monkeypatch.setattr(weights, 'converted', {'hf://some/digits': digits_run[1]}.get)
+    assert imagenet_decade.load('hf://some/digits').config.architecture == 'lenet5'
+
+
+@pytest.mark.slow
+def test_a_figure_is_drawn_as_by_the_command(digits_run, script, tmp_path):
+    drawn = imagenet_decade.draw('filters', digits_run[1], width=300, columns=2)
+    flags = '--checkpoint', digits_run[1], '--columns', 2, '--out', tmp_path / 'a.png'
+    assert script('visualize.py', 'filters', *flags).returncode == 0
+    with Image.open(tmp_path / 'a.png') as expected:
+        expected.thumbnail((300, 3000), Image.Resampling.LANCZOS)
+        assert drawn.size == expected.size and drawn.width == 300
+        assert np.abs(np.asarray(drawn.convert('RGB'), int) - np.asarray(expected.convert('RGB'), int)).mean() < 2
+    assert drawn._repr_png_() and not drawn._repr_jpeg_()  # a notebook keeps every form that a picture has
+
+
+def test_what_is_no_figure_is_said(digits_run, tmp_path):
+    with pytest.raises(UserError, match='no figure .filter., did you mean filters?'):
+        imagenet_decade.draw('filter', digits_run[1])
+    with pytest.raises(UserError, match='filters has no option .column., did you mean columns?'):
+        imagenet_decade.draw('filters', digits_run[1], column=3)
+    with pytest.raises(UserError, match='missing does not exist'):
+        imagenet_decade.draw('filters', tmp_path / 'missing')
 
 
 USE = """
