@@ -36,6 +36,15 @@ def _make_importable():
 _make_importable()
 
 
+def _folder(path):
+    """Return the folder of a network: a release that is given by its name is fetched and converted the first time."""
+    import weights
+    from runtime import paths
+    from weights import fetch
+
+    return weights.converted(path) if fetch.is_name(path) else paths.expanded(os.fspath(path))
+
+
 def load(path, which='best'):
     """Open a trained network: a run's workdir, a converted checkpoint, a single checkpoint, or a release by its name.
 
@@ -48,10 +57,8 @@ def load(path, which='best'):
       An `evaluation.Classifier`.
     """
     import evaluation  # with JAX, which takes seconds; a command handles Ctrl-C before
-    import weights
-    from weights import fetch
 
-    return evaluation.load(weights.converted(path) if fetch.is_name(path) else path, which)
+    return evaluation.load(_folder(path), which)
 
 
 def draw(figure, *checkpoints, width=900, **options):
@@ -59,7 +66,7 @@ def draw(figure, *checkpoints, width=900, **options):
 
     Args:
       figure: its name, such as 'timeline'.
-      *checkpoints: the folders of its networks.
+      *checkpoints: its networks, as in `load`.
       width: pixels of the picture, at most.
       **options: the options of the figure, as in images=['cat.jpg'], and keys of the config of the first checkpoint, as
         in data_dir='DIR'.
@@ -70,35 +77,9 @@ def draw(figure, *checkpoints, width=900, **options):
     Raises:
       UserError: the figure does not exist, does not take these options, or cannot be drawn.
     """
-    import inspect
-    import tempfile
+    from figures import notebook
 
-    from PIL import Image
-
-    import figures
-    from runtime import paths, stored_config
-    from runtime.errors import UserError, nearest
-
-    make = figures.maker(figure)
-    known, config = inspect.signature(make).parameters, {}
-    arguments = {key: options.pop(key) for key in list(options) if key in known}
-    if checkpoints:
-        arguments['checkpoint'] = [paths.expanded(os.fspath(path)) for path in checkpoints]
-        if 'config' in known:
-            try:
-                config = arguments['config'] = stored_config.get_config(arguments['checkpoint'][0])
-            except ValueError as error:
-                raise UserError(str(error)) from None
-    for key, value in options.items():
-        if key not in config:
-            raise UserError(f'{figure} has no option {key!r}{nearest(key, [*known, *config])}')
-        config[key] = value
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, f'{figure}.png')
-        make(file, **arguments)
-        with Image.open(file) as picture:
-            picture.thumbnail((width, sys.maxsize), Image.Resampling.LANCZOS)
-            return picture.convert('RGB').quantize()
+    return notebook.draw(figure, [str(_folder(path)) for path in checkpoints], width, options)
 
 
 def command():

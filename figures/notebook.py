@@ -1,0 +1,47 @@
+"""A figure as a picture for a notebook."""
+
+import inspect
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+import figures
+from runtime import stored_config
+from runtime.errors import UserError, nearest
+
+
+def draw(figure, checkpoints, width, options):
+    """Return a figure as a Pillow image of at most 256 colors; see `imagenet_decade.draw`.
+
+    Args:
+      figure: one of `figures.FIGURES`.
+      checkpoints: folders of its networks.
+      width: pixels of the picture, at most.
+      options: {argument of the figure's `make`, or key of the config of the first checkpoint: value}.
+
+    Raises:
+      UserError: the figure does not exist, does not take these options, or cannot be drawn.
+    """
+    make, config = figures.maker(figure), {}
+    known = inspect.signature(make).parameters
+    arguments = {key: value for key, value in options.items() if key in known}
+    if checkpoints:
+        arguments['checkpoint'] = checkpoints
+        if 'config' in known:
+            try:
+                config = arguments['config'] = stored_config.get_config(checkpoints[0])
+            except ValueError as error:
+                raise UserError(str(error)) from None
+    for key in options:
+        if key in known:
+            continue
+        if key not in config:
+            raise UserError(f'{figure} has no option {key!r}{nearest(key, [*known, *config])}')
+        config[key] = options[key]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, f'{figure}.png')
+        make(file, **arguments)
+        with Image.open(file) as picture:
+            picture.thumbnail((width, picture.height), Image.Resampling.LANCZOS)
+            return picture.convert('RGB').quantize()  # a page of a notebook holds it twice if it can be a JPEG
