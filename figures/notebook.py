@@ -1,10 +1,11 @@
 """A figure as a picture for a notebook."""
 
 import inspect
+import io
 import tempfile
 from pathlib import Path
 
-from PIL import Image
+import PIL.Image
 
 import figures
 from runtime import stored_config
@@ -12,7 +13,7 @@ from runtime.errors import UserError, nearest
 
 
 def draw(figure, checkpoints, width, options):
-    """Return a figure as a Pillow image of at most 256 colors; see `imagenet_decade.draw`.
+    """Return a figure as an `IPython.display.Image`; see `imagenet_decade.draw`.
 
     Args:
       figure: one of `figures.FIGURES`.
@@ -23,6 +24,8 @@ def draw(figure, checkpoints, width, options):
     Raises:
       UserError: the figure does not exist, does not take these options, or cannot be drawn.
     """
+    from IPython.display import Image  # which a notebook has
+
     make, config = figures.maker(figure), {}
     known = inspect.signature(make).parameters
     arguments = {key: value for key, value in options.items() if key in known}
@@ -42,6 +45,16 @@ def draw(figure, checkpoints, width, options):
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, f'{figure}.png')
         make(file, **arguments)
-        with Image.open(file) as picture:
-            picture.thumbnail((width, picture.height), Image.Resampling.LANCZOS)
-            return picture.convert('RGB').quantize()  # a page of a notebook holds it twice if it can be a JPEG
+        with PIL.Image.open(file) as picture:
+            picture.thumbnail((width, picture.height), PIL.Image.Resampling.LANCZOS)
+            picture = picture.convert('RGB')
+    files = {'jpeg': _file(picture, 'jpeg', quality=80), 'png': _file(picture.quantize(), 'png')}
+    kind = min(files, key=lambda kind: len(files[kind]))  # a notebook keeps it: photographs or drawings
+    return Image(files[kind], format=kind)
+
+
+def _file(picture, kind, **options):
+    """Return the bytes of an image file."""
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()

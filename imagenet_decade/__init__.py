@@ -62,7 +62,7 @@ def load(path, which='best'):
 
 
 def draw(figure, *checkpoints, width=900, **options):
-    """Draw a figure of `python visualize.py`: `draw('filters', 'runs/alexnet')`.
+    """Draw a figure of `python visualize.py` in a notebook: `draw('filters', 'runs/alexnet')`.
 
     Args:
       figure: its name, such as 'timeline'.
@@ -72,7 +72,7 @@ def draw(figure, *checkpoints, width=900, **options):
         in data_dir='DIR'.
 
     Returns:
-      A Pillow image, which a notebook shows; of at most 256 colors, so that the notebook stays small.
+      An `IPython.display.Image`, small enough for the notebook to keep.
 
     Raises:
       UserError: the figure does not exist, does not take these options, or cannot be drawn.

@@ -30,7 +30,7 @@ class Intervals:
 
 
 def console(**options):
-    """Return a console for rich. In a notebook it prints plain lines, as into a file: a cell keeps all that it shows."""
+    """Return a console for rich; in a notebook it prints plain lines as into a file, since a cell keeps every line."""
     is_notebook = Console().is_jupyter
     return Console(force_jupyter=False, force_terminal=False if is_notebook else None, highlight=False, **options)
 

@@ -1,5 +1,6 @@
 """The project as a library: a trained network in three lines, from any folder, and from a wheel."""
 
+import io
 import json
 import os
 import shutil
@@ -137,11 +138,10 @@ def test_a_figure_is_drawn_as_by_the_command(digits_run, script, tmp_path):
     drawn = imagenet_decade.draw('filters', digits_run[1], width=300, columns=2)
     flags = '--checkpoint', digits_run[1], '--columns', 2, '--out', tmp_path / 'a.png'
     assert script('visualize.py', 'filters', *flags).returncode == 0
-    with Image.open(tmp_path / 'a.png') as expected:
+    with Image.open(tmp_path / 'a.png') as expected, Image.open(io.BytesIO(drawn.data)) as picture:
         expected.thumbnail((300, 3000), Image.Resampling.LANCZOS)
-        assert drawn.size == expected.size and drawn.width == 300
-        assert np.abs(np.asarray(drawn.convert('RGB'), int) - np.asarray(expected.convert('RGB'), int)).mean() < 2
-    assert drawn._repr_png_() and not drawn._repr_jpeg_()  # a notebook keeps every form that a picture has
+        assert picture.size == expected.size and picture.width == 300
+        assert np.abs(np.asarray(picture.convert('RGB'), int) - np.asarray(expected.convert('RGB'), int)).mean() < 2
 
 
 def test_what_is_no_figure_is_said(digits_run, tmp_path):

@@ -16,6 +16,7 @@ from test_docs import anchors
 NOTEBOOKS = sorted((ROOT / 'notebooks').glob('*.ipynb'))
 LARGEST = 900_000  # bytes
 OF_A_MACHINE = re.compile(r'(?<![\w.:/])(/(home|root|tmp|usr|opt|var|work|mnt|content|Users|private)/|~/|[A-Z]:\\)')
+PROGRESS = re.compile(r'([^\n]+: [\d,]+ of [\d,]+, about [\d:]+ left\n)*')  # of what takes more than ten seconds
 PHOTOGRAPHS = ('03_pretrained', '04_your_own_classes')  # notebooks that take weights and photographs
 STRICT = 'import warnings\nwarnings.simplefilter("error")'
 
@@ -28,9 +29,10 @@ def faults(notebook):
     """What is wrong with the outputs of a notebook: errors, warnings, paths."""
     for cell in cells(notebook):
         for output in cell['outputs']:
-            text = json.dumps([value for kind, value in output.get('data', {}).items() if kind.startswith('text/')])
-            text += ''.join(output.get('text', ''))
-            if output['output_type'] == 'error' or output.get('name') == 'stderr':
+            texts = [value for kind, value in output.get('data', {}).items() if kind.startswith('text/')]
+            text = ''.join(map(''.join, [*texts, output.get('text', '')]))
+            is_progress = output.get('name') == 'stderr' and PROGRESS.fullmatch(text)
+            if output['output_type'] == 'error' or (output.get('name') == 'stderr' and not is_progress):
                 yield f'{cell["id"]}: {text or output.get("evalue")}'
             if OF_A_MACHINE.search(text):
                 yield f'{cell["id"]} has a path of a machine: {text}'
