@@ -24,8 +24,6 @@ def draw(figure, checkpoints, width, options):
     Raises:
       UserError: the figure does not exist, does not take these options, or cannot be drawn.
     """
-    from IPython.display import Image  # which a notebook has
-
     make, config = figures.maker(figure), {}
     known = inspect.signature(make).parameters
     arguments = {key: value for key, value in options.items() if key in known}
@@ -42,12 +40,17 @@ def draw(figure, checkpoints, width, options):
         if key not in config:
             raise UserError(f'{figure} has no option {key!r}{nearest(key, [*known, *config])}')
         config[key] = options[key]
+    missing = [name for name, each in known.items() if each.default is each.empty and name not in ('out', 'config')]
+    if missing := [name for name in missing if name not in arguments]:
+        raise UserError(f'{figure} draws {figures.FIGURES[figure]}: pass its {missing[0]}')
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, f'{figure}.png')
         make(file, **arguments)
         with PIL.Image.open(file) as picture:
             picture.thumbnail((width, picture.height), PIL.Image.Resampling.LANCZOS)
             picture = picture.convert('RGB')
+    from IPython.display import Image  # which a notebook has
+
     files = {'jpeg': _file(picture, 'jpeg', quality=80), 'png': _file(picture.quantize(), 'png')}
     kind = min(files, key=lambda kind: len(files[kind]))  # a notebook keeps it: photographs or drawings
     return Image(files[kind], format=kind)

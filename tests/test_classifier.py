@@ -128,9 +128,11 @@ def test_what_is_no_checkpoint_is_said(tmp_path):
         evaluation.load(tmp_path)
 
 
-def test_a_release_is_loaded_by_its_name(monkeypatch, digits_run):
-    monkeypatch.setattr(weights, 'converted', {'hf://some/digits': digits_run[1]}.get)
-    assert imagenet_decade.load('hf://some/digits').config.architecture == 'lenet5'
+def test_a_release_is_loaded_by_its_name(monkeypatch):
+    monkeypatch.setattr(weights, 'converted', {'hf://some/digits': 'its folder'}.get)
+    monkeypatch.setattr(evaluation, 'load', lambda path, which: (path, which))
+    assert imagenet_decade.load('hf://some/digits', 'latest') == ('its folder', 'latest')
+    assert imagenet_decade.load(Path('runs', 'mine')) == ('runs/mine', 'best')
 
 
 @pytest.mark.slow
@@ -144,11 +146,14 @@ def test_a_figure_is_drawn_as_by_the_command(digits_run, script, tmp_path):
         assert np.abs(np.asarray(picture.convert('RGB'), int) - np.asarray(expected.convert('RGB'), int)).mean() < 2
 
 
+@pytest.mark.slow
 def test_what_is_no_figure_is_said(digits_run, tmp_path):
     with pytest.raises(UserError, match='no figure .filter., did you mean filters?'):
         imagenet_decade.draw('filter', digits_run[1])
     with pytest.raises(UserError, match='filters has no option .column., did you mean columns?'):
         imagenet_decade.draw('filters', digits_run[1], column=3)
+    with pytest.raises(UserError, match='filters draws kernels .*: pass its checkpoint'):
+        imagenet_decade.draw('filters')
     with pytest.raises(UserError, match='missing does not exist'):
         imagenet_decade.draw('filters', tmp_path / 'missing')
 
