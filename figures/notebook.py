@@ -40,8 +40,8 @@ def draw(figure, checkpoints, width, options):
         if key not in config:
             raise UserError(f'{figure} has no option {key!r}{nearest(key, [*known, *config])}')
         config[key] = options[key]
-    missing = [name for name, each in known.items() if each.default is each.empty and name not in ('out', 'config')]
-    if missing := [name for name in missing if name not in arguments]:
+    given = ('out', 'config', *arguments)
+    if missing := [name for name, each in known.items() if each.default is each.empty and name not in given]:
         raise UserError(f'{figure} draws {figures.FIGURES[figure]}: pass its {missing[0]}')
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, f'{figure}.png')
