@@ -7,8 +7,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import nbclient
-import nbformat
 import pytest
 from conftest import ROOT
 from test_docs import anchors
@@ -67,6 +65,9 @@ def clone(tmp_path):
 
 def run(notebook, folder, **environment):
     """Run a notebook in a folder, with warnings as errors."""
+    import nbclient  # which takes half a second, and the fast tests do not need
+    import nbformat
+
     notebook.cells.insert(0, nbformat.v4.new_code_cell(STRICT))
     of_tests = 'XLA_FLAGS', 'NPROC', 'PJRT_NPROC', 'JAX_DISABLE_MOST_OPTIMIZATIONS'
     kept = {key: value for key, value in os.environ.items() if key not in of_tests}
@@ -79,6 +80,8 @@ def run(notebook, folder, **environment):
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path, clone, request):
+    import nbformat
+
     if path.stem in PHOTOGRAPHS:
         weights = request.getfixturevalue('converted')('bvlc_googlenet.caffemodel', 'googlenet')
         photographs = sorted((request.getfixturevalue('test_data') / 'imagenet' / 'foolbox').glob('*.jpg'))
@@ -95,6 +98,8 @@ def test_a_notebook_runs(path, clone, request):
 
 @pytest.mark.slow
 def test_the_first_cell_installs_in_colab(tmp_path):
+    import nbformat
+
     inside = subprocess.run(['git', 'rev-parse', '--git-dir'], cwd=ROOT, capture_output=True, text=True)
     if inside.returncode:
         pytest.skip('this is no clone of git')
