@@ -16,7 +16,13 @@ LARGEST = 900_000  # bytes
 OF_A_MACHINE = re.compile(r'(?<![\w.:/])(/(home|root|tmp|usr|opt|var|work|mnt|content|Users|private)/|~/|[A-Z]:\\)')
 PROGRESS = re.compile(r'([^\n]+: [\d,]+ of [\d,]+, about [\d:]+ left\n)*')  # of what takes more than ten seconds
 PHOTOGRAPHS = ('03_pretrained', '04_your_own_classes')  # notebooks that take weights and photographs
-STRICT = 'import warnings\nwarnings.simplefilter("error")'
+# A first cell. What Jupyter warns of in its own code is not ours.
+STRICT = r"""
+import warnings
+
+warnings.simplefilter('error')
+warnings.filterwarnings('ignore', module=r'.*\b(ipykernel|matplotlib_inline)\b')
+"""
 
 
 def cells(notebook, kind='code'):
