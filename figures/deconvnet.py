@@ -15,7 +15,6 @@ is part of its convolution.
 
 import itertools
 import math
-from pathlib import Path
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -27,8 +26,8 @@ from jax import lax
 import architectures
 from architectures import alexnet, inception, layers, lenet, overfeat, receptive_field, vgg, zfnet
 from figures import filters, style
-from figures.inputs import open_one
-from input_pipeline import datasets, loader, progress
+from figures.inputs import open_data, open_one
+from input_pipeline import loader, progress
 from runtime import mesh
 from runtime.errors import UserError, nearest
 
@@ -70,21 +69,22 @@ class Excited(NamedTuple):
     projections: np.ndarray
 
 
-def make(out, config, checkpoint, step='best', layer='', units='', columns=3):
+def make(out, config, checkpoint, step='best', images=(), layer='', units='', columns=3):
     """Draw what excites the units of a layer.
 
     Args:
       out: path of the figure.
-      config, checkpoint, step: see `figures.inputs.open_one`; the images are the config's test split.
+      config, checkpoint, step: see `figures.inputs.open_one`.
+      images: files and folders to use in place of the config's test split.
       layer, units: see `excited`.
       columns: units side by side.
     """
     network = open_one(config, checkpoint, step)
-    source = datasets.open_split(config, config.test_split, any_classes=True)
-    layer, units = excited(network.member, source, layer, units)
-    data = f'{len(source):,} images of {"/".join(Path(source.name).parts[-2:])}'
+    data = open_data(config, images)
+    layer, units = excited(network.member, data.source, layer, units)
     title = f'{layer}: the {len(units[0].values)} strongest activations projected to pixels, and their image patches'
-    draw(units, out, f'{title}\n{network.title}; {data}', columns)
+    where = data.title if images else f'{len(data.source):,} images of {data.title}'
+    draw(units, out, f'{title}\n{network.title}; {where}', columns)
 
 
 def draw(units, out, title, columns=3):

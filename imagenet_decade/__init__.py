@@ -5,6 +5,7 @@ are found beside this package in a clone, and in this package if it was installe
 """
 
 import importlib.util
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -35,11 +36,21 @@ def _make_importable():
 _make_importable()
 
 
+def _folder(path):
+    """Return the folder of a network: a release that is given by its name is fetched and converted the first time."""
+    import weights
+    from runtime import paths
+    from weights import fetch
+
+    return weights.converted(path) if fetch.is_name(path) else paths.expanded(os.fspath(path))
+
+
 def load(path, which='best'):
-    """Open a trained network: a run's workdir, a converted checkpoint, or a single checkpoint.
+    """Open a trained network: a run's workdir, a converted checkpoint, a single checkpoint, or a release by its name.
 
     Args:
-      path: its folder.
+      path: its folder; or 'hf://timm/resnet50.tv_in1k', 'torchvision:resnet50', ... (`weights.fetch`): the release is
+        fetched and converted the first time, and lines tell from where.
       which: which checkpoint of a workdir: 'best' by its test error, 'latest', or a step.
 
     Returns:
@@ -47,7 +58,28 @@ def load(path, which='best'):
     """
     import evaluation  # with JAX, which takes seconds; a command handles Ctrl-C before
 
-    return evaluation.load(path, which)
+    return evaluation.load(_folder(path), which)
+
+
+def draw(figure, *checkpoints, width=900, **options):
+    """Draw a figure of `python visualize.py` in a notebook: `draw('filters', 'runs/alexnet')`.
+
+    Args:
+      figure: its name, such as 'timeline'.
+      *checkpoints: its networks, as in `load`.
+      width: pixels of the picture, at most.
+      **options: the options of the figure, as in images=['cat.jpg'], and keys of the config of the first checkpoint, as
+        in data_dir='DIR'.
+
+    Returns:
+      An `IPython.display.Image`, small enough for the notebook to keep.
+
+    Raises:
+      UserError: the figure does not exist, does not take these options, or cannot be drawn.
+    """
+    from figures import notebook
+
+    return notebook.draw(figure, [str(_folder(path)) for path in checkpoints], width, options)
 
 
 def command():

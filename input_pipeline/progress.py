@@ -29,11 +29,17 @@ class Intervals:
         return True
 
 
+def console(**options):
+    """Return a console for rich; in a notebook it prints plain lines as into a file, since a cell keeps every line."""
+    is_notebook = Console().is_jupyter
+    return Console(force_jupyter=False, force_terminal=False if is_notebook else None, highlight=False, **options)
+
+
 @contextlib.contextmanager
 def bar(title, total):
     """Show progress on standard error until the end of the block; yields a function that advances it by some amount."""
-    console = Console(stderr=True, highlight=False)
-    if not console.is_terminal:
+    output = console(stderr=True)
+    if not output.is_terminal:
         yield _plain(title, total)
         return
     columns = (
@@ -41,7 +47,7 @@ def bar(title, total):
         BarColumn(),
         TextColumn('{task.percentage:>3.0f}%  left'),
     )
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+    with Progress(*columns, TimeRemainingColumn(), console=output, transient=True) as progress:
         task = progress.add_task(title, total=total)
         yield lambda amount=1: progress.update(task, advance=amount)
 

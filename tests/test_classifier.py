@@ -1,5 +1,6 @@
 """The project as a library: a trained network in three lines, from any folder, and from a wheel."""
 
+import io
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from PIL import Image
 import architectures
 import evaluation
 import imagenet_decade
+import weights
 from evaluation import apply, prediction
 from figures import inputs
 from runtime.errors import UserError
@@ -124,6 +126,36 @@ def test_what_is_no_checkpoint_is_said(tmp_path):
             load(tmp_path / 'missing')
     with pytest.raises(UserError, match='has no config.json'):
         evaluation.load(tmp_path)
+
+
+def test_a_release_is_loaded_by_its_name(monkeypatch):
+    monkeypatch.setattr(weights, 'converted', {'hf://some/digits': 'its folder'}.get)
+    monkeypatch.setattr(evaluation, 'load', lambda path, which: (path, which))
+    assert imagenet_decade.load('hf://some/digits', 'latest') == ('its folder', 'latest')
+    assert imagenet_decade.load(Path('runs', 'mine')) == ('runs/mine', 'best')
+
+
+@pytest.mark.slow
+def test_a_figure_is_drawn_as_by_the_command(digits_run, script, tmp_path):
+    drawn = imagenet_decade.draw('filters', digits_run[1], width=300, columns=2)
+    flags = '--checkpoint', digits_run[1], '--columns', 2, '--out', tmp_path / 'a.png'
+    assert script('visualize.py', 'filters', *flags).returncode == 0
+    with Image.open(tmp_path / 'a.png') as expected, Image.open(io.BytesIO(drawn.data)) as picture:
+        expected.thumbnail((300, 3000), Image.Resampling.LANCZOS)
+        assert picture.size == expected.size and picture.width == 300
+        assert np.abs(np.asarray(picture.convert('RGB'), int) - np.asarray(expected.convert('RGB'), int)).mean() < 2
+
+
+@pytest.mark.slow
+def test_what_is_no_figure_is_said(digits_run, tmp_path):
+    with pytest.raises(UserError, match='no figure .filter., did you mean filters?'):
+        imagenet_decade.draw('filter', digits_run[1])
+    with pytest.raises(UserError, match='filters has no option .column., did you mean columns?'):
+        imagenet_decade.draw('filters', digits_run[1], column=3)
+    with pytest.raises(UserError, match='filters draws kernels .*: pass its checkpoint'):
+        imagenet_decade.draw('filters')
+    with pytest.raises(UserError, match='missing does not exist'):
+        imagenet_decade.draw('filters', tmp_path / 'missing')
 
 
 USE = """

@@ -82,7 +82,7 @@ def source(script):
 
 def figures():
     """The names that visualize.py lists."""
-    for node in ast.parse((ROOT / 'visualize.py').read_text()).body:
+    for node in ast.parse((ROOT / 'figures' / '__init__.py').read_text()).body:
         if isinstance(node, ast.Assign) and node.targets[0].id == 'FIGURES':
             return ast.literal_eval(node.value)
 

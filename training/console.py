@@ -5,11 +5,10 @@ import time
 
 import jax
 import numpy as np
-from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from input_pipeline.progress import Intervals
+from input_pipeline.progress import Intervals, console
 from runtime.text import duration, printable
 from training import memory
 
@@ -38,7 +37,7 @@ class Display:
     """The progress of a run of `total_steps`, a context manager. Of several processes, all but one are `quiet`."""
 
     def __init__(self, total_steps, quiet=False):
-        self.console = Console(markup=False, emoji=False, highlight=False, quiet=quiet)
+        self.console = console(markup=False, emoji=False, quiet=quiet)
         self._live = self.console.is_terminal
         self.console.soft_wrap = not self._live  # a terminal's lines are broken between words
         self._progress = Progress(
