@@ -18,6 +18,7 @@ from evaluation import report
 from input_pipeline import loader, progress
 from runtime import command_line, text
 from runtime.errors import UserError
+from training import checkpoints
 from training.run import Run
 
 
@@ -195,3 +196,11 @@ def test_opening_a_checkpoint_prints_no_warnings(digits_run, caplog):
         logging.getLogger('absl').warning('a warning of another library')
         evaluation.open_checkpoint(digits_run[0], digits_run[1])
     assert [record.message for record in caplog.records] == ['a warning of another library']
+
+
+def test_orbax_warns_of_nothing_while_a_run_saves(tmp_path, caplog):
+    with checkpoints.Checkpoints(tmp_path / 'checkpoints'), caplog.at_level('WARNING', 'absl'):
+        for library in ('orbax', 'other'):
+            where = {'name': 'absl', 'levelno': logging.WARNING, 'pathname': f'/site-packages/{library}/manager.py'}
+            logging.getLogger('absl').handle(logging.makeLogRecord(where | {'msg': library}))
+    assert [record.message for record in caplog.records] == ['other']

@@ -166,11 +166,11 @@ class _Manager(ocp.CheckpointManager):
 
 
 @contextlib.contextmanager
-def _without_warnings(read_only):
-    """Leave out Orbax's warnings that a folder opened for reading is read only."""
+def _without_warnings():
+    """Leave out Orbax's warnings: that a folder opened for reading is read only, how long a save waited."""
 
     def is_other(record):
-        return not read_only or record.module != 'checkpoint_manager'
+        return record.levelno > logging.WARNING or 'orbax' not in Path(record.pathname).parts
 
     logger = logging.getLogger('absl')
     logger.addFilter(is_other)
@@ -203,7 +203,7 @@ class Checkpoints:
             raise UserError(f'{self.folder} cannot be made ({error.strerror}); pass another folder') from None
         if isinstance(self.folder, Path):
             foreign.check_folder(self.folder, of_json=('info', 'metrics', _DIGESTS))  # Orbax would wait for a FIFO
-        with foreign.parsing(self.folder, 'a folder of checkpoints'), _without_warnings(read_only):
+        with foreign.parsing(self.folder, 'a folder of checkpoints'), _without_warnings():
             self._manager = _Manager(
                 self.folder,
                 item_handlers={
@@ -226,17 +226,21 @@ class Checkpoints:
 
     def __enter__(self):
         self._hook, sys.unraisablehook = sys.unraisablehook, self._ignore_closed_loop
+        self._quiet = _without_warnings()
+        self._quiet.__enter__()
         return self
 
     def __exit__(self, kind, error, trace):
-        if kind is None:
-            self.wait()
         try:
+            if kind is None:
+                self.wait()
             with self._write_errors():
                 self._manager.close()
         except UserError:
             if kind is None:  # else it is a consequence, such as a save that failed on the same full disk
                 raise
+        finally:
+            self._quiet.__exit__(None, None, None)
         if kind is None:  # after a failure, callbacks may still arrive
             sys.unraisablehook = self._hook
 
