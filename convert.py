@@ -14,11 +14,12 @@ if __name__ == '__main__':
 
 from runtime import command_line  # noqa: I001  (second: it starts the clock)
 
+import os
 import shlex
 
 from absl import flags
 
-from runtime.errors import UserError
+from runtime.errors import UserError, nearest
 from runtime.text import say
 
 ARCH = flags.DEFINE_string(
@@ -55,6 +56,7 @@ def main():
         return 0
     if not OUT.value:
         raise UserError('no --out: pass the folder to create')
+    import architectures
     import weights
 
     if TO.value:
@@ -72,8 +74,16 @@ def main():
     usage = 'python convert.py --arch NAME --source FILE --out DIR, or --source hf://OWNER/NAME --out DIR'
     if not SOURCE.value:
         raise UserError(f'no --source: {usage} (or --to FORMAT to export)')
-    if not ARCH.value and not weights.fetch.is_name(SOURCE.value):
-        raise UserError(f'no --arch: {usage}')
+    if ARCH.value and ARCH.value not in architectures.names():
+        raise UserError(f'no architecture {ARCH.value!r}{nearest(ARCH.value, architectures.names())}')
+    if not weights.fetch.is_name(SOURCE.value):
+        if not os.path.exists(SOURCE.value):
+            raise UserError(
+                f'{SOURCE.value} does not exist; a release by its name is hf://OWNER/NAME or torchvision:NAME '
+                '(python convert.py --list)'
+            )
+        if not ARCH.value:
+            raise UserError(f'no --arch: {usage}')
     with interrupts.Raised():
         card = weights.convert_file(
             SOURCE.value, ARCH.value, OUT.value, RELEASE.value, KEEP_BGR.value, MEAN.value, LICENCE.value, say

@@ -62,13 +62,14 @@ def main():
     except loop.Interrupted as interrupted:
         return 128 + interrupted.signal
     if distributed.is_first():
-        print('evaluate:', shlex.join(['python', 'evaluate.py', '--checkpoint', workdir]))
+        of_run = shlex.join([*command_line.own_config(config.architecture), '--checkpoint', workdir])
+        print(f'evaluate: python evaluate.py {of_run}')
         if config.dataset == 'folder':
-            show_errors(config, workdir)
+            show_errors(config, workdir, of_run)
     return 0
 
 
-def show_errors(config, workdir):
+def show_errors(config, workdir, of_run):
     """Print the errors of the best checkpoint on a user's own pictures, and the commands to look further."""
     import jax
 
@@ -76,11 +77,12 @@ def show_errors(config, workdir):
     from evaluation import report
     from runtime.text import say
 
+    figures = ['confusion', 'errors']
     if jax.process_count() == 1:
-        _, rows, names = evaluation.evaluate(config, evaluation.open_checkpoint(config, workdir))
+        result, rows, names = evaluation.evaluate(config, evaluation.open_checkpoint(config, workdir))
         say(*report.worst(rows, names))
-    of_run = shlex.join(['--checkpoint', workdir])
-    for figure in ('confusion', 'errors'):
+        figures = figures if result['wrong_top1'] else figures[:1]
+    for figure in figures:
         print(f'{figure}: python visualize.py {figure} {of_run} {shlex.join(["--out", f"{workdir}_{figure}.png"])}')
     print(f'predict: python predict.py {of_run} PICTURES')
 

@@ -63,8 +63,8 @@ def create(name, **options):
         if advice := unlisted(name):
             raise UserError(f'no architecture {name!r}: {advice}')
         raise UserError(
-            f'no architecture {name!r}{nearest(name, names())} `python -m architectures` lists them. One of your own '
-            'needs the config that registers it: pass --config FILE'
+            f'no architecture {name!r}{nearest(name, names())} `python -m architectures` lists them. For one of your '
+            'own, pass the --config that registers it, or import that file in Python'
         )
     entry = NETWORKS[name]
     known = {field.name: field.type for field in dataclasses.fields(entry.module)}
@@ -143,6 +143,9 @@ def convolutions(model, image_shape):
     Args:
       model: a network of `create`.
       image_shape: (H, W, C).
+
+    Raises:
+      UserError: it does not return logits.
     """
     paths = set()
 
@@ -151,7 +154,10 @@ def convolutions(model, image_shape):
             paths.add(module.path)
 
     with layers.on_call(visit):
-        jax.eval_shape(functools.partial(model.init, train=True), jax.random.key(0), jnp.zeros((1, *image_shape)))
+        init = functools.partial(model.init_with_output, train=True)
+        logits, _ = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, *image_shape)))
+    if logits.shape != (1, model.num_classes):
+        raise UserError(f'it returns {logits.shape}, not the logits (1, {model.num_classes}): end it with net.logits')
     return paths
 
 

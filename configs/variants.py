@@ -166,6 +166,8 @@ def _use_cifar10(config, small):
 
 
 def _use_folder(config, folder):
+    if not os.path.isdir(folder):
+        raise ValueError(f'no folder {folder}: pass folder=DIR (a comma ends DIR)')
     train = os.path.join(folder, 'train')
     classes = _folders(train if os.path.isdir(train) else folder)
     if len(classes) < 2:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from evaluation import apply, prediction, results
 from evaluation.checkpoint import open_checkpoint
-from input_pipeline import datasets
+from input_pipeline import datasets, geometry
 from input_pipeline.example import Example
 from runtime import paths, stored_config
 from runtime.errors import UserError
@@ -98,12 +98,16 @@ class Classifier:
 def source_of(pictures):
     """Return the source (`input_pipeline.sources`) of pictures, see `Classifier`; UserError if they are others."""
     is_one = isinstance(pictures, str | os.PathLike | Image.Image) or getattr(pictures, 'ndim', 4) < 4
+    if not is_one and not hasattr(pictures, '__iter__'):
+        raise UserError(
+            f'pictures are of the type {type(pictures).__name__}: pass a path, an array, an image or a list'
+        )
     pictures = [pictures] if is_one else list(pictures)
     if not pictures:
         raise UserError('there are no pictures')
     if all(isinstance(picture, str | os.PathLike) for picture in pictures):
         return prediction.Files(prediction.files([paths.expanded(os.fspath(path)) for path in pictures])[0])
-    return _Arrays([_checked(picture, number) for number, picture in enumerate(pictures)])
+    return _Arrays([image for number, picture in enumerate(pictures) for image in _images(picture, number)])
 
 
 class _Arrays:
@@ -119,15 +123,19 @@ class _Arrays:
         return Example(self.images[index], -1, f'picture {index}')
 
 
-def _checked(picture, number):
-    """Return a picture as uint8 [H, W, C]."""
-    if isinstance(picture, Image.Image) and picture.mode not in ('L', 'RGB'):
-        raise UserError(f"picture {number} has the mode {picture.mode}: pass its .convert('RGB')")
-    picture = np.asarray(picture)
+def _images(picture, number):
+    """Return the images of a path, or [a picture as uint8 [H, W, C]]."""
+    if isinstance(picture, str | os.PathLike):
+        source = prediction.Files(prediction.files([paths.expanded(os.fspath(picture))])[0])
+        return [source[index].image for index in range(len(source))]
+    if isinstance(picture, Image.Image):
+        picture = geometry.to_array(picture, 1 if picture.mode == 'L' else 3)
+    if not hasattr(picture, '__array__'):
+        raise UserError(f'picture {number} is of the type {type(picture).__name__}: pass a path, an array or an image')
     picture = picture[..., None] if picture.ndim == 2 else picture
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] not in (1, 3) or not picture.size:
         raise UserError(
             f'picture {number} is {picture.dtype} of the shape {picture.shape}: pass the path of a file, or uint8 '
             '[H, W, C] from 0 to 255 with 1 or 3 channels'
         )
-    return picture
+    return [picture]

@@ -27,6 +27,9 @@ def files(paths):
             images = [name for name in names if is_image(name)]
             others = [name for name in names if not is_image(name)]
             others = [f'{name}/' if os.path.isdir(os.path.join(path, name)) else name for name in others]
+            folders = [os.path.join(path, name) for name in others if name.endswith('/')]
+            if not images and folders:
+                raise UserError(f'{path} holds folders and no images: pass {list_some(folders)}')
             if not images:
                 raise UserError('. '.join([f'{path} holds no images', *skipped_note(path, others)]))
             notes += skipped_note(path, others)

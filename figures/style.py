@@ -15,6 +15,7 @@ from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator
 
 from runtime import files
 from runtime.errors import UserError
@@ -99,21 +100,36 @@ def _make_plain(fig):
     A character that the font lacks is drawn as its code, with a note on standard error.
     """
     lacking = set()
+    for axes in fig.axes:
+        for axis in (axes.xaxis, axes.yaxis):  # tick labels, which are set again when they are drawn
+            labels = [label.get_text() for label in axis.get_ticklabels()]
+            if isinstance(axis.get_major_locator(), FixedLocator) and any(_lacking(label) for label in labels):
+                axis.set_ticklabels([_as_codes(label) for label in labels])
+                lacking |= {letter for label in labels for letter in _lacking(label)}
     for text in fig.findobj(Text):
         shown = text.get_text()
         if not shown or _POWER.fullmatch(shown):
             continue
         shown = printable_lines(shown)
-        if not shown.isascii():
-            font = font_manager.get_font(font_manager.findfont(text.get_fontproperties()))
-            missing = {letter for letter in shown if not letter.isascii() and not font.get_char_index(ord(letter))}
-            shown = ''.join(escaped(letter) if letter in missing else letter for letter in shown)
-            lacking |= missing
-        text.set(text=shown, parse_math=False)
+        lacking |= _lacking(shown)
+        text.set(text=_as_codes(shown), parse_math=False)
     if new := sorted(lacking - _noted):
         _noted.update(new)
         some = ', '.join(map(escaped, new[:3])) + (f' and {len(new) - 3:,} more' if len(new) > 3 else '')
         print(f'note: the font of figures lacks some characters, drawn as their codes: {some}', file=sys.stderr)
+
+
+def _lacking(text):
+    """Return the characters of a text that the font of the figures lacks."""
+    if text.isascii():
+        return set()
+    font = font_manager.get_font(font_manager.findfont(_LOOK['font.family']))
+    return {letter for letter in text if letter != '\n' and not font.get_char_index(ord(letter))}
+
+
+def _as_codes(text):
+    missing = _lacking(text)
+    return ''.join(escaped(letter) if letter in missing else letter for letter in text)
 
 
 def page(title, body, head=''):

@@ -340,6 +340,11 @@ def _open_part(data_dir, split, fraction, seed, on_bad_image):
     check_split(split, ('train', *HELD_OUT))
     source = FolderSource(folder, on_bad_image)
     is_held_out = _held_out(source.files.tolist(), source.labels, fraction, seed)
+    if not is_held_out.any():
+        raise UserError(
+            f'no class in {folder} has two images, so that none can be held out for the test: add images, or a folder '
+            'of test images'
+        )
     source.select(is_held_out if split in HELD_OUT else ~is_held_out)
     source.name = f'{folder} ({split}, val_fraction={fraction:g})'
     return source

@@ -65,6 +65,13 @@ def set_keys(reads=()):
     return arguments, file_config, lines
 
 
+def own_config(architecture):
+    """Return the arguments that name the user's config again if it registers the network, which no checkpoint has."""
+    from architectures.catalogue import OWN
+
+    return ['--config', config_flags.get_config_filename(flags.FLAGS['config'])] if architecture in OWN else []
+
+
 def run_name(config_file):
     """Return a config's name for a folder: alexnet_lecture_cifar10 for configs/alexnet.py:lecture,cifar10."""
     file, _, variant = config_file.partition(':')
@@ -162,7 +169,7 @@ def _check_config_file(argv):
             raise UserError(f'{path} is now runtime/stored_config.py')
         if not path.is_file():
             raise UserError(
-                f'no config file {value!r}{nearest(path.stem, listing.names())} `python -m configs` lists them.'
+                f'no config file {str(path)!r}{nearest(path.stem, listing.names())} `python -m configs` lists them.'
             )
         read_config(value)
 

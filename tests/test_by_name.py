@@ -100,7 +100,7 @@ def test_nobody_listens(hub, monkeypatch):
         constants, 'HUGGINGFACE_CO_URL_TEMPLATE', 'http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}'
     )
     line = refused(f'hf://{NAME}')
-    assert 'cannot be reached' in line and 'refused' in line and line.endswith('pass --arch NAME --source FILE')
+    assert 'cannot be reached' in line and 'refused' in line and line.endswith('--arch NAME --source FILE --out DIR')
 
 
 def test_a_moved_release_is_found(hub):

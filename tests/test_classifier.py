@@ -62,6 +62,7 @@ def test_files_folders_and_arrays_are_the_same_pictures(classifier, digit_files)
         tuple(map(str, paths)),
         np.repeat(images, 3, -1),
         iter(images[..., 0]),
+        [*paths[:2], *images[2:]],
     ):
         np.testing.assert_allclose(classifier.logits(same), expected, atol=1e-4)
     for one in (
@@ -72,6 +73,7 @@ def test_files_folders_and_arrays_are_the_same_pictures(classifier, digit_files)
         images[3:4],
         Image.open(paths[3]),
         [Image.open(paths[3])],
+        Image.open(paths[3]).convert('RGBA'),
     ):
         np.testing.assert_allclose(classifier.logits(one), expected[3:4], atol=1e-4)
 
@@ -109,7 +111,8 @@ def test_a_program_is_compiled_once(classifier, digit_files, monkeypatch):
         ([np.zeros((8, 8), np.uint8), np.zeros((8, 8, 2), np.uint8)], r'picture 1 is uint8 of the shape \(8, 8, 2\)'),
         (np.zeros((0, 8, 3), np.uint8), r'picture 0 is uint8 of the shape \(0, 8, 3\)'),
         (np.zeros((2, 2, 8, 8, 3), np.uint8), 'picture 0 is uint8 of the shape'),
-        (Image.new('P', (8, 8)), r"picture 0 has the mode P: pass its .convert\('RGB'\)"),
+        (None, 'pictures are of the type NoneType'),
+        ([b'picture'], 'picture 0 is of the type bytes: pass a path, an array or an image'),
         ([], 'there are no pictures'),
         ('missing.jpg', 'missing.jpg does not exist'),
         (__file__, 'test_classifier.py cannot be decoded'),

@@ -442,7 +442,7 @@ def test_a_folder(tmp_path):
         ('alexnet:smoll', 'no variant .smoll. of alexnet, did you mean small. Known: lecture'),
         ('alexnet:cifar10,folder=/tmp', 'contradict each other'),
         ('wrn_28_10:cifar10,cifar100', 'cifar10 and cifar100 contradict each other'),
-        ('alexnet:folder=/nowhere', '/nowhere does not have two classes: folder=DIR reads DIR/train/CLASS/IMAGE'),
+        ('alexnet:folder=/nowhere', 'no folder /nowhere: pass folder=DIR'),
         ('alexnet:epochs=0', "epochs must be a number above 0, not '0'"),
         ('alexnet:epochs=nan', "not 'nan'"),
         ('alexnet:epochs=inf', "not 'inf'"),

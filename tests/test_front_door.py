@@ -150,7 +150,7 @@ def test_a_network_of_ones_own(own):
     with pytest.raises(UserError, match='is not a class of networks: inherit from architectures.layers.Network'):
         architectures.register('other', nn.Dense)
     catalogue.OWN.clear()
-    with pytest.raises(UserError, match='One of your own needs the config that registers it: pass --config FILE'):
+    with pytest.raises(UserError, match='For one of your own, pass the --config that registers it'):
         architectures.create('tiny')
 
 

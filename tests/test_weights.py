@@ -414,7 +414,9 @@ def test_scripts_without_a_config(converted, script, tmp_path):
 @pytest.mark.parametrize(
     'arguments, message',
     [
-        (('--source', 'x.pth', '--out', 'y'), 'no --arch'),
+        (('--source', 'README.md', '--out', 'y'), 'no --arch'),
+        (('--source', 'torchvison:resnet18', '--out', 'y'), 'a release by its name is hf://OWNER/NAME or torchvision:'),
+        (('--source', 'hf://a/b', '--arch', 'resnt50', '--out', 'y'), 'did you mean resnet50?'),
         (('--arch', 'resnet18', '--out', 'y'), 'no --source'),
         (('--arch', 'resnet18', '--source', 'x.pth'), 'no --out'),
         (('--arch', 'resnet18', '--source', 'x.pth', '--out', 'y'), 'x.pth does not exist'),

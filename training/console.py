@@ -42,7 +42,7 @@ class Display:
         self.console.soft_wrap = not self._live  # a terminal's lines are broken between words
         self._progress = Progress(
             TextColumn('step {task.completed:,.0f}/{task.total:,.0f}'),
-            BarColumn(),
+            BarColumn(10 if self.console.width < 100 else 40),
             TextColumn('{task.percentage:>3.0f}% '),
             _Status(),
             TextColumn(' left'),
@@ -116,13 +116,19 @@ def describe(loop):
     )
     for line in class_lines(config, run.source, run.test_source):
         say(line)
+    if config.batch_size > run.num_examples:
+        say(
+            f'warning: a batch has {config.batch_size:,} images, and the data set only {run.num_examples:,}: pass '
+            '--config.batch_size=N'
+        )
     size = config.image_size
     say(f'model: {config.architecture}, {parameters:,} parameters, images of {size}x{size}')
     device = run.mesh.devices.flat[0]
     several = f' of {jax.process_count()} processes' if jax.process_count() > 1 else ''
-    steps = f'{run.total_steps:,} step{"s" * (run.total_steps != 1)} of {config.batch_size:,} images'
+    steps = f'{run.total_steps:,} step{"s" * (run.total_steps != 1)}'
+    images = f'{config.batch_size:,} image{"s" * (config.batch_size != 1)}'
     say(
-        f'run: {steps}, {config.optimizer}, seed {config.seed}, on {run.mesh.size} {device.device_kind} '
+        f'run: {steps} of {images}, {config.optimizer}, seed {config.seed}, on {run.mesh.size} {device.device_kind} '
         f'device{"s" * (run.mesh.size > 1)}{several}, in {loop.workdir}'
     )
     if loop.log.tracker:

@@ -34,7 +34,7 @@ def adopt(config, keep=()):
     if saved.architecture != config.architecture:
         raise UserError(
             f'init_from: {config.init_from} is {saved.architecture}, and the config {config.architecture}: pass '
-            f'--config configs/{saved.architecture}.py'
+            f'--config configs/{saved.architecture}.py:folder=DIR,finetune'
         )
     options = {key: value for key, value in saved.architecture_options.items() if key not in _OF_TRAINING}
     for key, value in options.items():

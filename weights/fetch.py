@@ -9,7 +9,9 @@ import http
 import http.client
 import os
 import re
+import socket
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -28,6 +30,7 @@ _HUB_NAME = re.compile(r'(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^\s/]+))?(/(?P
 _SAFE = 'model.safetensors'
 _SECONDS = 30  # without an answer
 _BLOCK = 1 << 20  # bytes
+_INSTEAD = 'or fetch the file elsewhere and convert it: python convert.py --arch NAME --source FILE --out DIR'
 _LIST = '`python convert.py --list` lists releases'
 
 
@@ -81,6 +84,17 @@ def fetch(source, arch='', say=print):
     return _from_torchvision(source, arch, say)
 
 
+def _host_problem(address):
+    """Return why the host of an address has no address here, or '': the hub's client would try for half a minute."""
+    url = urllib.parse.urlsplit(address)
+    try:
+        if url.scheme not in urllib.request.getproxies():
+            socket.getaddrinfo(url.hostname, None)
+    except OSError as error:
+        return first_line(error.strerror or error)
+    return ''
+
+
 def _bytes(size, source):
     """Return '1,234 bytes'; raise UserError if that is unknown, or more than is read."""
     if size is None:
@@ -102,6 +116,9 @@ def _from_hub(source, repo, revision, file, arch, say):
 
     asking = functools.partial(_hub_errors, source, repo)
     say(f'{source}: looking it up at {constants.ENDPOINT}')
+    problem = '' if constants.HF_HUB_OFFLINE else _host_problem(constants.ENDPOINT)
+    if problem and not isinstance(hub.try_to_load_from_cache(repo, file, revision=revision), str):
+        raise UserError(_unreachable(source, constants.ENDPOINT, problem))
     with asking():
         try:
             config_path = hub.hf_hub_download(repo, 'config.json', revision=revision)
@@ -139,6 +156,11 @@ def _from_hub(source, repo, revision, file, arch, say):
     return Fetched(path, arch, '', pixels, origin, licence, names)
 
 
+def _unreachable(source, home, reason):
+    problem = f'{home} cannot be reached ({reason})'
+    return f'{source} is not in the cache, and {problem}: run this again when it can, {_INSTEAD}'
+
+
 @contextlib.contextmanager
 def _hub_errors(source, repo):
     """Turn the errors of the hub's client into UserErrors, and keep its warnings from the terminal."""
@@ -146,10 +168,9 @@ def _hub_errors(source, repo):
     from huggingface_hub.utils import logging
 
     home, verbosity = constants.ENDPOINT, logging.get_verbosity()
-    instead = 'or fetch the file elsewhere and pass --arch NAME --source FILE'
     logging.set_verbosity_error()  # it announces each new attempt
     try:
-        with foreign.parsing(source, f'a release that {home} serves', f'run this again, {instead}'):
+        with foreign.parsing(source, f'a release that {home} serves', f'run this again, {_INSTEAD}'):
             try:
                 yield
             except errors.GatedRepoError:
@@ -163,15 +184,14 @@ def _hub_errors(source, repo):
             except errors.RevisionNotFoundError:
                 raise UserError(f'{source}: {repo} has no such revision: see {home}/{repo}/commits') from None
             except errors.LocalEntryNotFoundError as error:
-                reason = (
-                    f'{home} cannot be reached ({first_line(error.__cause__ or error)}): run this again when it can'
-                )
                 if constants.HF_HUB_OFFLINE:
-                    reason = 'HF_HUB_OFFLINE is set: unset it'
-                raise UserError(f'{source} is not in the cache, and {reason}, {instead}') from None
+                    raise UserError(
+                        f'{source} is not in the cache, and HF_HUB_OFFLINE is set: unset it, {_INSTEAD}'
+                    ) from None
+                raise UserError(_unreachable(source, home, first_line(error.__cause__ or error))) from None
             except errors.HTTPError as error:  # of httpx, or of httpx2
                 raise UserError(
-                    f'{source} was not fetched, {home} broke off ({first_line(error)}): run this again, {instead}'
+                    f'{source} was not fetched, {home} broke off ({first_line(error)}): run this again, {_INSTEAD}'
                 ) from None
     finally:
         logging.set_verbosity(verbosity)
