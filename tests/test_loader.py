@@ -531,10 +531,10 @@ def test_a_worker_that_dies_is_reported_within_seconds(put, kept):
 def test_a_lock_of_grains_that_is_never_released_blocks_nothing(put, dies, monkeypatch):
     """Grain's `close` and its iterators would wait forever for the lock of a worker that died or is stuck."""
     monkeypatch.setattr(loader, '_GRACE', 2)
-    others = [id(thing) for thing in _events()]
+    others = _events()
     batches = streamed_by_two(photographs(), put=put)
     next(batches)
-    events = [thing for thing in _events() if id(thing) not in others]
+    events = [thing for thing in _events() if not any(thing is other for other in others)]
     assert events and all(event._cond.acquire(timeout=20) for event in events)
     children = multiprocessing.active_children()
     if dies:
