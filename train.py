@@ -62,7 +62,10 @@ def main():
     except loop.Interrupted as interrupted:
         return 128 + interrupted.signal
     if distributed.is_first():
-        of_run = shlex.join([*command_line.own_config(config.architecture), '--checkpoint', workdir])
+        from architectures.catalogue import OWN
+
+        own = ['--config', command_line.config_file()] if config.architecture in OWN else []  # no checkpoint has it
+        of_run = shlex.join([*own, '--checkpoint', workdir])
         print(f'evaluate: python evaluate.py {of_run}')
         if config.dataset == 'folder':
             show_errors(config, workdir, of_run)

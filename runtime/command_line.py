@@ -65,11 +65,9 @@ def set_keys(reads=()):
     return arguments, file_config, lines
 
 
-def own_config(architecture):
-    """Return the arguments that name the user's config again if it registers the network, which no checkpoint has."""
-    from architectures.catalogue import OWN
-
-    return ['--config', config_flags.get_config_filename(flags.FLAGS['config'])] if architecture in OWN else []
+def config_file():
+    """Return the --config of this command line, with its variant."""
+    return config_flags.get_config_filename(flags.FLAGS['config'])
 
 
 def run_name(config_file):
