@@ -309,11 +309,10 @@ def _iterate(batches, workers):
         return
     others, children = multiprocessing.active_children(), []
     try:
-        batch = system.in_thread(_with_signals_blocked, next, batches, None).result()  # the processes start with it
-        children += [child for child in multiprocessing.active_children() if child not in others]
+        batch = _result(system.in_thread(_with_signals_blocked, next, batches, None), others, children)
         while batch is not None:
             yield batch
-            batch = _result(system.in_thread(next, batches, None), children)
+            batch = _result(system.in_thread(next, batches, None), others, children)
     except RuntimeError as error:
         code = re.search(r'Worker process was terminated .*exit code (-?\d+)', str(error))
         if code is None:
@@ -332,6 +331,7 @@ def _iterate(batches, workers):
     finally:
         with contextlib.suppress(RuntimeError, futures.TimeoutError):
             system.in_thread(batches.close).result(_GRACE)
+        _add_started(others, children)
         for child in children:
             child.kill()
             child.join()
@@ -341,7 +341,12 @@ def _iterate(batches, workers):
 _GRACE = 20  # seconds in which Grain reports a worker that died, and ends its workers
 
 
-def _result(future, children):
+def _add_started(others, children):
+    """Add the processes that are not `others` to `children`: some start after the first batch."""
+    children += [child for child in multiprocessing.active_children() if child not in (*others, *children)]
+
+
+def _result(future, others, children):
     """Return a future's result; raise RuntimeError, as Grain does, if a worker is dead and there is no result.
 
     A worker that is killed while it holds one of Grain's locks blocks Grain forever.
@@ -353,6 +358,8 @@ def _result(future, children):
         except futures.TimeoutError:
             if future.done():
                 raise
+        finally:
+            _add_started(others, children)
         dead = [child.exitcode for child in children if child.exitcode]
         waited += bool(dead)
     raise RuntimeError(f'Worker process was terminated and Grain does not say so: exit code {dead[0]}')

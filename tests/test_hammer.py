@@ -35,7 +35,7 @@ hammer.FORMATS.update({
     name: foreign_files.Format(lambda: {'file': b'content'}, reader(bad)) for name, bad in after_the_whole.items()
 })
 hammer._BATCH, hammer._SECONDS = 1, (4, 4)
-tally = hammer.hammer(0.02, 0, sys.argv[1], list(hammer.FORMATS))
+tally = hammer.hammer(0.1, 0, sys.argv[1], list(hammer.FORMATS))
 for name, counts in tally.counts.items():
     counts.pop('tried', None)
     assert len(counts) == 1 and counts, (name, counts)

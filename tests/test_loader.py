@@ -542,7 +542,7 @@ def test_a_lock_of_grains_that_is_never_released_blocks_nothing(put, dies, monke
         assert 'an input worker process died (exit code -9' in raised(batches)
     else:
         batches.close()
-    assert not any(child.is_alive() for child in children)
+    assert not any(child.is_alive() for child in children) and not multiprocessing.active_children()
     for event in events:
         event._cond.release()
 
