@@ -156,8 +156,9 @@ def convolutions(model, image_shape):
     with layers.on_call(visit):
         init = functools.partial(model.init_with_output, train=True)
         logits, _ = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, *image_shape)))
-    if logits.shape != (1, model.num_classes):
-        raise UserError(f'it returns {logits.shape}, not the logits (1, {model.num_classes}): end it with net.logits')
+    num_classes = getattr(model, 'num_classes', logits.shape[-1])
+    if logits.shape != (1, num_classes):
+        raise UserError(f'it returns {logits.shape}, not the logits (1, {num_classes}): end it with net.logits')
     return paths
 
 
