@@ -135,21 +135,21 @@ def find_layer(member, layer=''):
     Raises:
       UserError: the network has no such layer, or its map is a single cell.
     """
-    found = []
+    passes = []
 
     def trace(variables, images):
-        found.append(forward(member.model, variables, images))
+        passes.append(forward(member.model, variables, images))
 
     side, channels = member.pixels.size, member.pixels.channels
     with layers.plain_forms():  # faster to trace
         jax.eval_shape(trace, member.variables, jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32))
-    maps = {name: x.shape[1:] for name, x in found[0].maps.items() if x.ndim == 4 and x.shape[1] * x.shape[2] > 1}
-    has_average = AVERAGED in maps and found[0].kernel is not None
+    maps = {name: x.shape[1:] for name, x in passes[0].maps.items() if x.ndim == 4 and x.shape[1] * x.shape[2] > 1}
+    has_average = AVERAGED in maps and passes[0].kernel is not None
     if layer and layer not in maps:
         raise UserError(f'no layer {layer!r} with a map{nearest(layer, maps)} There are: {", ".join(maps)}')
     if not maps:
         raise UserError(f'{member.config.architecture} has no layer with a map')
-    convolutions = [name for name in maps if name in found[0].convolutions]
+    convolutions = [name for name in maps if name in passes[0].convolutions]
     return layer or (AVERAGED if has_average else (convolutions or [*maps])[-1]), has_average
 
 

@@ -17,29 +17,29 @@ def make(out, config, checkpoint, step='best'):
       config, checkpoint, step: see `figures.inputs.open_several`; the images are the test split of the first.
     """
     networks = open_several(config, checkpoint, step)
-    data, found = open_data(config), []
+    data, evaluations = open_data(config), []
     for network in networks:
         labels = label_sets.fitting(data.source, network.member.class_names)
         with bar(network.title, len(data.source)) as progress:
-            found.append(evaluation.evaluate(config, network.checkpoint, labels=labels, progress=progress)[0])
+            evaluations.append(evaluation.evaluate(config, network.checkpoint, labels=labels, progress=progress)[0])
     titles = [network.title.replace(', ', '\n') for network in networks]
     with style.look():
-        style.save(draw(found, titles, f'{found[0]["num_examples"]:,} images, {data.title}'), out)
+        style.save(draw(evaluations, titles, f'{evaluations[0]["num_examples"]:,} images, {data.title}'), out)
 
 
-def draw(found, titles, title):
+def draw(evaluations, titles, title):
     """Return the figure; call it inside `style.look`.
 
     Args:
-      found: a result of `evaluation.evaluate` for each network.
+      evaluations: a result of `evaluation.evaluate` for each network.
       titles: texts above them.
       title: title of the figure.
     """
-    count = len(found)
+    count = len(evaluations)
     figure = style.figure(_WIDTH * count + 1, _HEIGHT)
     figure.get_layout_engine().set(wspace=0.06)  # 100 and 0 of two panels stand apart
     panels = figure.subplots(2, count, sharex=True, sharey='row', squeeze=False, height_ratios=(1, 2))
-    for result, text, shares, accuracies in zip(found, titles, *panels, strict=True):
+    for result, text, shares, accuracies in zip(evaluations, titles, *panels, strict=True):
         _draw_shares(shares, result)
         _draw_accuracies(accuracies, result)
         shares.set_title(text)
